@@ -1,0 +1,1 @@
+//! CONFIG: the only reader of the environment.

@@ -1,0 +1,24 @@
+//! Prometheus remote-write deduplication proxy: several HA replicas in, one gap-free stream out.
+//!
+//! ```text
+//!  replica a ──┐                                                        ┌─ 204 / 400 / 503 back to the sender
+//!  replica b ──┴─> receive ─> pipeline ─┬─> wire     (decode, splice)   │
+//!                                       ├─> series   (who is it?)       │
+//!                                       ├─> window ──> policy (forward, hold or drop?)
+//!                                       └─> forward ──> Thanos Receive ─┘
+//! ```
+
+pub mod config;
+pub mod forward;
+pub mod pipeline;
+pub mod policy;
+pub mod series;
+pub mod stand_in;
+pub mod window;
+pub mod wire;
+
+/// Types of `proto/`, made by prost: the oracle of the tests and the tongue of the stand-ins, never the way of the data.
+#[allow(missing_docs, clippy::use_self, clippy::doc_markdown)]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/prometheus.rs"));
+}

@@ -1,0 +1,1 @@
+//! IDENTITY of a series.

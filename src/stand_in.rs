@@ -1,0 +1,1 @@
+//! STAND-INS: embedded senders and receiver.

@@ -1,0 +1,1 @@
+//! WINDOW: what is remembered.
