@@ -1,1 +1,170 @@
-//! WINDOW: what is remembered.
+//! WINDOW: remembers what was forwarded, who owns what, and what is in the air.
+//!
+//! Owns the table of series (one cache line each), the owners of targets and groups, and the flights that reserve,
+//! commit and roll back. Memory is bounded by the number of series and grows with use. On the path of a known series
+//! no thread takes a lock or waits for another one: a series is found by atomic loads and claimed by one
+//! compare-and-swap, and whoever comes second is told which flight to wait for ([`Decision`]). Locks are taken where
+//! series, targets and groups are born or die, and for a target's `up` once a scrape.
+//! Refuses to read clocks, to talk to upstream, and to decide: that is the policy's.
+
+mod entry;
+mod flight;
+mod group;
+mod slot;
+mod table;
+mod target;
+
+#[cfg(test)]
+mod tests;
+
+pub use entry::TIMESTAMP_LIMIT_MS;
+pub use flight::{Admitted, Decision, Flight, Known, Log};
+pub use group::{GROUPS_MAX, Group, Groups, REPLICAS_MAX, Replica};
+pub use slot::FlightId;
+
+use crate::policy::ReplicaId;
+use crate::series::{GroupKey, SeriesKey, TargetKey};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::*};
+
+/// Requests that may be decided or in the air at once.
+pub const FLIGHTS_MAX: u16 = 16_384;
+
+/// How many ticks an entry may stay untouched before it is forgotten. A tick is that part of `WINDOW_IDLE`.
+pub const IDLE_TICKS: u8 = 32;
+
+/// No entry, in the numbers that [`Window::locate`] gives.
+pub const UNKNOWN: u32 = table::NONE;
+
+/// What is remembered of all tenants, groups, targets and series.
+#[derive(Debug)]
+pub struct Window {
+    table: table::Table,
+    targets: target::Targets,
+    groups: Groups,
+    slots: slot::Slots,
+    tick: AtomicU8,
+    evictions: AtomicU64,
+    full: AtomicU64,
+}
+
+impl Window {
+    /// An empty window of at most `series_max` series.
+    #[must_use]
+    pub fn new(series_max: usize) -> Self {
+        Self {
+            table: table::Table::new(series_max),
+            targets: target::Targets::new(series_max),
+            groups: Groups::default(),
+            slots: slot::Slots::new(FLIGHTS_MAX),
+            tick: AtomicU8::new(0),
+            evictions: AtomicU64::new(0),
+            full: AtomicU64::new(0),
+        }
+    }
+
+    /// Finds the entries of many series at once: their numbers, [`UNKNOWN`] where there is none.
+    pub fn locate(&self, keys: &[SeriesKey], numbers: &mut Vec<u32>) {
+        self.table.locate(&self.table.view(), keys, numbers);
+    }
+
+    /// The group of a known series.
+    #[inline]
+    #[must_use]
+    pub fn group_of(&self, number: u32) -> u32 {
+        self.targets.slot(self.table.entry(number).target()).group()
+    }
+
+    /// The group's number, or `None` at their bound.
+    #[must_use]
+    pub fn group_number(&self, key: GroupKey, name: &str) -> Option<u32> {
+        self.groups.number(key, name)
+    }
+
+    /// The replica's number in its group, or `None` at their bound.
+    #[must_use]
+    pub fn replica_number(&self, group: u32, name: &str) -> Option<ReplicaId> {
+        self.groups.group(group)?.replica_number(name)
+    }
+
+    /// All groups.
+    #[must_use]
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// Whether what belongs to a series without being a sample of it (an exemplar) goes with this replica's stream.
+    #[must_use]
+    pub fn follows(&self, number: u32, replica: ReplicaId) -> bool {
+        let entry = self.table.entry(number);
+        let fenced = self.targets.slot(entry.target()).snapshot().target.fenced;
+        entry.owner() == replica && fenced != Some(replica)
+    }
+
+    /// As [`Self::follows`], for a series that is not known, by its target. An unknown target follows whoever comes.
+    #[must_use]
+    pub fn follows_target(&self, target: TargetKey, replica: ReplicaId) -> bool {
+        self.targets.owner(target).is_none_or(|(owner, fenced)| owner == replica && fenced != Some(replica))
+    }
+
+    /// Waits for the end of a flight: whether it ended well.
+    pub async fn ended(&self, flight: FlightId) -> bool {
+        self.slots.ended(flight).await
+    }
+
+    /// Advances the clock that idle entries are measured by: `1/IDLE_TICKS` of the idle time has passed.
+    pub fn advance_tick(&self) {
+        self.tick.fetch_add(1, Relaxed);
+    }
+
+    /// Forgets the entries untouched for [`IDLE_TICKS`] ticks among `count` from number `from` on. Returns the number
+    /// to go on from; 0 when the table has been walked to its end.
+    pub fn sweep(&self, from: u32, count: u32) -> u32 {
+        let used = self.table.used();
+        let end = used.min(from.saturating_add(count));
+        let now = self.tick.load(Relaxed);
+        for number in from..end {
+            let entry = self.table.entry(number);
+            let idle = || now.wrapping_sub(entry.tick()) >= IDLE_TICKS;
+            if idle() && entry.claim_for_table() {
+                if idle() {
+                    self.own(entry, entry.owner(), -1);
+                    self.forget(number);
+                    self.evictions.fetch_add(1, Relaxed);
+                } else {
+                    entry.release();
+                }
+            }
+        }
+        if end == used { 0 } else { end }
+    }
+
+    /// Series remembered.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        self.table.live()
+    }
+
+    /// Targets remembered.
+    #[must_use]
+    pub fn target_count(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Bytes allocated for series and targets.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.table.bytes() + self.targets.bytes()
+    }
+
+    /// Entries forgotten for being idle.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Relaxed)
+    }
+
+    /// Series that found no room.
+    #[must_use]
+    pub fn full(&self) -> u64 {
+        self.full.load(Relaxed)
+    }
+}

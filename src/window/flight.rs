@@ -1,0 +1,323 @@
+//! A flight: what one request has reserved, until upstream's answer commits it or rolls it back.
+//!
+//! Deciding a sample claims its series; what goes upstream stays claimed, with an image of how the series was, until
+//! the flight settles. So a series is in one flight at a time, and a rollback restores what is committed, never less.
+//! Dropping a flight rolls it back: a panic or a forgotten branch leaves no reservation behind.
+//! Refuses to talk to upstream and to wait; it says whom to wait for.
+
+use super::Window;
+use super::entry::{Entry, Image, Marks, NOBODY, TABLE, Unpacked};
+use super::slot::FlightId;
+use super::table::Added;
+use super::target;
+use crate::policy::{self, Action, Circumstances, ReplicaId, Sample, Series, TimestampMs, Up, Verdict};
+use crate::series::{Place, SeriesKey};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A request's reservations. Settle it with [`Flight::commit`] or [`Flight::roll_back`].
+#[derive(Debug)]
+pub struct Flight {
+    window: Arc<Window>,
+    id: FlightId,
+    log: Log,
+    /// A series of it was in a flight before that ended without an answer.
+    repeats: bool,
+    takes_over: bool,
+    creates: bool,
+    settled: bool,
+}
+
+/// The memory of a flight, to be used again.
+#[derive(Debug, Default)]
+pub struct Log {
+    series: Vec<Reserved>,
+    moves: Vec<(u32, target::Undo)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reserved {
+    number: u32,
+    created: bool,
+    image: Image,
+}
+
+/// What became of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The policy has spoken.
+    Decided(Verdict),
+    /// Rule 1, on a watermark that another flight has only reserved: a duplicate if that ends well.
+    Leans(FlightId),
+    /// Rule 2: another flight carries the series. Wait for its end and decide again.
+    Busy(FlightId),
+    /// The window has forgotten the series meanwhile: find it anew.
+    Gone,
+}
+
+/// How a series that the window does not know was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admitted {
+    /// It has an entry now (its own, or one that another request has just made).
+    Entry(u32),
+    /// A bound is reached: series, groups, or replicas of the group.
+    Full,
+}
+
+/// A series as the caller knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// Its entry.
+    pub number: u32,
+    /// Its key.
+    pub key: SeriesKey,
+    /// Its group, which the sample's replica is numbered in.
+    pub group: u32,
+}
+
+impl Flight {
+    /// A flight that has reserved nothing; `None` if as many as may are in the air.
+    #[must_use]
+    pub fn begin(window: &Arc<Window>, log: Log) -> Option<Self> {
+        let id = window.slots.begin()?;
+        let window = Arc::clone(window);
+        Some(Self { window, id, log, repeats: false, takes_over: false, creates: false, settled: false })
+    }
+
+    /// Whether nothing is reserved.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.log.series.is_empty()
+    }
+
+    /// Whether upstream may already hold what a flight before it carried.
+    #[must_use]
+    pub fn repeats(&self) -> bool {
+        self.repeats
+    }
+
+    /// Whether a series of it changed hands.
+    #[must_use]
+    pub fn takes_over(&self) -> bool {
+        self.takes_over
+    }
+
+    /// Whether the window saw a series of it for the first time.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        self.creates
+    }
+
+    /// Makes an entry for an unknown series, claimed by this flight.
+    pub fn admit(&mut self, key: SeriesKey, place: &Place, replica: ReplicaId, group: u32) -> Admitted {
+        let window = &*self.window;
+        let target = window.targets.join(place.target, group, replica);
+        let owner = window.targets.slot(target).snapshot().target.owner;
+        let marks = Marks { unanswered: false, is_up: place.is_up };
+        let make = || Unpacked { series: Series::new(owner), target, marks };
+        match window.table.add(key, window.tick.load(Relaxed), self.id.slot, make) {
+            Added::New(number) => {
+                self.log.series.push(Reserved { number, created: true, image: Image::default() });
+                self.creates = true;
+                Admitted::Entry(number)
+            }
+            Added::Known(number) => {
+                window.targets.leave(target);
+                Admitted::Entry(number)
+            }
+            Added::Full => {
+                window.targets.leave(target);
+                window.full.fetch_add(1, Relaxed);
+                Admitted::Full
+            }
+        }
+    }
+
+    /// Decides a sample. What is forwarded stays reserved.
+    #[inline]
+    pub fn decide(
+        &mut self,
+        known: Known,
+        sample: &Sample,
+        circumstances: Circumstances,
+        waits: impl Fn(TimestampMs, i64) -> bool + Copy,
+    ) -> Decision {
+        let window = &*self.window;
+        let entry = window.table.entry(known.number);
+        let mine = entry.guard().flight() == self.id.slot;
+        if !mine && let Err(refused) = self.claim(entry, known.key, sample.at) {
+            return refused;
+        }
+        let mut unpacked = entry.load();
+        let target = window.targets.slot(unpacked.target);
+        if !entry.is(known.key) || target.group() != known.group {
+            if !mine {
+                entry.release();
+            }
+            return Decision::Gone;
+        }
+        let image = entry.image();
+        let up = (unpacked.marks.is_up && !sample.stale).then(|| up(sample.payload));
+        let sample = Sample { up, ..*sample };
+        let (verdict, undo) = decide_with(&mut unpacked.series, target, &sample, circumstances, waits);
+        let forwards = verdict.action == Action::Forward;
+        if forwards {
+            if !mine {
+                self.log.series.push(Reserved { number: known.number, created: false, image });
+            }
+            self.repeats |= unpacked.marks.unanswered;
+            self.takes_over |= verdict.takeover.is_some();
+            if let Some(undo) = undo {
+                self.log.moves.push((unpacked.target, undo));
+            }
+        }
+        let keeps = if forwards || mine { self.id.slot } else { NOBODY };
+        entry.store(&unpacked, window.tick.load(Relaxed), keeps);
+        Decision::Decided(verdict)
+    }
+
+    /// Upstream has it (or has refused it for good): the new watermarks stand. Gives the memory back.
+    pub fn commit(mut self) -> Log {
+        self.settle(true, true)
+    }
+
+    /// Upstream does not have it, or has not said (`answered` false): everything is as it was before.
+    pub fn roll_back(mut self, answered: bool) -> Log {
+        self.settle(false, answered)
+    }
+
+    fn claim(&self, entry: &Entry, key: SeriesKey, at: TimestampMs) -> Result<(), Decision> {
+        loop {
+            let Err(guard) = entry.claim(self.id.slot) else { return Ok(()) };
+            match guard.flight() {
+                // Somebody claimed and released it between our two looks: one of us made progress, try again.
+                NOBODY => {}
+                TABLE => return Err(Decision::Gone),
+                slot => {
+                    let other = self.window.slots.current(slot);
+                    let leans = guard.watermark().is_some_and(|watermark| at <= watermark) && entry.is(key);
+                    // Only if nothing has moved is `other` surely the flight that reserved this watermark.
+                    match entry.guard() == guard {
+                        true if leans => return Err(Decision::Leans(other)),
+                        true => return Err(Decision::Busy(other)),
+                        false => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, well: bool, answered: bool) -> Log {
+        let mut log = std::mem::take(&mut self.log);
+        let window = &*self.window;
+        for reserved in &log.series {
+            if well { window.keep(reserved) } else { window.restore(reserved, answered) }
+        }
+        if !well {
+            for (number, undo) in log.moves.iter().rev() {
+                window.targets.slot(*number).undo(undo);
+            }
+        }
+        self.settled = true;
+        window.slots.end(self.id, well);
+        log.series.clear();
+        log.moves.clear();
+        log
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.settle(false, false);
+        }
+    }
+}
+
+impl Window {
+    fn keep(&self, reserved: &Reserved) {
+        let entry = self.table.entry(reserved.number);
+        if reserved.created {
+            if entry.guard().watermark().is_none() {
+                // Made for a sample that had to wait: nothing is known of it.
+                return self.forget(reserved.number);
+            }
+            self.own(entry, entry.owner(), 1);
+        } else if reserved.image.owner() != entry.owner() {
+            self.own(entry, reserved.image.owner(), -1);
+            self.own(entry, entry.owner(), 1);
+        }
+        entry.commit();
+    }
+
+    fn restore(&self, reserved: &Reserved, answered: bool) {
+        if reserved.created {
+            return self.forget(reserved.number);
+        }
+        let image = if answered { reserved.image } else { reserved.image.unanswered() };
+        self.table.entry(reserved.number).restore(&image);
+    }
+
+    /// Removes an entry that the caller has claimed.
+    pub(super) fn forget(&self, number: u32) {
+        let target = self.table.entry(number).target();
+        self.table.remove(number);
+        self.targets.leave(target);
+    }
+
+    pub(super) fn own(&self, entry: &Entry, owner: ReplicaId, series: i64) {
+        if let Some(group) = self.groups.group(self.targets.slot(entry.target()).group()) {
+            group.own(owner, series);
+        }
+    }
+}
+
+/// Decides against the target as it is, again if somebody changes its owner or fence in the same moment.
+#[inline]
+fn decide_with(
+    series: &mut Series,
+    slot: &target::TargetSlot,
+    sample: &Sample,
+    circumstances: Circumstances,
+    waits: impl Fn(TimestampMs, i64) -> bool + Copy,
+) -> (Verdict, Option<target::Undo>) {
+    if sample.up.is_some() {
+        return decide_up(series, slot, sample, circumstances, waits);
+    }
+    loop {
+        let snapshot = slot.snapshot();
+        let (mut after, mut target) = (*series, snapshot.target);
+        let verdict = policy::decide(&mut after, &mut target, None, sample, circumstances, waits);
+        if let Some(undo) = slot.keep(&snapshot, &target) {
+            *series = after;
+            return (verdict, undo);
+        }
+    }
+}
+
+/// An `up` sample, once a scrape of a target: under the target's lock.
+#[cold]
+fn decide_up(
+    series: &mut Series,
+    slot: &target::TargetSlot,
+    sample: &Sample,
+    circumstances: Circumstances,
+    waits: impl Fn(TimestampMs, i64) -> bool + Copy,
+) -> (Verdict, Option<target::Undo>) {
+    let mut ups = slot.ups();
+    let ups = ups.get_or_insert_default();
+    let snapshot = slot.snapshot();
+    let mut target = snapshot.target;
+    let verdict = policy::decide(series, &mut target, Some(ups), sample, circumstances, waits);
+    let undo = slot.keep_locked(&snapshot, &target);
+    debug_assert!(undo.is_some(), "a locked target does not change");
+    (verdict, undo.flatten())
+}
+
+fn up(bits: u64) -> Up {
+    match f64::from_bits(bits) {
+        1.0 => Up::One,
+        0.0 => Up::Zero,
+        _ => Up::Other,
+    }
+}

@@ -1,0 +1,384 @@
+//! The table: which entry is a series', with lock-free lookups.
+//!
+//! Entries live in chunks that never move, so an entry's number stays good for as long as it is claimed. Beside them
+//! 256 segments of an open-addressing index map a key to that number. Finding a known series takes atomic loads only.
+//! Adding, removing and growing (one segment at a time, so no pause is longer than copying one) take the segment's lock.
+//! A reader may hold an index that has been replaced: it then misses what is new, and notices by the key what is gone;
+//! both send it to the lock. Refuses to look into an entry beyond its key.
+
+use super::entry::{Entry, NOBODY, TABLE, Unpacked};
+use crate::series::SeriesKey;
+use arc_swap::ArcSwap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+const SEGMENTS: usize = 256;
+const CHUNK: usize = 1 << 14;
+const INDEX_MIN: usize = 16;
+/// An index slot that never was used; the chain of a lookup ends here.
+const EMPTY: u64 = 0;
+/// An index slot whose series is gone; the chain goes on.
+const GONE: u64 = u64::MAX;
+
+/// No entry.
+pub(super) const NONE: u32 = u32::MAX;
+
+type Index = Arc<[AtomicU64]>;
+
+/// One request's view of the index: taken once, good for all its lookups.
+pub(super) struct View(Arc<Vec<Index>>);
+
+#[derive(Debug)]
+pub(super) struct Table {
+    chunks: Box<[OnceLock<Box<[Entry]>>]>,
+    free: Mutex<FreeList>,
+    live: AtomicUsize,
+    series_max: usize,
+    directory: ArcSwap<Vec<Index>>,
+    /// Index slots of a segment that are not `EMPTY`.
+    segments: Box<[Mutex<usize>]>,
+    publish: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct FreeList {
+    returned: Vec<u32>,
+    /// Entries from here on were never used.
+    fresh: u32,
+}
+
+/// How adding a series went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Added {
+    /// The new entry, claimed by the flight that added it.
+    New(u32),
+    /// Somebody else has added it meanwhile.
+    Known(u32),
+    /// The bound is reached.
+    Full,
+}
+
+impl Table {
+    /// A table of at most `series_max` series. Allocates little until they come.
+    pub(super) fn new(series_max: usize) -> Self {
+        let index = || (0..INDEX_MIN).map(|_| AtomicU64::new(EMPTY)).collect::<Index>();
+        Self {
+            chunks: (0..series_max.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
+            free: Mutex::default(),
+            live: AtomicUsize::new(0),
+            series_max,
+            directory: ArcSwap::from_pointee((0..SEGMENTS).map(|_| index()).collect()),
+            segments: (0..SEGMENTS).map(|_| Mutex::new(0)).collect(),
+            publish: Mutex::new(()),
+        }
+    }
+
+    pub(super) fn live(&self) -> usize {
+        self.live.load(Relaxed)
+    }
+
+    /// Bytes allocated for entries and index.
+    pub(super) fn bytes(&self) -> usize {
+        let chunks = self.chunks.iter().filter(|c| c.get().is_some()).count();
+        let index: usize = self.directory.load().iter().map(|i| i.len() * 8).sum();
+        chunks * CHUNK * size_of::<Entry>() + index
+    }
+
+    pub(super) fn view(&self) -> View {
+        View(self.directory.load_full())
+    }
+
+    /// The numbers of entries ever used; sweeping visits them all.
+    pub(super) fn used(&self) -> u32 {
+        lock(&self.free).fresh
+    }
+
+    #[inline]
+    #[expect(clippy::expect_used, reason = "a number is only handed out once its chunk exists")]
+    pub(super) fn entry(&self, number: u32) -> &Entry {
+        let number = number as usize;
+        &self.chunks[number / CHUNK].get().expect("the chunk of a numbered entry")[number % CHUNK]
+    }
+
+    /// Looks up many series: their entries' numbers, or [`NONE`]. Three short loops of independent loads, so that the
+    /// machine has many cache misses under way at once.
+    pub(super) fn locate(&self, view: &View, keys: &[SeriesKey], numbers: &mut Vec<u32>) {
+        numbers.clear();
+        numbers.extend(keys.iter().map(|key| find(&view.0[segment_of(*key)], *key)));
+        for (key, number) in keys.iter().zip(numbers) {
+            if *number != NONE && !self.entry(*number).is(*key) {
+                *number = self.confirm(&view.0[segment_of(*key)], *key);
+            }
+        }
+    }
+
+    /// The entry of a series, adding it with `make` if it is new. `make` is only called then, under the segment's lock.
+    pub(super) fn add(&self, key: SeriesKey, tick: u8, flight: u16, make: impl FnOnce() -> Unpacked) -> Added {
+        let segment = segment_of(key);
+        let mut filled = lock(&self.segments[segment]);
+        let index = Arc::clone(&self.directory.load()[segment]);
+        match self.confirm(&index, key) {
+            NONE => {}
+            number => return Added::Known(number),
+        }
+        let Some(number) = self.take() else { return Added::Full };
+        self.entry(number).occupy(key, &make(), tick, flight);
+        let index = self.room(segment, index, &mut filled);
+        insert(&index, key, number, &mut filled);
+        Added::New(number)
+    }
+
+    /// Forgets a series whose entry the caller has claimed.
+    pub(super) fn remove(&self, number: u32) {
+        let entry = self.entry(number);
+        let key = entry.key();
+        let segment = segment_of(key);
+        let filled = lock(&self.segments[segment]);
+        let index = Arc::clone(&self.directory.load()[segment]);
+        let slot = probe(&index, key).find(|slot| index[*slot].load(Relaxed) == tagged(key, number));
+        debug_assert!(slot.is_some(), "entry {number} is not in its index");
+        if let Some(slot) = slot {
+            index[slot].store(GONE, Release);
+        }
+        entry.vacate();
+        drop(filled);
+        lock(&self.free).returned.push(number);
+        self.live.fetch_sub(1, Relaxed);
+    }
+
+    /// A free entry's number, with its chunk allocated; `None` at the bound.
+    fn take(&self) -> Option<u32> {
+        let mut free = lock(&self.free);
+        if self.live.load(Relaxed) >= self.series_max {
+            return None;
+        }
+        let number = match free.returned.pop() {
+            Some(number) => number,
+            None => {
+                let number = free.fresh;
+                self.chunks[number as usize / CHUNK]
+                    .get_or_init(|| (0..CHUNK).map(|_| Entry::free()).collect());
+                free.fresh += 1;
+                number
+            }
+        };
+        self.live.fetch_add(1, Relaxed);
+        Some(number)
+    }
+
+    /// The segment's index with room for one more: at most three quarters full, else it is made anew and published.
+    fn room(&self, segment: usize, index: Index, filled: &mut MutexGuard<'_, usize>) -> Index {
+        if 4 * (**filled + 1) <= 3 * index.len() {
+            return index;
+        }
+        let alive: Vec<_> =
+            index.iter().map(|slot| slot.load(Relaxed)).filter(|slot| ![EMPTY, GONE].contains(slot)).collect();
+        let len = if 8 * (alive.len() + 1) <= 3 * index.len() { index.len() } else { 2 * index.len() };
+        let grown: Index = (0..len).map(|_| AtomicU64::new(EMPTY)).collect();
+        **filled = 0;
+        for slot in alive {
+            let number = number_of(slot);
+            insert(&grown, self.entry(number).key(), number, filled);
+        }
+        let published = lock(&self.publish);
+        let mut directory = self.directory.load().as_ref().clone();
+        directory[segment] = Arc::clone(&grown);
+        self.directory.store(Arc::new(directory));
+        drop(published);
+        grown
+    }
+
+    /// Follows the whole chain of a key, comparing keys and not only tags.
+    fn confirm(&self, index: &Index, key: SeriesKey) -> u32 {
+        for slot in probe(index, key) {
+            let word = index[slot].load(Acquire);
+            if word == EMPTY {
+                break;
+            }
+            if word != GONE && tag_of(word) == tag(key) && self.entry(number_of(word)).is(key) {
+                return number_of(word);
+            }
+        }
+        NONE
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing under these locks can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn segment_of(key: SeriesKey) -> usize {
+    (key.0 >> 120) as usize
+}
+
+fn tag(key: SeriesKey) -> u32 {
+    (key.0 >> 64) as u32
+}
+
+fn tagged(key: SeriesKey, number: u32) -> u64 {
+    u64::from(tag(key)) << 32 | u64::from(number + 1)
+}
+
+fn tag_of(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+fn number_of(word: u64) -> u32 {
+    word as u32 - 1
+}
+
+/// The slots of a key's chain, each once.
+fn probe(index: &Index, key: SeriesKey) -> impl Iterator<Item = usize> + use<> {
+    let mask = index.len() - 1;
+    let start = key.0 as usize & mask;
+    (0..=mask).map(move |step| (start + step) & mask)
+}
+
+/// The first entry whose tag is the key's: nearly always the right one, which the caller checks.
+#[inline]
+fn find(index: &Index, key: SeriesKey) -> u32 {
+    for slot in probe(index, key) {
+        let word = index[slot].load(Acquire);
+        if word == EMPTY {
+            break;
+        }
+        if word != GONE && tag_of(word) == tag(key) {
+            return number_of(word);
+        }
+    }
+    NONE
+}
+
+fn insert(index: &Index, key: SeriesKey, number: u32, filled: &mut usize) {
+    let empty = probe(index, key).find(|slot| index[*slot].load(Relaxed) == EMPTY);
+    debug_assert!(empty.is_some(), "an index at most three quarters full has room");
+    if let Some(slot) = empty {
+        index[slot].store(tagged(key, number), Release);
+        *filled += 1;
+    }
+}
+
+impl Entry {
+    /// Claims an entry that nobody has, for the table itself.
+    pub(super) fn claim_for_table(&self) -> bool {
+        self.guard().flight() == NOBODY && self.claim(TABLE).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::Marks;
+    use super::*;
+    use crate::policy::{ReplicaId, Series};
+
+    fn unpacked(target: u32) -> Unpacked {
+        let series = Series {
+            owner: ReplicaId(0),
+            watermark: None,
+            interval: 0,
+            released: false,
+            stale: false,
+            born: false,
+            slow: false,
+            quick: false,
+            other: None,
+            held: [None; 2],
+            holder: ReplicaId(0),
+        };
+        Unpacked { series, target, marks: Marks::default() }
+    }
+
+    fn key(i: u64) -> SeriesKey {
+        SeriesKey(xxhash_rust::xxh3::xxh3_128(&i.to_le_bytes()))
+    }
+
+    fn locate(table: &Table, keys: &[SeriesKey]) -> Vec<u32> {
+        let mut numbers = Vec::new();
+        table.locate(&table.view(), keys, &mut numbers);
+        numbers
+    }
+
+    #[test]
+    fn every_series_added_is_found_and_no_other() {
+        let table = Table::new(100_000);
+        let keys: Vec<_> = (0..60_000).map(key).collect();
+        for (i, k) in keys.iter().enumerate() {
+            let added = table.add(*k, 0, 1, || unpacked(i as u32));
+            assert_eq!(added, Added::New(i as u32));
+            table.entry(i as u32).release();
+        }
+        assert_eq!(locate(&table, &keys), (0..60_000).collect::<Vec<_>>());
+        assert_eq!(locate(&table, &[key(60_000), key(1 << 40)]), [NONE, NONE]);
+        assert_eq!(table.add(keys[5], 0, 1, || unreachable!()), Added::Known(5));
+        assert_eq!(table.live(), 60_000);
+        // From 100,000 series on this is the whole of it; below, chunks of 1 MiB weigh more.
+        assert!(table.bytes() < 60_000 * 100, "{} bytes", table.bytes());
+    }
+
+    #[test]
+    fn the_bound_holds_and_room_returns() {
+        let table = Table::new(100);
+        for i in 0..100 {
+            assert!(matches!(table.add(key(i), 0, NOBODY, || unpacked(0)), Added::New(_)));
+        }
+        assert_eq!(table.add(key(100), 0, NOBODY, || unpacked(0)), Added::Full);
+        let number = locate(&table, &[key(7)])[0];
+        assert!(table.entry(number).claim_for_table());
+        table.remove(number);
+        assert_eq!(locate(&table, &[key(7)]), [NONE]);
+        assert_eq!(table.add(key(100), 0, NOBODY, || unpacked(0)), Added::New(number));
+        assert_eq!(table.live(), 100);
+    }
+
+    #[test]
+    fn churn_does_not_grow_the_index_for_ever() {
+        let table = Table::new(1_000);
+        for i in 0..200_000 {
+            let Added::New(number) = table.add(key(i), 0, NOBODY, || unpacked(0)) else { panic!("series {i}") };
+            if i >= 500 {
+                let old = locate(&table, &[key(i - 500)])[0];
+                assert!(table.entry(old).claim_for_table());
+                table.remove(old);
+            }
+            assert!(number < 1_000);
+        }
+        assert!(table.bytes() < 1_200_000, "{} bytes", table.bytes());
+    }
+
+    #[test]
+    fn an_old_view_notices_what_is_gone() {
+        let table = Table::new(1_000);
+        table.add(key(1), 0, NOBODY, || unpacked(0));
+        let old = table.view();
+        let number = locate(&table, &[key(1)])[0];
+        assert!(table.entry(number).claim_for_table());
+        table.remove(number);
+        table.add(key(2), 0, NOBODY, || unpacked(0));
+        let mut numbers = Vec::new();
+        table.locate(&old, &[key(1)], &mut numbers);
+        assert_eq!(numbers, [NONE]);
+    }
+
+    #[test]
+    fn threads_that_add_the_same_series_agree() {
+        let table = Table::new(50_000);
+        let found: Vec<Vec<u32>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        (0..20_000)
+                            .map(|i| match table.add(key(i), 0, NOBODY, || unpacked(0)) {
+                                Added::New(n) | Added::Known(n) => n,
+                                Added::Full => NONE,
+                            })
+                            .collect()
+                    })
+                })
+                .collect();
+            workers.into_iter().map(|w| w.join().unwrap()).collect()
+        });
+        assert!(found.windows(2).all(|w| w[0] == w[1]));
+        assert_eq!(table.live(), 20_000);
+    }
+}

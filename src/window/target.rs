@@ -1,0 +1,289 @@
+//! Owners of targets: who speaks for one scrape target, kept while a series of it is known.
+//!
+//! What decides nearly every sample (owner, fence, newest time seen) is three atomic words in one cache line, read
+//! without a lock. What changes seldom (a move, a fence, an `up`) is changed under the target's own lock, and found by
+//! a sharded map (`dashmap`) when a series is born. Refuses to decide anything.
+
+use crate::policy::{ReplicaId, Target, TimestampMs, Ups};
+use crate::series::TargetKey;
+use dashmap::DashMap;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+const CHUNK: usize = 1 << 12;
+const NO_TIME: i64 = i64::MIN;
+const NO_REPLICA: u8 = u8::MAX;
+
+/// The targets of all series in the window.
+#[derive(Debug)]
+pub(super) struct Targets {
+    chunks: Box<[OnceLock<Box<[TargetSlot]>>]>,
+    numbers: DashMap<TargetKey, u32>,
+    free: Mutex<(Vec<u32>, u32)>,
+}
+
+/// One target.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct TargetSlot {
+    /// Owner, fenced, heir (8 bits each), and a version that every change of them raises.
+    word: AtomicU64,
+    since: AtomicI64,
+    seen: AtomicI64,
+    group: AtomicU32,
+    /// Series of the window that belong to it.
+    series: AtomicU32,
+    key: Mutex<TargetKey>,
+    ups: Mutex<Option<Box<Ups>>>,
+}
+
+/// A target as a decision finds it, and the version that tells whether it still is so.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Snapshot {
+    pub(super) target: Target,
+    word: u64,
+}
+
+/// What undoes a change of owner or fence.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Undo {
+    before: Snapshot,
+    after: u64,
+}
+
+impl Targets {
+    /// Room for as many targets as there may be series.
+    pub(super) fn new(series_max: usize) -> Self {
+        Self {
+            chunks: (0..series_max.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
+            numbers: DashMap::new(),
+            free: Mutex::default(),
+        }
+    }
+
+    #[inline]
+    #[expect(clippy::expect_used, reason = "a number is only handed out once its chunk exists")]
+    pub(super) fn slot(&self, number: u32) -> &TargetSlot {
+        let number = number as usize;
+        &self.chunks[number / CHUNK].get().expect("the chunk of a numbered target")[number % CHUNK]
+    }
+
+    /// The target's number, with one more series counted; an unknown one is owned by `first`.
+    pub(super) fn join(&self, key: TargetKey, group: u32, first: ReplicaId) -> u32 {
+        let number = self.numbers.entry(key).or_insert_with(|| {
+            let number = self.take();
+            self.slot(number).occupy(key, group, first);
+            number
+        });
+        // Counted while the map's shard is locked, where `leave` looks before it forgets.
+        self.slot(*number).series.fetch_add(1, AcqRel);
+        *number
+    }
+
+    /// One series fewer; a target without any is forgotten.
+    pub(super) fn leave(&self, number: u32) {
+        let slot = self.slot(number);
+        if slot.series.fetch_sub(1, AcqRel) != 1 {
+            return;
+        }
+        let key = *lock(&slot.key);
+        let gone = self.numbers.remove_if(&key, |_, n| *n == number && slot.series.load(Acquire) == 0);
+        if gone.is_some() {
+            lock(&self.free).0.push(number);
+        }
+    }
+
+    /// The owner of a target that is known.
+    pub(super) fn owner(&self, key: TargetKey) -> Option<(ReplicaId, Option<ReplicaId>)> {
+        let number = *self.numbers.get(&key)?;
+        let target = self.slot(number).snapshot().target;
+        Some((target.owner, target.fenced))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.chunks.iter().filter(|c| c.get().is_some()).count() * CHUNK * size_of::<TargetSlot>()
+    }
+
+    fn take(&self) -> u32 {
+        let mut free = lock(&self.free);
+        free.0.pop().unwrap_or_else(|| {
+            let number = free.1;
+            self.chunks[number as usize / CHUNK]
+                .get_or_init(|| (0..CHUNK).map(|_| TargetSlot::free()).collect());
+            free.1 += 1;
+            number
+        })
+    }
+}
+
+impl TargetSlot {
+    fn free() -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            since: AtomicI64::new(NO_TIME),
+            seen: AtomicI64::new(NO_TIME),
+            group: AtomicU32::new(0),
+            series: AtomicU32::new(0),
+            key: Mutex::new(TargetKey(0)),
+            ups: Mutex::new(None),
+        }
+    }
+
+    fn occupy(&self, key: TargetKey, group: u32, owner: ReplicaId) {
+        *lock(&self.key) = key;
+        *lock(&self.ups) = None;
+        self.group.store(group, Relaxed);
+        self.seen.store(NO_TIME, Relaxed);
+        self.since.store(NO_TIME, Relaxed);
+        let version = self.word.load(Relaxed) >> 24;
+        self.word.store(pack(&Target::new(owner), version + 1), Release);
+    }
+
+    pub(super) fn group(&self) -> u32 {
+        self.group.load(Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let word = self.word.load(Acquire);
+        let replica = |byte: u8| (byte != NO_REPLICA).then_some(ReplicaId(byte));
+        let target = Target {
+            owner: ReplicaId(word as u8),
+            fenced: replica((word >> 8) as u8),
+            heir: replica((word >> 16) as u8),
+            since: time(self.since.load(Relaxed)),
+            seen: time(self.seen.load(Relaxed)),
+        };
+        Snapshot { target, word }
+    }
+
+    /// The `up`s of the target, locked. While they are, nobody else changes its owner or fence.
+    pub(super) fn ups(&self) -> MutexGuard<'_, Option<Box<Ups>>> {
+        lock(&self.ups)
+    }
+
+    /// Keeps what a decision made of a snapshot. `None`: somebody else changed the target since, decide again.
+    #[inline]
+    pub(super) fn keep(&self, before: &Snapshot, after: &Target) -> Option<Option<Undo>> {
+        if speaks(&before.target) == speaks(after) {
+            if after.seen != before.target.seen {
+                self.see(after.seen);
+            }
+            return Some(None);
+        }
+        let _alone = lock(&self.ups);
+        self.keep_locked(before, after)
+    }
+
+    /// As [`Self::keep`], for a caller that holds [`Self::ups`].
+    pub(super) fn keep_locked(&self, before: &Snapshot, after: &Target) -> Option<Option<Undo>> {
+        if self.word.load(Acquire) != before.word {
+            return None;
+        }
+        if speaks(&before.target) == speaks(after) {
+            self.see(after.seen);
+            return Some(None);
+        }
+        self.since.store(after.since.map_or(NO_TIME, |t| t.0), Relaxed);
+        if after.owner == before.target.owner {
+            self.see(after.seen);
+        } else {
+            self.seen.store(after.seen.map_or(NO_TIME, |t| t.0), Relaxed);
+        }
+        let word = pack(after, (before.word >> 24) + 1);
+        self.word.store(word, Release);
+        Some(Some(Undo { before: *before, after: word }))
+    }
+
+    /// Takes a change back, unless somebody has changed the target since.
+    pub(super) fn undo(&self, undo: &Undo) {
+        let _alone = lock(&self.ups);
+        if self.word.load(Acquire) != undo.after {
+            return;
+        }
+        let before = &undo.before.target;
+        self.since.store(before.since.map_or(NO_TIME, |t| t.0), Relaxed);
+        self.seen.store(before.seen.map_or(NO_TIME, |t| t.0), Relaxed);
+        self.word.store(pack(before, (undo.after >> 24) + 1), Release);
+    }
+
+    fn see(&self, seen: Option<TimestampMs>) {
+        if let Some(t) = seen {
+            self.seen.fetch_max(t.0, Relaxed);
+        }
+    }
+}
+
+/// What of a target is more than a newer time.
+fn speaks(target: &Target) -> (ReplicaId, Option<ReplicaId>, Option<TimestampMs>, Option<ReplicaId>) {
+    (target.owner, target.fenced, target.since, target.heir)
+}
+
+fn pack(target: &Target, version: u64) -> u64 {
+    let replica = |r: Option<ReplicaId>| u64::from(r.map_or(NO_REPLICA, |r| r.0));
+    version << 24 | replica(target.heir) << 16 | replica(target.fenced) << 8 | u64::from(target.owner.0)
+}
+
+fn time(ms: i64) -> Option<TimestampMs> {
+    (ms != NO_TIME).then_some(TimestampMs(ms))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing under these locks can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ReplicaId = ReplicaId(0);
+    const B: ReplicaId = ReplicaId(1);
+
+    #[test]
+    fn a_target_lives_as_long_as_a_series_of_it() {
+        let targets = Targets::new(10);
+        let one = targets.join(TargetKey(1), 7, A);
+        assert_eq!(targets.join(TargetKey(1), 7, B), one);
+        assert_eq!((targets.slot(one).group(), targets.owner(TargetKey(1))), (7, Some((A, None))));
+        targets.leave(one);
+        assert_eq!(targets.len(), 1);
+        targets.leave(one);
+        assert_eq!((targets.len(), targets.owner(TargetKey(1))), (0, None));
+        assert_eq!(targets.join(TargetKey(1), 7, B), one);
+        assert_eq!(targets.owner(TargetKey(1)), Some((B, None)));
+    }
+
+    #[test]
+    fn a_change_is_kept_once_and_undone_unless_overtaken() {
+        let targets = Targets::new(1);
+        let slot = targets.slot(targets.join(TargetKey(1), 0, A));
+        let before = slot.snapshot();
+        let to = |owner| Target { owner, seen: Some(TimestampMs(9)), ..before.target };
+        let undo = slot.keep(&before, &to(B)).unwrap().unwrap();
+        assert!(slot.keep(&before, &to(B)).is_none(), "the snapshot is old");
+        slot.undo(&undo);
+        assert_eq!(slot.snapshot().target, before.target);
+        let now = slot.snapshot();
+        let undo = slot.keep(&now, &to(B)).unwrap().unwrap();
+        let later = slot.snapshot();
+        slot.keep(&later, &Target { fenced: Some(A), ..later.target }).unwrap();
+        slot.undo(&undo);
+        assert_eq!(slot.snapshot().target.owner, B, "somebody changed it since");
+    }
+
+    #[test]
+    fn the_newest_time_seen_never_falls() {
+        let targets = Targets::new(1);
+        let slot = targets.slot(targets.join(TargetKey(1), 0, A));
+        let old = slot.snapshot();
+        let seen = |ms| Target { seen: Some(TimestampMs(ms)), ..old.target };
+        assert!(slot.keep(&old, &seen(20)).unwrap().is_none());
+        assert!(slot.keep(&old, &seen(10)).unwrap().is_none());
+        assert_eq!(slot.snapshot().target.seen, Some(TimestampMs(20)));
+    }
+}
