@@ -1,1 +1,540 @@
-//! POLICY: decides.
+//! POLICY: decides what becomes of one sample of one series, and which replica speaks for a target.
+//!
+//! A pure state machine: sample times in, verdict out. It owns the table of rules and the state they need.
+//! It refuses to know the wall clock, atomics, I/O, whole requests, and how far into the future a sample may
+//! lie: whoever calls it has bounded the timestamps, reserves by keeping copies of [`Series`], [`Target`] and
+//! [`Ups`], and rolls back by restoring them.
+//!
+//! The rules, first match (the comments below carry the same numbers):
+//!
+//! | # | name | in short |
+//! |---|---|---|
+//! | 1 | duplicate | at or below the watermark |
+//! | 2 | busy | would be forwarded while another flight carries the series |
+//! | 3 | jump wait | would leave a gap that another replica may still be about to deliver |
+//! | 4 | birth | nothing of the series is upstream yet |
+//! | 5 | suppress | the owner's stale marker while a standby is alive |
+//! | 6 | marker | the owner's stale marker otherwise |
+//! | 7 | owner | the owner's sample |
+//! | 8 | align | a standby that owns the target takes the series over |
+//! | 9 | takeover | a standby takes a released or silent series over |
+//! | 10 | stale duplicate | a standby's stale marker |
+//! | 11 | hold | a standby's sample: kept in case the owner falls silent |
+
+mod up;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Sub;
+
+pub use up::{Up, Ups};
+
+/// A sample time in milliseconds since 1970. [`decide`] wants it to fit 48 bits, so that small multiples of a
+/// distance cannot overflow: the caller has refused anything else.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimestampMs(pub i64);
+
+/// A distance in milliseconds.
+impl Sub for TimestampMs {
+    type Output = i64;
+
+    #[inline]
+    fn sub(self, earlier: Self) -> i64 {
+        self.0 - earlier.0
+    }
+}
+
+/// A replica of a group, `0..=254`, numbered by the window.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReplicaId(pub u8);
+
+/// A standby's sample that is kept for a gap.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// When it was taken.
+    pub at: TimestampMs,
+    /// The bits of a float, or a token of the window's for an encoded histogram. Never looked at here.
+    pub payload: u64,
+}
+
+/// What is known of a series.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// The replica whose samples are forwarded.
+    pub owner: ReplicaId,
+    /// The newest time forwarded; `None` before birth.
+    pub watermark: Option<TimestampMs>,
+    /// The learned distance between two samples of one replica in ms; 0 when unknown.
+    pub interval: i64,
+    /// The owner said that it stops: the next standby may go on at once.
+    pub released: bool,
+    /// The newest sample forwarded is a stale marker.
+    pub stale: bool,
+    /// The watermark is a standby's of rule 4: the owner's distance to it is no interval.
+    pub born: bool,
+    /// The owner's last distance was above 1.5 intervals.
+    pub slow: bool,
+    /// The owner's last distance was below half an interval.
+    pub quick: bool,
+    /// The newest time that a standby has shown, duplicates included, and which one it was.
+    pub other: Option<(TimestampMs, ReplicaId)>,
+    /// Samples above the watermark of one standby: the oldest first, `None` last.
+    pub held: [Option<Held>; 2],
+    /// Whose `held` is; says nothing while nothing is held.
+    pub holder: ReplicaId,
+}
+
+impl Series {
+    /// A series that nothing is known of but its owner, which is its target's.
+    #[must_use]
+    pub const fn new(owner: ReplicaId) -> Self {
+        Self {
+            owner,
+            watermark: None,
+            interval: 0,
+            released: false,
+            stale: false,
+            born: false,
+            slow: false,
+            quick: false,
+            other: None,
+            held: [None; 2],
+            holder: owner,
+        }
+    }
+}
+
+/// What is known of a target: all series of one scrape should come from one replica. The newest `up` of each
+/// replica is kept beside it, in [`Ups`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The replica that unknown series of it start with, and that split series come back to.
+    pub owner: ReplicaId,
+    /// The newest sample time its owner has shown of it; stale markers do not count.
+    pub seen: Option<TimestampMs>,
+    /// A replica that cannot scrape it while another can: a standby for all its series.
+    pub fenced: Option<ReplicaId>,
+    /// When the `up` 0 was that fenced the owner; `None` again once the target has moved.
+    pub since: Option<TimestampMs>,
+    /// The standby that the target moves to with its next sample after `since`.
+    pub heir: Option<ReplicaId>,
+}
+
+impl Target {
+    /// A target that nothing is known of but its owner, the first replica to deliver it.
+    #[must_use]
+    pub const fn new(owner: ReplicaId) -> Self {
+        Self { owner, seen: None, fenced: None, since: None, heir: None }
+    }
+}
+
+/// A sample as it arrives.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Who sends it.
+    pub replica: ReplicaId,
+    /// When it was taken.
+    pub at: TimestampMs,
+    /// See [`Held::payload`].
+    pub payload: u64,
+    /// It is a stale marker.
+    pub stale: bool,
+    /// Its value if its series is an `up`; what it says in a stale marker is ignored.
+    pub up: Option<Up>,
+}
+
+/// What the sample cannot tell.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Circumstances {
+    /// How far below the watermark upstream still takes samples, in ms; 0 = not at all.
+    pub out_of_order_window_ms: i64,
+    /// The request is a sender's second or later attempt.
+    pub retry: bool,
+    /// Another unfinished flight carries the series.
+    pub busy: bool,
+}
+
+/// Why the owner of a series changed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Takeover {
+    /// The owner sent nothing for more than two intervals.
+    Silent,
+    /// The owner's stale marker had released the series.
+    Released,
+    /// A standby's stale marker ends a series that its owner left without one.
+    Ended,
+    /// The target's owner takes a series of its target back.
+    Align,
+}
+
+/// What becomes of the sample.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It goes upstream, the fills before it.
+    Forward,
+    /// It does not, and may be acknowledged (it may have been kept in [`Series::held`]).
+    Duplicate,
+    /// The owner's stale marker is withheld, since the series lives in a standby; counted as a duplicate.
+    Suppress,
+    /// Rule 2: try again when the flight that carries the series has ended.
+    Busy,
+    /// Rule 3: 503 to the sender.
+    Wait,
+}
+
+/// What [`decide`] says of a sample.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What becomes of the sample.
+    pub action: Action,
+    /// Samples of a standby that go upstream before it, in its own TimeSeries; `None` last.
+    pub fills: [Option<Held>; 2],
+    /// Whether, and why, it made its replica the owner of the series.
+    pub takeover: Option<Takeover>,
+    /// Whether its target changed its owner.
+    pub moved: bool,
+}
+
+/// Rules 4 to 11, of which exactly one applies above the watermark.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Rule {
+    Birth,
+    Suppress,
+    Marker,
+    Owner,
+    Takeover(Takeover),
+    StaleDuplicate,
+    Hold,
+}
+
+/// Decides about one sample and changes what is known of its series and target accordingly.
+///
+/// `ups` is given exactly for samples of an `up` series. `waits(at, interval)` is asked only of a jump that
+/// would be forwarded, and says whether another replica of the group still sends older data.
+///
+/// After [`Action::Wait`] everything is as it was. After [`Action::Busy`] only the arrival itself is noted (what
+/// a standby or the target's owner has shown, `up`, the fence): a caller that decides the sample anew after the
+/// other flight starts from its copies, or a move of the target that was noted here is not reported again.
+#[inline]
+pub fn decide(
+    series: &mut Series,
+    target: &mut Target,
+    mut ups: Option<&mut Ups>,
+    sample: &Sample,
+    circumstances: Circumstances,
+    waits: impl FnOnce(TimestampMs, i64) -> bool,
+) -> Verdict {
+    let Sample { replica, at, .. } = *sample;
+    debug_assert!(at.0.unsigned_abs() < 1 << 48, "{at:?} does not fit 48 bits");
+    let (target_before, other_before) = (*target, series.other);
+
+    let arrival = up::notice(series.interval, target, ups.as_deref_mut(), sample);
+    let owns = replica == series.owner && target.fenced != Some(replica);
+    let owner = owns && !yields(series, target, sample);
+    let interval = if series.interval == 0 { own_distance(series, sample) } else { series.interval };
+    note_other(series, target, sample, owns, owner);
+    let plain = |action| Verdict { action, fills: [None; 2], takeover: None, moved: arrival.moved };
+
+    // 1 duplicate. Below the watermark nothing of a standby is news; of the owner it may be, where upstream
+    // takes it. A retry most likely repeats what upstream has.
+    if let Some(watermark) = series.watermark
+        && at <= watermark
+    {
+        let late = at < watermark && watermark - at < circumstances.out_of_order_window_ms;
+        return plain(match owner && late && !circumstances.retry {
+            true if circumstances.busy => Action::Busy,
+            true => Action::Forward,
+            false => Action::Duplicate,
+        });
+    }
+
+    let rule = rule(series, target, sample, owner, interval);
+    if !matches!(rule, Rule::Suppress | Rule::StaleDuplicate | Rule::Hold) {
+        // 2 busy. A series in two flights could overtake itself.
+        if circumstances.busy {
+            return plain(Action::Busy);
+        }
+        // 3 jump wait. A sample that waits has shown nothing, or its backlog would count as delivered.
+        if is_jump(series, sample) && waits(at, series.interval) {
+            *target = target_before;
+            series.other = other_before;
+            if let (Some(ups), Some(undo)) = (ups, arrival.undo) {
+                ups.undo(undo);
+            }
+            return Verdict { moved: false, ..plain(Action::Wait) };
+        }
+    }
+
+    match rule {
+        Rule::Birth => birth(series, sample),
+        Rule::Suppress => {
+            series.released = true;
+            return plain(Action::Suppress);
+        }
+        Rule::Marker => {
+            (series.watermark, series.released, series.stale) = (Some(at), true, true);
+            series.held = [None; 2];
+        }
+        Rule::Owner => return Verdict { fills: go_on(series, at), ..plain(Action::Forward) },
+        Rule::Takeover(why) => {
+            let (fills, moved) = take_over(series, target, sample, interval, why);
+            return Verdict {
+                action: Action::Forward,
+                fills,
+                takeover: Some(why),
+                moved: moved || arrival.moved,
+            };
+        }
+        Rule::StaleDuplicate => {
+            if replica == series.holder {
+                series.held = [None; 2];
+            }
+            return plain(Action::Duplicate);
+        }
+        Rule::Hold => {
+            // An `up` of 0 would fill a gap with an outage that only this standby saw.
+            if sample.up != Some(Up::Zero) {
+                hold(series, sample, interval);
+            }
+            return plain(Action::Duplicate);
+        }
+    }
+    plain(Action::Forward)
+}
+
+/// Which of rules 4 to 11 applies to a sample above the watermark. `interval` is the series', or what stands
+/// for it while that is unknown.
+#[inline]
+fn rule(series: &Series, target: &Target, sample: &Sample, owner: bool, interval: i64) -> Rule {
+    // 4 birth
+    let Some(watermark) = series.watermark else {
+        return Rule::Birth;
+    };
+    let stale = sample.stale;
+    if owner {
+        return match stale {
+            false => Rule::Owner,                                       // 7 owner
+            true if another_is_alive(series, sample) => Rule::Suppress, // 5 suppress
+            true => Rule::Marker,                                       // 6 marker
+        };
+    }
+    // 8 align
+    if !stale && sample.replica == target.owner && target.fenced != Some(sample.replica) {
+        return Rule::Takeover(Takeover::Align);
+    }
+    // 9 takeover
+    let silent = interval != 0 && sample.at - watermark > 2 * interval;
+    match (series.released || silent, stale) {
+        (true, false) if series.released => Rule::Takeover(Takeover::Released),
+        (true, false) => Rule::Takeover(Takeover::Silent),
+        (true, true) if !series.stale && !another_is_alive(series, sample) => Rule::Takeover(Takeover::Ended),
+        (_, true) => Rule::StaleDuplicate, // 10 stale duplicate
+        (false, false) => Rule::Hold,      // 11 hold
+    }
+}
+
+/// Whether `distance` is at most one and a half intervals.
+#[inline]
+const fn is_near(distance: i64, interval: i64) -> bool {
+    2 * distance <= 3 * interval
+}
+
+/// Whether the series' owner leaves the series to the target's owner, which has it as well and will align it.
+#[inline]
+fn yields(series: &Series, target: &Target, sample: &Sample) -> bool {
+    sample.replica != target.owner
+        && series.other.is_some_and(|(shown, by)| {
+            by == target.owner
+                && (series.interval == 0 || is_near((shown - sample.at).abs(), series.interval))
+        })
+}
+
+/// The distance to the replica's own sample before this one, as far as it is remembered; 0 when it is not.
+/// It stands for an interval that the owner has not had the time to teach.
+#[cold]
+fn own_distance(series: &Series, sample: &Sample) -> i64 {
+    let held = series.held.into_iter().flatten().filter(|_| series.holder == sample.replica);
+    let other = series.other.filter(|&(_, by)| by == sample.replica);
+    let own = held.map(|held| held.at).chain(other.map(|(shown, _)| shown));
+    own.filter(|&shown| shown < sample.at).max().map_or(0, |before| sample.at - before)
+}
+
+/// Remembers the newest time a standby has shown: the sign of life that rules 5 and 9 look for.
+#[inline]
+fn note_other(series: &mut Series, target: &Target, sample: &Sample, owns: bool, owner: bool) {
+    if owner {
+        return;
+    }
+    let Sample { replica, at, stale, .. } = *sample;
+    match series.other {
+        // Its own stale marker is the end of that life, unless it is a late one.
+        Some((shown, by)) if stale => {
+            if by == replica && at >= shown {
+                series.other = None;
+            }
+        }
+        // The trace of the target's owner stays, or a third replica could keep the two from uniting.
+        Some((shown, by)) => {
+            let kept = by == target.owner && target.owner != replica && is_near(at - shown, series.interval);
+            if !owns && !kept && at > shown {
+                series.other = Some((at, replica));
+            }
+        }
+        None if !owns && !stale => series.other = Some((at, replica)),
+        None => {}
+    }
+}
+
+/// Whether a replica other than the sample's has shown the series within one and a half intervals.
+fn another_is_alive(series: &Series, sample: &Sample) -> bool {
+    let recent = |shown| series.interval == 0 || is_near(sample.at - shown, series.interval);
+    let other = series.other.is_some_and(|(shown, by)| by != sample.replica && recent(shown));
+    other || series.holder != sample.replica && series.held.into_iter().flatten().any(|held| recent(held.at))
+}
+
+/// Whether the sample leaves a gap of more than two intervals that its own replica's held samples do not cover.
+#[inline]
+fn is_jump(series: &Series, sample: &Sample) -> bool {
+    let Some(watermark) = series.watermark else {
+        return true;
+    };
+    let far = |from| sample.at - from > 2 * series.interval;
+    let covered = || {
+        let newest = series.held[1].or(series.held[0]);
+        series.holder == sample.replica && newest.is_some_and(|held| !far(held.at))
+    };
+    far(watermark) && !covered()
+}
+
+/// Rule 4. The owner stays even if a standby was first, so that the series of a target stay together.
+#[cold]
+fn birth(series: &mut Series, sample: &Sample) {
+    series.watermark = Some(sample.at);
+    (series.stale, series.released) = (sample.stale, sample.stale);
+    series.born = sample.replica != series.owner;
+    drop_held(series, sample.at);
+}
+
+/// Rule 7: the owner goes on, over a gap if it missed a scrape that a standby did not. Returns the fills.
+#[inline]
+fn go_on(series: &mut Series, at: TimestampMs) -> [Option<Held>; 2] {
+    let Some(watermark) = series.watermark else {
+        return [None; 2]; // rule 4 came first
+    };
+    let distance = at - watermark;
+    let interval = match series.held {
+        [Some(first), Some(second)] if series.interval == 0 => second.at - first.at,
+        _ => series.interval,
+    };
+    let gap = interval != 0 && !is_near(distance, interval);
+    let fills = if gap { fill(series, watermark, at, interval) } else { [None; 2] };
+    // No interval is learned across an end, nor from a sample of another replica.
+    if !series.born && !series.stale {
+        learn(series, distance);
+    }
+    series.watermark = Some(at);
+    (series.released, series.stale, series.born) = (false, false, false);
+    drop_held(series, at);
+    fills
+}
+
+/// Rules 8 and 9: the sample's replica becomes the owner. Returns the fills, and whether the target moved.
+#[cold]
+fn take_over(
+    series: &mut Series,
+    target: &mut Target,
+    sample: &Sample,
+    interval: i64,
+    why: Takeover,
+) -> ([Option<Held>; 2], bool) {
+    let Sample { replica, at, stale, .. } = *sample;
+    let Some(watermark) = series.watermark else {
+        return ([None; 2], false); // rule 4 came first
+    };
+    series.interval = interval;
+    let fills = fill(series, watermark, at, interval);
+    // The target follows only when its owner is gone from all of it: a series that ends or wanders is no death.
+    let mut moved = false;
+    let gone = target.seen.is_none_or(|seen| at - seen > 2 * interval);
+    if matches!(why, Takeover::Silent | Takeover::Released) && gone {
+        if replica != target.owner && sample.up != Some(Up::Zero) {
+            moved = up::move_target(target, replica, at);
+        } else if target.fenced == Some(replica) {
+            up::end_fence(target); // nobody else is left to stand in for it
+        }
+    }
+    if why == Takeover::Silent {
+        // Owners that alternate on a series that became slower would never see its interval twice running.
+        series.interval = interval.max((at - watermark).div_euclid(2).min(2 * interval));
+    }
+    series.watermark = Some(at);
+    series.owner = replica;
+    (series.released, series.stale) = (stale, stale);
+    (series.slow, series.quick, series.born) = (false, false, false);
+    if series.other.is_some_and(|(_, by)| by == replica) {
+        series.other = None; // it is no standby any more
+    }
+    drop_held(series, at);
+    (fills, moved)
+}
+
+/// The held samples for the gap between `watermark` and `at`: those that keep 0.4 intervals from their
+/// neighbours, or else the one nearest the middle, since any is better than a hole.
+#[cold]
+fn fill(series: &Series, watermark: TimestampMs, at: TimestampMs, interval: i64) -> [Option<Held>; 2] {
+    let apart = |from: TimestampMs, to: TimestampMs| 5 * (to - from) >= 2 * interval;
+    let inside = || series.held.into_iter().flatten().filter(|held| watermark < held.at && held.at < at);
+    let mut fills = [None; 2];
+    let mut last = watermark;
+    for held in inside().filter(|held| apart(held.at, at)) {
+        if apart(last, held.at) {
+            fills[usize::from(fills[0].is_some())] = Some(held);
+            last = held.at;
+        }
+    }
+    if fills[0].is_none() {
+        fills[0] = inside().min_by_key(|held| (2 * held.at.0 - watermark.0 - at.0).abs());
+    }
+    fills
+}
+
+/// Learns the interval from the owner's `distance`. One missed scrape, or one extra sample, is not a new
+/// interval: a distance that is far off counts when it comes twice running.
+#[inline]
+fn learn(series: &mut Series, distance: i64) {
+    let known = series.interval != 0;
+    let short = known && 2 * distance < series.interval;
+    let long = known && !is_near(distance, series.interval);
+    if !(short || long) || (short && series.quick) || (long && series.slow) {
+        series.interval = distance;
+    }
+    series.quick = short && !series.quick;
+    series.slow = long && !series.slow;
+}
+
+/// Rule 11: keeps the two newest samples of one standby.
+#[inline]
+fn hold(series: &mut Series, sample: &Sample, interval: i64) {
+    let new = Held { at: sample.at, payload: sample.payload };
+    let Some(last) = series.held[1].or(series.held[0]) else {
+        (series.held, series.holder) = ([Some(new), None], sample.replica);
+        return;
+    };
+    let distance = new.at - last.at;
+    if series.holder != sample.replica {
+        // Another standby steps in only when the holder is gone: samples of two would not be a scrape apart.
+        if interval != 0 && !is_near(distance, interval) {
+            (series.held, series.holder) = ([Some(new), None], sample.replica);
+        }
+    } else if distance > 0 && 4 * distance >= 3 * series.interval {
+        series.held = [Some(last), Some(new)];
+    }
+}
+
+/// Drops what is held at or below a new watermark.
+#[inline]
+fn drop_held(series: &mut Series, watermark: TimestampMs) {
+    let [first, second] = series.held.map(|held| held.filter(|held| held.at > watermark));
+    series.held = if first.is_some() { [first, second] } else { [second, None] };
+}

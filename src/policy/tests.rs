@@ -1,0 +1,2 @@
+//! Table tests of the policy, in a small story notation.
+use super::*;
