@@ -125,11 +125,6 @@ impl Entry {
         ReplicaId(self.words[4].load(Relaxed) as u8)
     }
 
-    #[inline]
-    pub(super) fn is_up(&self) -> bool {
-        Flags(self.words[4].load(Relaxed) as u8).has(Flags::UP)
-    }
-
     pub(super) fn tick(&self) -> u8 {
         (self.words[3].load(Relaxed) >> 32) as u8
     }
