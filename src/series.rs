@@ -1,1 +1,234 @@
 //! IDENTITY of a series.
+//!
+//! Owns what makes two samples samples of one series: the canonical label bytes without the replica label, and the
+//! 128-bit keys made of them and of the tenant. Refuses to parse requests: it is given label bytes.
+//!
+//! Canonical label bytes are the labels of a remote-write 1.0 `TimeSeries` in the shortest protobuf encoding
+//! (`0x0a len  0x0a len name  0x12 len value` a label), sorted bytewise by name, without empty values and without the
+//! replica label. Lengths stand before everything, so no two label sets share their bytes; and what a Prometheus sends
+//! is already in this form around its replica label, so a key costs two hashes over received bytes.
+
+mod place;
+mod replica;
+
+pub use place::{Place, PlaceLabels};
+pub use replica::{BadReplicaNames, REPLICA_NAMES_MAX, ReplicaNames};
+
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Names a series: tenant and all labels except the replica label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeriesKey(pub u128);
+
+/// Names a target: tenant and the values of the group and the target labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetKey(pub u128);
+
+/// Names an HA group: tenant and the values of the group labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupKey(pub u128);
+
+/// Stands for a tenant in every key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantHash(pub u128);
+
+/// Odd, so that multiplying by it loses nothing; its bits are those of the golden ratio, so that they spread.
+const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+
+impl TenantHash {
+    /// Of the tenant header's value; a request without one belongs to the default tenant `""`.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        Self(xxh3_128(name.as_bytes()))
+    }
+}
+
+impl SeriesKey {
+    /// Of canonical label bytes in two parts, split where the first configured replica name sorts: all labels with a
+    /// smaller name are `before`. The split makes the parts slices of the received bytes for the usual sender, and is
+    /// the same for every sender of the series, whatever name its replica label has.
+    #[must_use]
+    #[inline]
+    pub fn of_parts(before: &[u8], after: &[u8], tenant: TenantHash) -> Self {
+        // Not commutative: what stands before must not pass for what stands after.
+        Self(xxh3_128(before).wrapping_mul(SPREAD).wrapping_add(xxh3_128(after)) ^ tenant.0)
+    }
+
+    /// Of whole canonical label bytes and the offset of their split.
+    #[must_use]
+    pub fn of_canonical(canonical: &[u8], split: usize, tenant: TenantHash) -> Self {
+        let (before, after) = canonical.split_at(split);
+        Self::of_parts(before, after, tenant)
+    }
+}
+
+/// Appends one label in the canonical encoding. The caller sorts, and leaves out empty values and the replica label.
+pub fn encode_label(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.push(0x0a);
+    put_len(out, encoded_len(name, value));
+    out.push(0x0a);
+    put_len(out, name.len());
+    out.extend_from_slice(name);
+    out.push(0x12);
+    put_len(out, value.len());
+    out.extend_from_slice(value);
+}
+
+/// The length of the `Label` message that [`encode_label`] writes, without its key and length.
+#[must_use]
+pub fn encoded_len(name: &[u8], value: &[u8]) -> usize {
+    2 + len_len(name.len()) + name.len() + len_len(value.len()) + value.len()
+}
+
+/// The offset in `canonical` at which labels with a name of `first` or above begin.
+#[must_use]
+pub fn split_of(canonical: &[u8], first: &[u8]) -> usize {
+    let mut labels = labels(canonical);
+    loop {
+        let at = canonical.len() - labels.rest.len();
+        match labels.next() {
+            Some((name, _)) if name < first => {}
+            Some(_) => return at,
+            None => return canonical.len(),
+        }
+    }
+}
+
+/// The labels of canonical bytes, as (name, value), in order.
+#[must_use]
+pub fn labels(canonical: &[u8]) -> Labels<'_> {
+    Labels { rest: canonical }
+}
+
+/// Iterator of [`labels`]. Ends early at bytes that are not in the canonical encoding.
+#[derive(Debug, Clone)]
+pub struct Labels<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Labels<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (label, rest) = take(self.rest, 0x0a)?;
+        let (name, value) = take(label, 0x0a)?;
+        let (value, _) = take(value, 0x12)?;
+        self.rest = rest;
+        Some((name, value))
+    }
+}
+
+/// The content of the length-delimited field with `key` at the start of `bytes`, and what follows it.
+fn take(bytes: &[u8], key: u8) -> Option<(&[u8], &[u8])> {
+    let (&given, mut bytes) = bytes.split_first()?;
+    let mut length = 0;
+    for shift in [0, 7, 14, 21, 28] {
+        let (&byte, rest) = bytes.split_first()?;
+        bytes = rest;
+        length |= usize::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return if given == key { bytes.split_at_checked(length) } else { None };
+        }
+    }
+    None
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn put_len(out: &mut Vec<u8>, mut length: usize) {
+    while length >= 0x80 {
+        out.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+}
+
+const fn len_len(length: usize) -> usize {
+    let mut bytes = 1;
+    let mut left = length >> 7;
+    while left > 0 {
+        bytes += 1;
+        left >>= 7;
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn canonical(set: &BTreeMap<String, String>) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (name, value) in set {
+            encode_label(&mut out, name.as_bytes(), value.as_bytes());
+        }
+        out
+    }
+
+    /// Few letters, so that sets which are nearly alike are common, and now and then a length of two bytes.
+    fn label_set() -> impl Strategy<Value = BTreeMap<String, String>> {
+        let value = prop_oneof![9 => "[ab\n\x12]{1,3}", 1 => "a{120,140}"];
+        proptest::collection::btree_map("[ab\n\x12]{1,3}", value, 0..5)
+    }
+
+    proptest! {
+        #[test]
+        fn different_sets_never_share_bytes(one in label_set(), other in label_set()) {
+            prop_assert_eq!(canonical(&one) == canonical(&other), one == other);
+        }
+
+        #[test]
+        fn labels_read_back(set in label_set()) {
+            let bytes = canonical(&set);
+            let back: BTreeMap<_, _> = labels(&bytes)
+                .map(|(name, value)| (text(name), text(value)))
+                .collect();
+            prop_assert_eq!(back, set);
+        }
+
+        #[test]
+        fn split_is_where_the_name_sorts(set in label_set(), first in "[ab]{1,2}") {
+            let bytes = canonical(&set);
+            let split = split_of(&bytes, first.as_bytes());
+            prop_assert!(labels(&bytes[..split]).all(|(name, _)| name < first.as_bytes()));
+            prop_assert!(labels(&bytes[split..]).all(|(name, _)| name >= first.as_bytes()));
+        }
+
+        #[test]
+        fn labels_survive_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = labels(&bytes).count();
+            prop_assert!(split_of(&bytes, b"m") <= bytes.len());
+        }
+    }
+
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn parts_are_not_interchangeable() {
+        let tenant = TenantHash::of("");
+        let (a, b) = (b"\x0a\x01a".as_slice(), b"\x0a\x01b".as_slice());
+        let keys = [
+            SeriesKey::of_parts(a, b, tenant),
+            SeriesKey::of_parts(b, a, tenant),
+            SeriesKey::of_parts(&[a, b].concat(), b"", tenant),
+            SeriesKey::of_parts(b"", &[a, b].concat(), tenant),
+            SeriesKey::of_parts(a, b, TenantHash::of("other")),
+        ];
+        for (i, one) in keys.iter().enumerate() {
+            assert!(keys[i + 1..].iter().all(|other| one != other), "{i}");
+        }
+        assert_eq!(keys[0], SeriesKey::of_canonical(&[a, b].concat(), 3, tenant));
+    }
+
+    #[test]
+    fn lengths() {
+        for length in [0, 1, 127, 128, 16_383, 16_384, 1 << 21] {
+            let mut out = Vec::new();
+            put_len(&mut out, length);
+            assert_eq!(out.len(), len_len(length), "{length}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The labels of one series, in whatever order and encoding they came.
+//!
+//! Owns the slow and always correct way from received labels to canonical bytes, and the judgement of labels: what
+//! Prometheus means by an empty value, what no receiver would store. Refuses nothing for its encoding alone.
+
+use super::fields::{self, Field, LENGTH};
+use super::v1::{LABELS, TimeSeries};
+use super::{Malformed, Span};
+use crate::series::{self, ReplicaNames};
+
+/// How much of a name an error quotes, in characters.
+const QUOTED_CHARS_MAX: usize = 64;
+
+/// What became of the labels of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Canonical {
+    /// The received bytes around the replica label were canonical already: it can be cut, nothing must be rewritten.
+    pub verbatim: bool,
+    /// The value of the replica label; `None` if the series has none, or an empty one.
+    pub replica: Option<Span>,
+    /// Where the canonical bytes are split for the key.
+    pub split: usize,
+}
+
+/// Labels that no series may have. Only the series is refused, not the request around it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidLabels {
+    /// There are none.
+    #[error("series has no labels")]
+    None,
+    /// No `__name__`, or an empty one.
+    #[error("series has no __name__ among its {labels} labels")]
+    NoMetricName {
+        /// How many labels it has.
+        labels: usize,
+    },
+    /// A label without a name.
+    #[error("label name is empty at byte {at}")]
+    EmptyName {
+        /// Offset of the label in the body.
+        at: usize,
+    },
+    /// A name that is there twice, with values.
+    #[error("label {name:?} is repeated at byte {at}")]
+    Repeated {
+        /// The name, cut short.
+        name: String,
+        /// Offset of its second appearance in the body.
+        at: usize,
+    },
+    /// A name that is no UTF-8.
+    #[error("label name is not UTF-8 at byte {at}")]
+    NameNotUtf8 {
+        /// Offset of the first wrong byte in the body.
+        at: usize,
+    },
+    /// A value that is no UTF-8.
+    #[error("value of label {name:?} is not UTF-8 at byte {at}")]
+    ValueNotUtf8 {
+        /// The name, cut short.
+        name: String,
+        /// Offset of the first wrong byte in the body.
+        at: usize,
+    },
+    /// No labels at all, but broken bytes. The walk has found this already.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// Writes the canonical label bytes of `series` to `out` (cleared first), or says why it can have none.
+///
+/// Takes labels in any place, order and encoding. An empty value means an absent label, also of the replica label: then
+/// the next configured name counts. Unknown fields inside a label do not survive.
+pub fn canonicalize(
+    body: &[u8],
+    series: &TimeSeries,
+    names: &ReplicaNames,
+    out: &mut Vec<u8>,
+) -> Result<Canonical, InvalidLabels> {
+    out.clear();
+    let mut labels = collect(body, series.payload)?;
+    if labels.is_empty() {
+        return Err(InvalidLabels::None);
+    }
+    for label in &labels {
+        judge(label, body)?;
+    }
+    let received = labels.len();
+    labels.retain(|label| !label.value.is_empty());
+    // Stable, so that of two equal names the second one received is called the repetition.
+    labels.sort_by(|one, other| one.name.of(body).cmp(other.name.of(body)));
+    for pair in labels.windows(2) {
+        if let [one, other] = pair
+            && one.name.of(body) == other.name.of(body)
+        {
+            let at = other.field.start as usize;
+            return Err(InvalidLabels::Repeated { name: quote(other.name.of(body)), at });
+        }
+    }
+    if !labels.iter().any(|label| label.name.of(body) == b"__name__") {
+        return Err(InvalidLabels::NoMetricName { labels: received });
+    }
+
+    let ranked = labels.iter().filter_map(|label| Some((names.rank(label.name.of(body))?, label.value)));
+    let replica = ranked.min_by_key(|(rank, _)| *rank).map(|(_, value)| value);
+    let first = names.first().as_bytes();
+    let mut split = None;
+    for label in labels.iter().filter(|label| Some(label.value) != replica) {
+        let name = label.name.of(body);
+        if split.is_none() && name >= first {
+            split = Some(out.len());
+        }
+        series::encode_label(out, name, label.value.of(body));
+    }
+    let (before, after) = (series.before.of(body), series.after.of(body));
+    let verbatim = series.plain
+        && out.len() == before.len() + after.len()
+        && out.starts_with(before)
+        && out.ends_with(after);
+    Ok(Canonical { verbatim, replica, split: split.unwrap_or(out.len()) })
+}
+
+/// One label as received.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Label {
+    /// The whole field of the series, key included.
+    pub(super) field: Span,
+    pub(super) name: Span,
+    pub(super) value: Span,
+    /// It has a name and a value and is encoded as [`series::encode_label`] would.
+    pub(super) shortest: bool,
+}
+
+/// Reads a `Label` (name = 1, value = 2) from a length-delimited field.
+pub(super) fn read(body: &[u8], field: &Field) -> Result<Label, Malformed> {
+    let message = &body[..field.end()];
+    let start = field.content.start as usize;
+    let nothing = Span::at(start, start);
+    let mut label = Label { field: field.whole(), name: nothing, value: nothing, shortest: false };
+    let mut in_order = true;
+    let mut at = start;
+    while at < message.len() {
+        let inner = fields::read(message, at)?;
+        match (inner.number, inner.wire_type) {
+            (1, LENGTH) => {
+                in_order &= at == start;
+                label.name = inner.content;
+            }
+            (2, LENGTH) => {
+                in_order &= at != start && inner.end() == message.len();
+                label.value = inner.content;
+            }
+            (1 | 2, _) => return Err(inner.wrong_wire_type()),
+            _ => in_order = false,
+        }
+        at = inner.end();
+    }
+    // Name first and once, value last, and nothing is longer than it must be, so nothing else is in between.
+    let shortest = series::encoded_len(label.name.of(body), label.value.of(body));
+    label.shortest = in_order
+        && !label.name.is_empty()
+        && !label.value.is_empty()
+        && label.field.len() == 1 + fields::varint_len(shortest as u64) + shortest;
+    Ok(label)
+}
+
+fn collect(body: &[u8], payload: Span) -> Result<Vec<Label>, Malformed> {
+    let message = &body[..payload.end as usize];
+    let mut labels = Vec::with_capacity(32);
+    let mut at = payload.start as usize;
+    while at < message.len() {
+        let field = fields::read(message, at)?;
+        if field.number == LABELS {
+            if field.wire_type != LENGTH {
+                return Err(field.wrong_wire_type());
+            }
+            labels.push(read(body, &field)?);
+        }
+        at = field.end();
+    }
+    Ok(labels)
+}
+
+fn judge(label: &Label, body: &[u8]) -> Result<(), InvalidLabels> {
+    let name = label.name.of(body);
+    if name.is_empty() {
+        return Err(InvalidLabels::EmptyName { at: label.field.start as usize });
+    }
+    if let Err(error) = std::str::from_utf8(name) {
+        return Err(InvalidLabels::NameNotUtf8 { at: label.name.start as usize + error.valid_up_to() });
+    }
+    if let Err(error) = std::str::from_utf8(label.value.of(body)) {
+        let at = label.value.start as usize + error.valid_up_to();
+        return Err(InvalidLabels::ValueNotUtf8 { name: quote(name), at });
+    }
+    Ok(())
+}
+
+fn quote(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().take(QUOTED_CHARS_MAX).collect()
+}

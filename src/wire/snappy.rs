@@ -1,0 +1,153 @@
+//! The snappy block format around every body.
+//!
+//! Owns the bound on what a sender can make us allocate: the declared length is judged before a byte of memory is
+//! taken. Refuses the framed format, which remote write does not use.
+
+use std::cell::RefCell;
+
+/// Bytes that three compressed bytes can stand for at most: a copy element with a two-byte offset
+/// (<https://github.com/google/snappy/blob/main/format_description.txt>, 2.2.2).
+const BYTES_PER_COPY_MAX: usize = 64;
+/// A compressor's scratch buffer above this size is given back.
+const SCRATCH_BYTES_MAX: usize = 8 << 20;
+
+/// Why a body could not be unpacked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unpack {
+    /// The declared length is above the bound: answered 413.
+    #[error("body declares {given} bytes decompressed, at most {max} are taken")]
+    TooBig {
+        /// Declared, in bytes.
+        given: usize,
+        /// The bound, in bytes.
+        max: usize,
+    },
+    /// More is declared than that many compressed bytes can hold.
+    #[error("body of {compressed} bytes declares {given} bytes decompressed, which snappy cannot reach")]
+    Implausible {
+        /// Declared, in bytes.
+        given: usize,
+        /// Length of the compressed body, in bytes.
+        compressed: usize,
+    },
+    /// No snappy block.
+    #[error("body of {compressed} bytes is not a snappy block: {source}")]
+    Broken {
+        /// Length of the compressed body, in bytes.
+        compressed: usize,
+        /// What the decoder says, with the place.
+        source: snap::Error,
+    },
+}
+
+/// Unpacks `body` into `raw`, which afterwards holds exactly the decompressed bytes (unspecified ones after an error).
+///
+/// Hand in the same buffer again without clearing it: only what it has to grow by is written twice.
+pub fn decompress(body: &[u8], max: usize, raw: &mut Vec<u8>) -> Result<(), Unpack> {
+    let broken = |source| Unpack::Broken { compressed: body.len(), source };
+    let given = match snap::raw::decompress_len(body) {
+        Ok(given) => given,
+        // The decoder has its own word for a claim that does not fit 32 bits.
+        Err(snap::Error::TooBig { given, .. }) => {
+            return Err(Unpack::TooBig { given: usize::try_from(given).unwrap_or(usize::MAX), max });
+        }
+        Err(source) => return Err(broken(source)),
+    };
+    if given > max {
+        return Err(Unpack::TooBig { given, max });
+    }
+    if given > (body.len() / 3 + 1).saturating_mul(BYTES_PER_COPY_MAX) {
+        return Err(Unpack::Implausible { given, compressed: body.len() });
+    }
+    raw.resize(given, 0);
+    snap::raw::Decoder::new().decompress(body, raw).map_err(broken)?;
+    Ok(())
+}
+
+/// Packs `raw` into `out`, which afterwards holds exactly the compressed bytes.
+///
+/// Hash tables and scratch belong to the thread, so a call allocates nothing once `out` is large enough.
+///
+/// The only error is `raw` being longer than the format can declare (4 GiB): a mistake of the caller.
+pub fn compress(raw: &[u8], out: &mut Vec<u8>) -> Result<(), snap::Error> {
+    thread_local! {
+        static PACKER: RefCell<(snap::raw::Encoder, Vec<u8>)> = RefCell::new((snap::raw::Encoder::new(), Vec::new()));
+    }
+    out.clear();
+    PACKER.with_borrow_mut(|(encoder, scratch)| {
+        // The encoder wants room for the worst case, a multiple of what comes out. That room is kept initialised here
+        // and the little that is written is copied: cheaper than to fill `out` with zeros every time.
+        let room = snap::raw::max_compress_len(raw.len());
+        if scratch.len() < room {
+            scratch.resize(room, 0);
+        }
+        let written = encoder.compress(raw, scratch)?;
+        out.extend_from_slice(&scratch[..written]);
+        if scratch.len() > SCRATCH_BYTES_MAX {
+            *scratch = Vec::new();
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(body: &[u8], max: usize) -> Result<Vec<u8>, Unpack> {
+        let mut raw = Vec::new();
+        decompress(body, max, &mut raw)?;
+        Ok(raw)
+    }
+
+    #[test]
+    fn round_trip_in_reused_buffers() {
+        let (mut raw, mut packed) = (Vec::new(), Vec::new());
+        for size in [0_usize, 1, 100, 100_000, 10, 70_000] {
+            let text: Vec<u8> = (0..size).map(|i| (i / 7 % 251) as u8).collect();
+            compress(&text, &mut packed).unwrap();
+            decompress(&packed, size, &mut raw).unwrap();
+            assert_eq!(raw, text);
+        }
+    }
+
+    #[test]
+    fn claims_are_judged_before_memory_is_taken() {
+        let mut raw = Vec::new();
+        // 4 GiB - 1, the largest claim the format knows.
+        let claim = [0xff, 0xff, 0xff, 0xff, 0x0f, 0];
+        let given = u32::MAX as usize;
+        assert_eq!(decompress(&claim, 32 << 20, &mut raw), Err(Unpack::TooBig { given, max: 32 << 20 }));
+        assert_eq!(
+            decompress(&claim, usize::MAX, &mut raw),
+            Err(Unpack::Implausible { given, compressed: 6 })
+        );
+        // 2^35: does not fit 32 bits.
+        let beyond = [0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
+        assert!(matches!(decompress(&beyond, 32 << 20, &mut raw), Err(Unpack::TooBig { .. })));
+        assert_eq!(raw.capacity(), 0);
+    }
+
+    #[test]
+    fn the_bound_is_inclusive() {
+        let mut packed = Vec::new();
+        compress(&[7; 1000], &mut packed).unwrap();
+        assert_eq!(check(&packed, 1000).unwrap().len(), 1000);
+        assert_eq!(check(&packed, 999), Err(Unpack::TooBig { given: 1000, max: 999 }));
+    }
+
+    #[test]
+    fn the_densest_block_is_plausible() {
+        let zeros = vec![0; 32 << 20];
+        let mut packed = Vec::new();
+        compress(&zeros, &mut packed).unwrap();
+        assert_eq!(check(&packed, 32 << 20).unwrap(), zeros);
+    }
+
+    #[test]
+    fn broken_blocks() {
+        assert!(matches!(check(&[], 10), Err(Unpack::Broken { compressed: 0, .. })));
+        assert!(matches!(check(&[5, 0xff], 10), Err(Unpack::Broken { compressed: 2, .. })));
+        assert!(matches!(check(b"not snappy at all", 1 << 20), Err(Unpack::Broken { compressed: 17, .. })));
+    }
+}
