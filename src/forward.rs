@@ -2,6 +2,8 @@
 //!
 //! Owns the door to the upstream. Refuses to retry: the sender does that, so nothing is queued here.
 
+pub mod answer;
+
 use bytes::Bytes;
 use http::HeaderValue;
 use std::future::Future;

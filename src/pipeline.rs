@@ -1,7 +1,38 @@
-//! PIPELINE: the life of one request.
+//! PIPELINE: the life of one request, from compressed body to reply.
+//!
+//! Owns the order of things: read, decide, send, settle, answer. Nothing is acknowledged before upstream has answered
+//! for it, nothing stays reserved after the end, and nobody is waited for while something is reserved.
+//! Refuses HTTP (that is `receive`'s and `forward`'s), and to retry: the sender does, with its backoff and its disk.
 
+mod batch;
+mod judge;
+mod metrics;
+mod request;
+mod tally;
+mod verdict;
+
+pub use metrics::Metrics;
+
+use crate::forward::{Answer, Outgoing, Upstream};
+use crate::series::{PlaceLabels, ReplicaNames, TenantHash};
+use crate::window::{Flight, Log, Metadata, Window};
+use crate::wire::snappy::{self, Unpack};
+use crate::wire::splice;
 use bytes::Bytes;
 use http::HeaderValue;
+use judge::{Bench, Judged};
+use request::{Fate, Request};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use verdict::Outcome;
+
+/// How often a part is decided anew because flights of others carry its series.
+const ROUNDS_MAX: u32 = 64;
+/// Buffers kept for requests to come.
+const BUFFERS_MAX: usize = 64;
+/// Buffers of requests with a longer body are given back to the system.
+const BUFFER_BYTES_MAX: usize = 4 << 20;
 
 /// One remote-write request as it arrived, headers checked, body still compressed.
 #[derive(Debug, Clone)]
@@ -27,4 +58,282 @@ pub struct Reply {
     pub text: String,
     /// `Retry-After`, in seconds.
     pub retry_after_s: Option<u32>,
+}
+
+/// What the pipeline is told by the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Names of the replica label.
+    pub replica_names: ReplicaNames,
+    /// Names of the group and target labels.
+    pub place_labels: PlaceLabels,
+    /// Bound of a decompressed body, in bytes.
+    pub body_bytes_max: usize,
+    /// How far ahead of the clock a sample may be, in ms.
+    pub future_max_ms: i64,
+    /// How far below the watermark upstream takes samples, in ms; 0 = not at all.
+    pub out_of_order_window_ms: i64,
+    /// How long a request waits for flights of others before it is answered 503.
+    pub busy_wait_max: Duration,
+}
+
+/// The rooms of a request's life, and the buffers for it.
+#[derive(Debug)]
+pub struct Pipeline<U> {
+    settings: Settings,
+    window: Arc<Window>,
+    upstream: U,
+    metrics: Metrics,
+    buffers: Mutex<Vec<Box<Buffers>>>,
+}
+
+/// The memory of one request.
+#[derive(Debug, Default)]
+struct Buffers {
+    request: Request,
+    judged: Judged,
+    out: Vec<u8>,
+    log: Log,
+}
+
+/// What a part of the request came to.
+enum Landing {
+    Settled,
+    /// Upstream wants it in smaller pieces.
+    Split,
+}
+
+impl<U: Upstream> Pipeline<U> {
+    /// A pipeline through `window` to `upstream`.
+    pub fn new(settings: Settings, window: Arc<Window>, upstream: U, metrics: Metrics) -> Self {
+        Self { settings, window, upstream, metrics, buffers: Mutex::default() }
+    }
+
+    /// The window.
+    pub fn window(&self) -> &Arc<Window> {
+        &self.window
+    }
+
+    /// Lives through one request. `now_ms`: the wall clock, in ms since the epoch.
+    pub async fn serve(&self, incoming: Incoming, now_ms: i64) -> Reply {
+        let mut buffers =
+            self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let reply = self.live(&mut buffers, &incoming, now_ms).await;
+        if buffers.request.body.capacity() <= BUFFER_BYTES_MAX {
+            let mut kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.len() < BUFFERS_MAX {
+                kept.push(buffers);
+            }
+        }
+        reply
+    }
+
+    async fn live(&self, buffers: &mut Buffers, incoming: &Incoming, now_ms: i64) -> Reply {
+        let tenant = incoming.tenant.as_ref().map_or("".as_bytes(), HeaderValue::as_bytes);
+        let bench = Bench {
+            settings: &self.settings,
+            window: &self.window,
+            tenant: TenantHash::of_bytes(tenant),
+            retry: incoming.retry_attempt > 0,
+            now_ms,
+        };
+        if let Err(reply) = self.read(buffers, incoming, &bench) {
+            return reply;
+        }
+        let mut outcome = Outcome::default();
+        let mut parts: Vec<Range<usize>> = vec![0..buffers.request.units.len()];
+        while let Some(part) = parts.pop() {
+            if let Landing::Split = self.fly(buffers, part.clone(), incoming, &bench, &mut outcome).await {
+                let middle = part.start + part.len() / 2;
+                parts.extend([middle..part.end, part.start..middle]);
+            }
+        }
+        self.lean(buffers, &bench, &mut outcome).await;
+        let reply = outcome.reply(&buffers.request);
+        self.metrics.count(&mut buffers.request, incoming.body.len(), reply.status == 503, &self.window);
+        reply
+    }
+
+    fn read(&self, buffers: &mut Buffers, incoming: &Incoming, bench: &Bench<'_>) -> Result<(), Reply> {
+        let Buffers { request, judged, .. } = buffers;
+        *judged = Judged::default();
+        snappy::decompress(&incoming.body, self.settings.body_bytes_max, &mut request.body).map_err(
+            |unpack| match unpack {
+                Unpack::TooBig { .. } => Reply::new(413, unpack.to_string()),
+                _ => Reply::new(400, unpack.to_string()),
+            },
+        )?;
+        request
+            .read(&self.settings, bench.tenant, &self.window, bench.now_ms)
+            .map_err(|malformed| Reply::new(400, malformed.to_string()))?;
+        self.metrics.read(incoming.body.len(), request.body.len());
+        Ok(())
+    }
+
+    /// One part of a request: decided, sent, settled.
+    async fn fly(
+        &self,
+        buffers: &mut Buffers,
+        part: Range<usize>,
+        incoming: &Incoming,
+        bench: &Bench<'_>,
+        outcome: &mut Outcome,
+    ) -> Landing {
+        let Some(flight) = self.board(buffers, part.clone(), bench, outcome).await else {
+            buffers.request.replace_fate(&part, Fate::Pending, Fate::Failed);
+            return Landing::Settled;
+        };
+        let Buffers { request, judged, out, .. } = buffers;
+        let samples = batch::assemble(request, part.clone(), judged, out);
+        let news = if part.start == 0 { self.append_metadata(request, bench, out) } else { Vec::new() };
+        if out.is_empty() {
+            buffers.log = flight.commit();
+            return Landing::Settled;
+        }
+        if part.start == 0 {
+            request.unknown.iter().for_each(|field| splice::field(&request.body, *field, out));
+        }
+        let mut packed = Vec::new();
+        if let Err(error) = snappy::compress(out, &mut packed) {
+            buffers.log = flight.roll_back(true);
+            outcome.unavailable(format!("the outgoing body could not be packed: {error}"));
+            buffers.request.replace_fate(&part, Fate::Aboard, Fate::Failed);
+            return Landing::Settled;
+        }
+        self.metrics.sent(out.len(), packed.len());
+        let answer = self.upstream.send(outgoing(packed, samples, incoming)).await;
+        if matches!(answer, Answer::Taken) {
+            self.window.metadata().remember(&news, bench.now_ms);
+        }
+        self.land(buffers, part, flight, &answer, bench, outcome)
+    }
+
+    /// Appends the metadata that upstream has not had lately. Returns what it is to be remembered by.
+    fn append_metadata(&self, request: &Request, bench: &Bench<'_>, out: &mut Vec<u8>) -> Vec<u128> {
+        let mut news = Vec::new();
+        for field in &request.metadata {
+            let key = Metadata::key(field.of(&request.body), bench.tenant);
+            if self.window.metadata().is_news(key, bench.now_ms) {
+                splice::field(&request.body, *field, out);
+                news.push(key);
+            }
+        }
+        news
+    }
+
+    /// Decides a part until no other flight is in its way. `None`: that took too long.
+    async fn board(
+        &self,
+        buffers: &mut Buffers,
+        part: Range<usize>,
+        bench: &Bench<'_>,
+        outcome: &mut Outcome,
+    ) -> Option<Flight> {
+        let deadline = tokio::time::Instant::now() + self.settings.busy_wait_max;
+        for _ in 0..ROUNDS_MAX {
+            let Some(mut flight) = Flight::begin(&self.window, std::mem::take(&mut buffers.log)) else {
+                outcome.unavailable("too many requests are in flight".to_owned());
+                return None;
+            };
+            bench.judge(&mut buffers.request, part.clone(), &mut flight, &mut buffers.judged);
+            if buffers.judged.busy.is_empty() {
+                return Some(flight);
+            }
+            // Nothing may be reserved while we wait, or two requests could wait for each other.
+            buffers.log = flight.roll_back(true);
+            buffers.request.replace_fate(&part, Fate::Aboard, Fate::Pending);
+            for on in &buffers.judged.busy {
+                if tokio::time::timeout_at(deadline, self.window.ended(*on)).await.is_err() {
+                    outcome.busy();
+                    return None;
+                }
+            }
+        }
+        outcome.busy();
+        None
+    }
+
+    /// Settles a flight by upstream's answer.
+    fn land(
+        &self,
+        buffers: &mut Buffers,
+        part: Range<usize>,
+        flight: Flight,
+        answer: &Answer,
+        bench: &Bench<'_>,
+        outcome: &mut Outcome,
+    ) -> Landing {
+        let request = &mut buffers.request;
+        let benign = verdict::benign(answer, &flight, bench.retry);
+        let fate = match answer {
+            Answer::TooBig { .. } if part.len() > 1 => {
+                buffers.log = flight.roll_back(true);
+                request.replace_fate(&part, Fate::Aboard, Fate::Pending);
+                return Landing::Split;
+            }
+            Answer::Taken => Fate::Forwarded,
+            Answer::Conflict { .. } if benign.is_some() => Fate::Forwarded,
+            Answer::Conflict { .. } | Answer::Refused { .. } | Answer::TooBig { .. } => Fate::Rejected,
+            Answer::Unavailable { .. } | Answer::NoAnswer { .. } => Fate::Failed,
+        };
+        if fate == Fate::Failed {
+            buffers.log = flight.roll_back(!matches!(answer, Answer::NoAnswer { .. }));
+        } else {
+            buffers.log = flight.commit();
+            request.count_changes(&buffers.judged);
+        }
+        if let Some(reason) = benign {
+            self.metrics.benign(request, &part, reason, &self.window);
+        }
+        outcome.note(answer, benign.is_some());
+        request.replace_fate(&part, Fate::Aboard, fate);
+        Landing::Settled
+    }
+
+    /// Waits for the flights whose reservations duplicates lean on. If one fails, so does the duplicate.
+    async fn lean(&self, buffers: &mut Buffers, bench: &Bench<'_>, outcome: &mut Outcome) {
+        let leans = std::mem::take(&mut buffers.judged.leans);
+        let mut touched = false;
+        for (on, _, s) in &leans {
+            let well = self.window.ended(*on).await;
+            buffers.request.fates[*s as usize] = if well { Fate::Pending } else { Fate::Failed };
+            touched |= well;
+            if !well {
+                outcome.leaned();
+            }
+        }
+        if !touched {
+            return;
+        }
+        // They are duplicates of what is upstream now. Deciding them once more notes that their replica is alive.
+        if let Some(mut flight) = Flight::begin(&self.window, std::mem::take(&mut buffers.log)) {
+            for (_, item, s) in &leans {
+                bench.note(&mut buffers.request, *item, *s, &mut flight);
+            }
+            buffers.log = flight.roll_back(true);
+        }
+        for (_, _, s) in &leans {
+            let fate = &mut buffers.request.fates[*s as usize];
+            if *fate != Fate::Failed {
+                *fate = Fate::Duplicate;
+            }
+        }
+    }
+}
+
+fn outgoing(packed: Vec<u8>, samples: u64, incoming: &Incoming) -> Outgoing {
+    Outgoing {
+        body: packed.into(),
+        samples,
+        tenant: incoming.tenant.clone(),
+        request_id: incoming.request_id.clone(),
+        traceparent: incoming.traceparent.clone(),
+    }
+}
+
+impl Reply {
+    fn new(status: u16, text: String) -> Self {
+        let retry_after_s = (status == 503).then_some(1);
+        Self { status, text, retry_after_s }
+    }
 }

@@ -39,7 +39,13 @@ impl TenantHash {
     /// Of the tenant header's value; a request without one belongs to the default tenant `""`.
     #[must_use]
     pub fn of(name: &str) -> Self {
-        Self(xxh3_128(name.as_bytes()))
+        Self::of_bytes(name.as_bytes())
+    }
+
+    /// As [`Self::of`], of the header's bytes.
+    #[must_use]
+    pub fn of_bytes(name: &[u8]) -> Self {
+        Self(xxh3_128(name))
     }
 }
 

@@ -10,6 +10,7 @@
 mod entry;
 mod flight;
 mod group;
+mod metadata;
 mod slot;
 mod table;
 mod target;
@@ -20,6 +21,7 @@ mod tests;
 pub use entry::TIMESTAMP_LIMIT_MS;
 pub use flight::{Admitted, Decision, Flight, Known, Log};
 pub use group::{GROUPS_MAX, Group, Groups, REPLICAS_MAX, Replica};
+pub use metadata::Metadata;
 pub use slot::FlightId;
 
 use crate::policy::ReplicaId;
@@ -41,6 +43,7 @@ pub struct Window {
     table: table::Table,
     targets: target::Targets,
     groups: Groups,
+    metadata: Metadata,
     slots: slot::Slots,
     tick: AtomicU8,
     evictions: AtomicU64,
@@ -55,6 +58,7 @@ impl Window {
             table: table::Table::new(series_max),
             targets: target::Targets::new(series_max),
             groups: Groups::default(),
+            metadata: Metadata::default(),
             slots: slot::Slots::new(FLIGHTS_MAX),
             tick: AtomicU8::new(0),
             evictions: AtomicU64::new(0),
@@ -65,6 +69,12 @@ impl Window {
     /// Finds the entries of many series at once: their numbers, [`UNKNOWN`] where there is none.
     pub fn locate(&self, keys: &[SeriesKey], numbers: &mut Vec<u32>) {
         self.table.locate(&self.table.view(), keys, numbers);
+    }
+
+    /// Finds the entry of one series, or [`UNKNOWN`].
+    #[must_use]
+    pub fn find(&self, key: SeriesKey) -> u32 {
+        self.table.find(key)
     }
 
     /// The group of a known series.
@@ -90,6 +100,12 @@ impl Window {
     #[must_use]
     pub fn groups(&self) -> &Groups {
         &self.groups
+    }
+
+    /// The metadata that upstream has had lately.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// Whether what belongs to a series without being a sample of it (an exemplar) goes with this replica's stream.

@@ -305,8 +305,10 @@ mod tests {
         )
             .prop_map(|((owner, watermark, interval, f), other, (held, holder))| {
                 let base = watermark.unwrap_or(0);
-                let mut held: Vec<_> =
-                    held.into_iter().map(|(d, payload)| Held { at: TimestampMs(base + d), payload }).collect();
+                let mut held: Vec<_> = held
+                    .into_iter()
+                    .map(|(d, payload)| Held { at: TimestampMs(base + d), payload })
+                    .collect();
                 held.sort_by_key(|h| h.at.0);
                 Series {
                     owner: ReplicaId(owner),

@@ -73,6 +73,8 @@ pub struct Known {
     pub key: SeriesKey,
     /// Its group, which the sample's replica is numbered in.
     pub group: u32,
+    /// The sample is a histogram, which has no room in an entry: it is not held.
+    pub histogram: bool,
 }
 
 impl Flight {
@@ -145,7 +147,10 @@ impl Flight {
         let window = &*self.window;
         let entry = window.table.entry(known.number);
         let mine = entry.guard().flight() == self.id.slot;
-        if !mine && let Err(refused) = self.claim(entry, known.key, sample.at) {
+        if !mine
+            && let Err(refused) =
+                self.claim(entry, known.key, sample.at, circumstances.out_of_order_window_ms)
+        {
             return refused;
         }
         let mut unpacked = entry.load();
@@ -160,6 +165,9 @@ impl Flight {
         let up = (unpacked.marks.is_up && !sample.stale).then(|| up(sample.payload));
         let sample = Sample { up, ..*sample };
         let (verdict, undo) = decide_with(&mut unpacked.series, target, &sample, circumstances, waits);
+        if known.histogram {
+            unpacked.series.held = unpacked.series.held.map(|held| held.filter(|held| held.at != sample.at));
+        }
         let forwards = verdict.action == Action::Forward;
         if forwards {
             if !mine {
@@ -186,7 +194,7 @@ impl Flight {
         self.settle(false, answered)
     }
 
-    fn claim(&self, entry: &Entry, key: SeriesKey, at: TimestampMs) -> Result<(), Decision> {
+    fn claim(&self, entry: &Entry, key: SeriesKey, at: TimestampMs, late_ms: i64) -> Result<(), Decision> {
         loop {
             let Err(guard) = entry.claim(self.id.slot) else { return Ok(()) };
             match guard.flight() {
@@ -195,7 +203,9 @@ impl Flight {
                 TABLE => return Err(Decision::Gone),
                 slot => {
                     let other = self.window.slots.current(slot);
-                    let leans = guard.watermark().is_some_and(|watermark| at <= watermark) && entry.is(key);
+                    // Where upstream takes late samples, one below the watermark may be more than a duplicate.
+                    let below = guard.watermark().is_some_and(|watermark| at <= watermark);
+                    let leans = below && late_ms == 0 && entry.is(key);
                     // Only if nothing has moved is `other` surely the flight that reserved this watermark.
                     match entry.guard() == guard {
                         true if leans => return Err(Decision::Leans(other)),

@@ -112,8 +112,19 @@ impl Table {
         }
     }
 
+    /// The entry of one series, or [`NONE`].
+    pub(super) fn find(&self, key: SeriesKey) -> u32 {
+        self.confirm(&self.directory.load()[segment_of(key)], key)
+    }
+
     /// The entry of a series, adding it with `make` if it is new. `make` is only called then, under the segment's lock.
-    pub(super) fn add(&self, key: SeriesKey, tick: u8, flight: u16, make: impl FnOnce() -> Unpacked) -> Added {
+    pub(super) fn add(
+        &self,
+        key: SeriesKey,
+        tick: u8,
+        flight: u16,
+        make: impl FnOnce() -> Unpacked,
+    ) -> Added {
         let segment = segment_of(key);
         let mut filled = lock(&self.segments[segment]);
         let index = Arc::clone(&self.directory.load()[segment]);
@@ -171,8 +182,11 @@ impl Table {
         if 4 * (**filled + 1) <= 3 * index.len() {
             return index;
         }
-        let alive: Vec<_> =
-            index.iter().map(|slot| slot.load(Relaxed)).filter(|slot| ![EMPTY, GONE].contains(slot)).collect();
+        let alive: Vec<_> = index
+            .iter()
+            .map(|slot| slot.load(Relaxed))
+            .filter(|slot| ![EMPTY, GONE].contains(slot))
+            .collect();
         let len = if 8 * (alive.len() + 1) <= 3 * index.len() { index.len() } else { 2 * index.len() };
         let grown: Index = (0..len).map(|_| AtomicU64::new(EMPTY)).collect();
         **filled = 0;
@@ -335,7 +349,9 @@ mod tests {
     fn churn_does_not_grow_the_index_for_ever() {
         let table = Table::new(1_000);
         for i in 0..200_000 {
-            let Added::New(number) = table.add(key(i), 0, NOBODY, || unpacked(0)) else { panic!("series {i}") };
+            let Added::New(number) = table.add(key(i), 0, NOBODY, || unpacked(0)) else {
+                panic!("series {i}")
+            };
             if i >= 500 {
                 let old = locate(&table, &[key(i - 500)])[0];
                 assert!(table.entry(old).claim_for_table());

@@ -36,12 +36,8 @@ impl Story {
 
     /// Decides a sample of a series (of target 1), adding it where it is unknown.
     fn try_decide(&self, flight: &mut Flight, series: u128, replica: ReplicaId, second: i64) -> Decision {
-        let place = Place {
-            group: GroupKey(1),
-            group_name: "e2e/k8s".into(),
-            target: TargetKey(1),
-            is_up: false,
-        };
+        let place =
+            Place { group: GroupKey(1), group_name: "e2e/k8s".into(), target: TargetKey(1), is_up: false };
         let key = SeriesKey(series);
         let mut number = self.number(series);
         if number == UNKNOWN {
@@ -51,7 +47,12 @@ impl Story {
         let at = TimestampMs(second * 1000);
         let sample = Sample { replica, at, payload: second as u64, stale: false, up: None };
         let circumstances = Circumstances { out_of_order_window_ms: 0, retry: false, busy: false };
-        flight.decide(Known { number, key, group: self.group }, &sample, circumstances, |_, _| false)
+        flight.decide(
+            Known { number, key, group: self.group, histogram: false },
+            &sample,
+            circumstances,
+            |_, _| false,
+        )
     }
 
     fn decide(&self, flight: &mut Flight, series: u128, replica: ReplicaId, second: i64) -> Verdict {

@@ -1,3 +1,5 @@
 //! One test binary.
 
+mod pipeline;
 mod policy;
+mod support;

@@ -1,0 +1,216 @@
+//! Decides the samples of a request, or of a part of it, and fills a flight with what is to be forwarded.
+//!
+//! Owns the meeting of request and window: admitting new series, and what to do about those that another flight
+//! carries. Refuses to wait: it says whom for.
+
+use super::Settings;
+use super::request::{Fate, Item, Kind, Request, Unit};
+use super::tally::takeover_number;
+use crate::policy::{Action, Circumstances, Held, Sample, TimestampMs, Verdict};
+use crate::series::TenantHash;
+use crate::window::{Admitted, Decision, Flight, FlightId, Known, UNKNOWN, Window};
+use crate::wire::STALE_NAN_BITS;
+use std::ops::Range;
+
+/// How often a series that vanishes between being found and being claimed is looked for.
+const LOOKS_MAX: usize = 8;
+
+/// What deciding a part came to.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    /// Samples of a standby to be sent before a sample of the request.
+    pub(super) fills: Vec<Fill>,
+    /// Flights whose reservations duplicates of this request lean on, and those duplicates.
+    pub(super) leans: Vec<(FlightId, u32, u32)>,
+    /// Flights that carry series which this part would forward or hold samples of: decide again after their end.
+    pub(super) busy: Vec<FlightId>,
+    /// Changes of owners, to be counted when upstream has what made them.
+    pub(super) changes: Vec<Change>,
+    /// Units that go although they hold no sample: exemplars that follow their owner.
+    pub(super) exemplars: Vec<u32>,
+}
+
+/// A change of owner that counts when upstream has the sample that made it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Change {
+    pub(super) tally: u16,
+    /// By [`takeover_number`].
+    pub(super) takeover: Option<usize>,
+    /// The target moved, too.
+    pub(super) moved: bool,
+}
+
+/// Held samples that go before a sample.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fill {
+    /// The number of the sample.
+    pub(super) before: u32,
+    pub(super) tally: u16,
+    pub(super) held: [Option<Held>; 2],
+}
+
+/// What is the same for all samples of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bench<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) window: &'a Window,
+    pub(super) tenant: TenantHash,
+    pub(super) retry: bool,
+    /// The wall clock.
+    pub(super) now_ms: i64,
+}
+
+impl Judged {
+    fn clear(&mut self) {
+        // What was decided for good in an earlier round stays.
+        let Self { fills, leans: _, busy, changes, exemplars } = self;
+        (fills.clear(), busy.clear(), changes.clear(), exemplars.clear());
+    }
+}
+
+impl Bench<'_> {
+    /// Decides the pending samples of `units`. What is to be forwarded is [`Fate::Aboard`] afterwards, unless
+    /// `judged.busy` names somebody: then the flight must be rolled back and the part decided again.
+    pub(super) fn judge(
+        &self,
+        request: &mut Request,
+        units: Range<usize>,
+        flight: &mut Flight,
+        judged: &mut Judged,
+    ) {
+        judged.clear();
+        for u in units {
+            let unit = request.units[u];
+            let item = request.items[unit.item as usize];
+            match item.kind {
+                Kind::Invalid => {}
+                Kind::Single | Kind::Unadmitted => board_all(request, unit, judged, u),
+                Kind::Replicated if unit.count == 0 => self.follow(&item, request, judged, u),
+                Kind::Replicated => {
+                    for s in unit.first..unit.first + unit.count {
+                        if request.fates[s as usize] == Fate::Pending {
+                            self.sample(request, unit, s, flight, judged);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Decides one more time a duplicate that leaned on a flight which has ended well: its replica is alive.
+    pub(super) fn note(&self, request: &mut Request, item: u32, s: u32, flight: &mut Flight) {
+        let unit = Unit { item, first: s, count: 1, last: false };
+        if request.items[item as usize].number != UNKNOWN {
+            self.sample(request, unit, s, flight, &mut Judged::default());
+        }
+    }
+
+    fn sample(&self, request: &mut Request, unit: Unit, s: u32, flight: &mut Flight, judged: &mut Judged) {
+        let i = unit.item as usize;
+        for _ in 0..LOOKS_MAX {
+            if request.items[i].number == UNKNOWN && !self.admit(request, i, flight) {
+                request.fates[s as usize] = Fate::Aboard;
+                return;
+            }
+            let item = &request.items[i];
+            let received = &request.samples[s as usize];
+            let sample = Sample {
+                replica: item.replica,
+                at: TimestampMs(received.at),
+                payload: received.bits,
+                stale: received.bits == STALE_NAN_BITS,
+                up: None,
+            };
+            let known = Known {
+                number: item.number,
+                key: item.key,
+                group: item.group,
+                histogram: received.histogram,
+            };
+            let circumstances = Circumstances {
+                out_of_order_window_ms: self.settings.out_of_order_window_ms,
+                retry: self.retry,
+                busy: false,
+            };
+            match flight.decide(known, &sample, circumstances, |_, _| false) {
+                Decision::Decided(verdict) => return settle(request, item.tally, s, &verdict, judged),
+                Decision::Leans(on) => {
+                    request.fates[s as usize] = Fate::Duplicate;
+                    return judged.leans.push((on, unit.item, s));
+                }
+                Decision::Busy(on) => {
+                    if !judged.busy.contains(&on) {
+                        judged.busy.push(on);
+                    }
+                    return;
+                }
+                Decision::Gone => request.items[i].number = self.window.find(known.key),
+            }
+        }
+        // It comes and goes faster than we can look: let the sender bring it once more.
+        request.fates[s as usize] = Fate::Failed;
+    }
+
+    /// Makes an entry for a series; `false` when there is no room, and the item goes as it came.
+    fn admit(&self, request: &mut Request, i: usize, flight: &mut Flight) -> bool {
+        let item = request.items[i];
+        let admitted = request
+            .place(i, self.settings, self.tenant)
+            .map_or(Admitted::Full, |place| flight.admit(item.key, &place, item.replica, item.group));
+        match admitted {
+            Admitted::Entry(number) => request.items[i].number = number,
+            Admitted::Full => request.items[i].kind = Kind::Unadmitted,
+        }
+        admitted != Admitted::Full
+    }
+
+    /// An exemplar in a `TimeSeries` of its own goes with its series' owner, or its target's.
+    fn follow(&self, item: &Item, request: &mut Request, judged: &mut Judged, u: usize) {
+        if item.series.exemplars == 0 {
+            return;
+        }
+        let goes = match item.number {
+            UNKNOWN => request
+                .place(request.units[u].item as usize, self.settings, self.tenant)
+                .is_none_or(|place| self.window.follows_target(place.target, item.replica)),
+            number => self.window.follows(number, item.replica),
+        };
+        if goes {
+            judged.exemplars.push(u as u32);
+        }
+    }
+}
+
+fn board_all(request: &mut Request, unit: Unit, judged: &mut Judged, u: usize) {
+    for fate in &mut request.fates[unit.first as usize..(unit.first + unit.count) as usize] {
+        if *fate == Fate::Pending {
+            *fate = Fate::Aboard;
+        }
+    }
+    if unit.count == 0 {
+        judged.exemplars.push(u as u32);
+    }
+}
+
+fn settle(request: &mut Request, tally: u16, s: u32, verdict: &Verdict, judged: &mut Judged) {
+    let fate = match verdict.action {
+        Action::Forward => Fate::Aboard,
+        Action::Duplicate | Action::Suppress => Fate::Duplicate,
+        Action::Wait => {
+            request.tallies.of(tally).waits = true;
+            Fate::Failed
+        }
+        // The window says so itself, before the policy is asked.
+        Action::Busy => Fate::Pending,
+    };
+    request.fates[s as usize] = fate;
+    if verdict.fills[0].is_some() {
+        judged.fills.push(Fill { before: s, tally, held: verdict.fills });
+    }
+    if verdict.action != Action::Forward {
+        request.tallies.of(tally).moves += u64::from(verdict.moved);
+    } else if verdict.takeover.is_some() || verdict.moved {
+        let takeover = verdict.takeover.map(takeover_number);
+        judged.changes.push(Change { tally, takeover, moved: verdict.moved });
+    }
+}

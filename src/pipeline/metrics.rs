@@ -1,0 +1,238 @@
+//! What the pipeline counts: samples by outcome, bytes by stage, changes of owner, and the window's size.
+//!
+//! Counted once a request, on children that were looked up once. Labels are bounded: at most 1,000 groups of
+//! 8 replicas, what lies beyond is `_other`.
+
+use super::request::{Fate, Request};
+use super::tally::{TAKEOVERS, Tallies, Tally};
+use crate::policy::ReplicaId;
+use crate::window::Window;
+use dashmap::DashMap;
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use std::ops::Range;
+use std::sync::Arc;
+
+const GROUPS_MAX: u32 = 1_000;
+const REPLICAS_MAX: u8 = 8;
+const OTHER: &str = "_other";
+
+/// The counters of the pipeline.
+#[derive(Debug)]
+pub struct Metrics {
+    received: IntCounterVec,
+    samples: IntCounterVec,
+    filled: IntCounterVec,
+    takeovers: IntCounterVec,
+    target_moves: IntCounterVec,
+    waits: IntCounterVec,
+    duplicate_bytes: IntCounterVec,
+    benign: IntCounterVec,
+    compressed_in: IntCounter,
+    raw_in: IntCounter,
+    raw_out: IntCounter,
+    compressed_out: IntCounter,
+    children: DashMap<(u32, Option<ReplicaId>), Arc<Children>>,
+}
+
+/// The children of one replica.
+#[derive(Debug)]
+struct Children {
+    received: IntCounter,
+    forwarded: IntCounter,
+    duplicate: IntCounter,
+    refused: IntCounter,
+    rejected: IntCounter,
+    failed: IntCounter,
+    filled: IntCounter,
+    takeovers: [IntCounter; 4],
+    target_moves: IntCounter,
+    waits: IntCounter,
+    duplicate_bytes: IntCounter,
+}
+
+impl Metrics {
+    /// Registers the counters.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let bytes = counters("promdedup_body_bytes_total", "Bytes of request bodies, by stage.", &["stage"])?;
+        Ok(Self {
+            received: counters(
+                "promdedup_samples_received_total",
+                "Samples in valid requests, once per delivery.",
+                &["group", "replica"],
+            )?,
+            samples: counters(
+                "promdedup_samples_total",
+                "Samples by what became of them; the sum over outcomes is what was received.",
+                &["group", "replica", "outcome"],
+            )?,
+            filled: counters(
+                "promdedup_samples_filled_total",
+                "Held samples that were sent into a gap of the owner.",
+                &["group"],
+            )?,
+            takeovers: counters(
+                "promdedup_takeovers_total",
+                "Series that changed their owner, by reason.",
+                &["group", "reason"],
+            )?,
+            target_moves: counters(
+                "promdedup_target_moves_total",
+                "Targets that changed their owner; 0 in a healthy group.",
+                &["group"],
+            )?,
+            waits: counters(
+                "promdedup_waits_total",
+                "Requests answered 503 to let older data of another replica pass first.",
+                &["group", "replica", "reason"],
+            )?,
+            duplicate_bytes: counters(
+                "promdedup_duplicate_bytes_total",
+                "Compressed bytes that carried only duplicates: their share of the request's body.",
+                &["group", "replica"],
+            )?,
+            benign: counters(
+                "promdedup_benign_conflicts_total",
+                "Conflicts (409) of the upstream that were no loss and were answered 204, by reason.",
+                &["group", "reason"],
+            )?,
+            compressed_in: bytes.with_label_values(&["compressed_in"]),
+            raw_in: bytes.with_label_values(&["raw_in"]),
+            raw_out: bytes.with_label_values(&["raw_out"]),
+            compressed_out: bytes.with_label_values(&["compressed_out"]),
+            children: DashMap::new(),
+        })
+    }
+
+    pub(super) fn read(&self, compressed: usize, raw: usize) {
+        self.compressed_in.inc_by(compressed as u64);
+        self.raw_in.inc_by(raw as u64);
+    }
+
+    pub(super) fn sent(&self, raw: usize, compressed: usize) {
+        self.raw_out.inc_by(raw as u64);
+        self.compressed_out.inc_by(compressed as u64);
+    }
+
+    /// Counts a conflict that was no loss, for the group of the first sample aboard.
+    pub(super) fn benign(&self, request: &Request, units: &Range<usize>, reason: &str, window: &Window) {
+        let aboard = |first: u32, count: u32| {
+            request.fates[first as usize..(first + count) as usize].contains(&Fate::Aboard)
+        };
+        let unit = request.units[units.clone()].iter().find(|unit| aboard(unit.first, unit.count));
+        let group = unit.map(|unit| request.items[unit.item as usize].group);
+        let (group, _) = names(group.unwrap_or(Tallies::NO_GROUP), None, window);
+        self.benign.with_label_values(&[&group, reason]).inc();
+    }
+
+    /// Counts a request at its end.
+    pub(super) fn count(&self, request: &mut Request, compressed: usize, again: bool, window: &Window) {
+        tally(request, again);
+        let raw = request.body.len().max(1) as u64;
+        for tally in request.tallies.iter() {
+            let children = self.children(tally.group, tally.replica, window);
+            let counts = [
+                (&children.forwarded, tally.forwarded),
+                (&children.duplicate, tally.duplicate),
+                (&children.refused, tally.refused),
+                (&children.rejected, tally.rejected),
+                (&children.failed, tally.failed),
+                (&children.filled, tally.filled),
+                (&children.target_moves, tally.moves),
+                (&children.waits, u64::from(tally.waits)),
+                (&children.duplicate_bytes, tally.duplicate_bytes * compressed as u64 / raw),
+                (&children.received, tally.samples()),
+            ];
+            for (counter, count) in counts {
+                if count > 0 {
+                    counter.inc_by(count);
+                }
+            }
+            for (counter, count) in children.takeovers.iter().zip(tally.takeovers) {
+                counter.inc_by(count);
+            }
+            if let (Some(newest), Some(replica)) = (tally.newest_ms, tally.replica)
+                && let Some(replica) = window.groups().group(tally.group).and_then(|g| g.replica(replica))
+            {
+                replica.see(newest);
+            }
+        }
+    }
+
+    fn children(&self, group: u32, replica: Option<ReplicaId>, window: &Window) -> Arc<Children> {
+        // One set of children for all that have no names of their own, so that this table is bounded, too.
+        let group = if group == Tallies::NO_GROUP { group } else { group.min(GROUPS_MAX) };
+        let replica = replica.map(|id| ReplicaId(id.0.min(REPLICAS_MAX)));
+        if let Some(children) = self.children.get(&(group, replica)) {
+            return Arc::clone(&children);
+        }
+        let (g, r) = names(group, replica, window);
+        let (g, r) = (g.as_str(), r.as_str());
+        let outcome = |outcome| self.samples.with_label_values(&[g, r, outcome]);
+        let children = Arc::new(Children {
+            received: self.received.with_label_values(&[g, r]),
+            forwarded: outcome("forwarded"),
+            duplicate: outcome("duplicate"),
+            refused: outcome("refused"),
+            rejected: outcome("rejected"),
+            failed: outcome("failed"),
+            filled: self.filled.with_label_values(&[g]),
+            takeovers: TAKEOVERS.map(|reason| self.takeovers.with_label_values(&[g, reason])),
+            target_moves: self.target_moves.with_label_values(&[g]),
+            waits: self.waits.with_label_values(&[g, r, "jump"]),
+            duplicate_bytes: self.duplicate_bytes.with_label_values(&[g, r]),
+        });
+        self.children.insert((group, replica), Arc::clone(&children));
+        children
+    }
+}
+
+/// The label values of a group and a replica, bounded.
+fn names(group: u32, replica: Option<ReplicaId>, window: &Window) -> (String, String) {
+    let known = (group < GROUPS_MAX).then(|| window.groups().group(group)).flatten();
+    let Some(known) = known else {
+        // No group at all: labels that no series may have.
+        let name = if group == Tallies::NO_GROUP && replica.is_none() { "" } else { OTHER };
+        return (name.to_owned(), name.to_owned());
+    };
+    let replica = replica.filter(|id| id.0 < REPLICAS_MAX).and_then(|id| known.replica(id));
+    (known.name().to_owned(), replica.map_or_else(|| OTHER.to_owned(), |r| r.name().to_owned()))
+}
+
+/// Adds the fates of all samples up in the request's tallies. A duplicate inside a 503 is sent again: it failed.
+fn tally(request: &mut Request, again: bool) {
+    let Request { items, samples, fates, tallies, .. } = request;
+    for item in items.iter() {
+        let own =
+            item.series.first_sample as usize..(item.series.first_sample + item.series.samples) as usize;
+        let tally = tallies.of(item.tally);
+        let mut duplicates = 0;
+        for (sample, fate) in samples[own.clone()].iter().zip(&fates[own]) {
+            match fate {
+                Fate::Forwarded => tally.forwarded += 1,
+                Fate::Rejected => tally.rejected += 1,
+                Fate::Refused => {
+                    tally.refused += 1;
+                    continue;
+                }
+                Fate::Duplicate if !again => duplicates += 1,
+                Fate::Duplicate | Fate::Failed | Fate::Pending | Fate::Aboard => tally.failed += 1,
+            }
+            tally.newest_ms = tally.newest_ms.max(Some(sample.at));
+        }
+        tally.duplicate += duplicates;
+        if duplicates > 0 && duplicates == u64::from(item.series.samples) {
+            tally.duplicate_bytes += item.series.payload.len() as u64;
+        }
+    }
+}
+
+impl Tally {
+    fn samples(&self) -> u64 {
+        self.forwarded + self.duplicate + self.refused + self.rejected + self.failed
+    }
+}

@@ -1,0 +1,367 @@
+//! One request, decoded and identified: what it holds, who sent it, and which series the window knows.
+//!
+//! Owns the buffers of a request, to be used again for the next one. Refuses to decide about samples other than those
+//! that no window is needed for: invalid labels, and times that cannot be.
+
+use super::Settings;
+use super::judge::Judged;
+use super::tally::Tallies;
+use crate::policy::ReplicaId;
+use crate::series::{Place, SeriesKey, TenantHash};
+use crate::window::{TIMESTAMP_LIMIT_MS, UNKNOWN, Window};
+use crate::wire::labels::{Canonical, InvalidLabels, canonicalize};
+use crate::wire::splice::Labels;
+use crate::wire::v1::{Sample, TimeSeries, Walker};
+use crate::wire::{Malformed, Span};
+use std::ops::Range;
+
+/// A decoded request, and the memory for it.
+#[derive(Debug, Default)]
+pub(super) struct Request {
+    /// The decompressed body.
+    pub(super) body: Vec<u8>,
+    /// One for each `TimeSeries`, in the sender's order.
+    pub(super) items: Vec<Item>,
+    /// The samples of all items.
+    pub(super) samples: Vec<Sample>,
+    /// What becomes of each sample.
+    pub(super) fates: Vec<Fate>,
+    /// What is decided at a time, in the order of deciding and of sending.
+    pub(super) units: Vec<Unit>,
+    /// Metadata, as whole fields.
+    pub(super) metadata: Vec<Span>,
+    /// Top-level fields that nobody knows, as whole fields.
+    pub(super) unknown: Vec<Span>,
+    /// Rewritten labels.
+    pub(super) labels: Vec<u8>,
+    /// Who sent how much.
+    pub(super) tallies: Tallies,
+    /// Why samples were refused: the first reason.
+    pub(super) refusal: Option<String>,
+    keys: Vec<SeriesKey>,
+    numbers: Vec<u32>,
+    scratch: Vec<u8>,
+    seen: Vec<(u64, i64)>,
+}
+
+/// One `TimeSeries`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Item {
+    pub(super) series: TimeSeries,
+    pub(super) key: SeriesKey,
+    /// Its entry in the window, or [`UNKNOWN`].
+    pub(super) number: u32,
+    pub(super) kind: Kind,
+    pub(super) leaves: Leaves,
+    pub(super) tally: u16,
+    pub(super) replica: ReplicaId,
+    pub(super) group: u32,
+}
+
+/// How an item is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A series of an HA replica.
+    Replicated,
+    /// No replica label: not HA, forwarded untouched.
+    Single,
+    /// A bound of the window is reached: forwarded as it came, replica label included.
+    Unadmitted,
+    /// Its labels are none that a series may have.
+    Invalid,
+}
+
+/// With which labels it leaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Leaves {
+    Cut,
+    Rewritten(Span),
+}
+
+/// What becomes of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Fate {
+    Pending,
+    /// In the flight that is being filled.
+    Aboard,
+    Forwarded,
+    Rejected,
+    /// Upstream did not take it, or it has to wait: the sender tries again.
+    Failed,
+    Duplicate,
+    Refused,
+}
+
+/// Some samples of an item that are decided and sent one after the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unit {
+    pub(super) item: u32,
+    pub(super) first: u32,
+    pub(super) count: u32,
+    /// It is the last one of its item: what is no sample goes with it.
+    pub(super) last: bool,
+}
+
+impl Item {
+    pub(super) fn labels<'a>(&self, rewritten: &'a [u8]) -> Labels<'a> {
+        match (self.kind, self.leaves) {
+            (Kind::Unadmitted, _) => Labels::Received,
+            (_, Leaves::Cut) => Labels::Cut,
+            (_, Leaves::Rewritten(span)) => Labels::Rewritten(span.of(rewritten)),
+        }
+    }
+}
+
+impl Request {
+    /// Reads the body that has been decompressed into `self.body`: everything but the window's part of the decision.
+    pub(super) fn read(
+        &mut self,
+        settings: &Settings,
+        tenant: TenantHash,
+        window: &Window,
+        now_ms: i64,
+    ) -> Result<(), Malformed> {
+        self.clear();
+        self.walk(settings, tenant)?;
+        window.locate(&self.keys, &mut self.numbers);
+        self.fates.resize(self.samples.len(), Fate::Pending);
+        let mut last = Last::default();
+        for i in 0..self.items.len() {
+            self.items[i].number = self.numbers[i];
+            let known = self.numbers[i] != UNKNOWN && self.know(i, window, &mut last);
+            if !known {
+                self.introduce(i, settings, tenant, window);
+            }
+        }
+        self.refuse_impossible_times(now_ms.saturating_add(settings.future_max_ms), settings.future_max_ms);
+        self.order();
+        Ok(())
+    }
+
+    /// The place of a series that is to be admitted to the window.
+    pub(super) fn place(&mut self, item: usize, settings: &Settings, tenant: TenantHash) -> Option<Place> {
+        let series = &self.items[item].series;
+        canonicalize(&self.body, series, &settings.replica_names, &mut self.scratch).ok()?;
+        Some(Place::of(&self.scratch, &settings.place_labels, tenant))
+    }
+
+    /// Turns one fate into another, for the samples of some units.
+    pub(super) fn replace_fate(&mut self, units: &Range<usize>, from: Fate, to: Fate) {
+        for unit in &self.units[units.clone()] {
+            for fate in &mut self.fates[unit.first as usize..(unit.first + unit.count) as usize] {
+                if *fate == from {
+                    *fate = to;
+                }
+            }
+        }
+    }
+
+    /// Counts what the samples aboard have changed, now that upstream has answered for them.
+    pub(super) fn count_changes(&mut self, judged: &Judged) {
+        for change in &judged.changes {
+            let tally = self.tallies.of(change.tally);
+            tally.moves += u64::from(change.moved);
+            if let Some(takeover) = change.takeover {
+                tally.takeovers[takeover] += 1;
+            }
+        }
+        for fill in &judged.fills {
+            self.tallies.of(fill.tally).filled += fill.held.iter().flatten().count() as u64;
+        }
+    }
+
+    fn clear(&mut self) {
+        let Self { items, samples, fates, units, metadata, unknown, labels, tallies, keys, .. } = self;
+        (items.clear(), samples.clear(), fates.clear(), units.clear(), metadata.clear(), unknown.clear());
+        (labels.clear(), tallies.clear(), keys.clear());
+        self.refusal = None;
+    }
+
+    fn walk(&mut self, settings: &Settings, tenant: TenantHash) -> Result<(), Malformed> {
+        let names = &settings.replica_names;
+        let mut walker = Walker::new(&self.body, names);
+        while let Some(series) = walker.next(&mut self.samples) {
+            let series = series?;
+            let key = match series.parts(&self.body, names, &mut self.scratch) {
+                Some((before, after)) if !series.replica.is_empty() => {
+                    SeriesKey::of_parts(before, after, tenant)
+                }
+                _ => SeriesKey(0),
+            };
+            self.keys.push(key);
+            self.items.push(Item {
+                series,
+                key,
+                number: UNKNOWN,
+                kind: Kind::Replicated,
+                leaves: Leaves::Cut,
+                tally: 0,
+                replica: ReplicaId(0),
+                group: 0,
+            });
+        }
+        (self.metadata, self.unknown) = (walker.metadata, walker.unknown);
+        Ok(())
+    }
+
+    /// A series that the window knows: its labels have been judged at its birth, only its replica is to be named.
+    fn know(&mut self, i: usize, window: &Window, last: &mut Last) -> bool {
+        let item = &mut self.items[i];
+        let group = window.group_of(item.number);
+        let replica = item.series.replica.of(&self.body);
+        if last.group != group || last.replica.of(&self.body) != replica {
+            let name = std::str::from_utf8(replica).ok();
+            let Some(id) = name.and_then(|name| window.replica_number(group, name)) else { return false };
+            *last =
+                Last { group, replica: item.series.replica, id, tally: self.tallies.number(group, Some(id)) };
+        }
+        (item.group, item.replica, item.tally) = (group, last.id, last.tally);
+        true
+    }
+
+    /// A series that the window does not know, or not by the labels as they came.
+    fn introduce(&mut self, i: usize, settings: &Settings, tenant: TenantHash, window: &Window) {
+        let series = self.items[i].series;
+        match canonicalize(&self.body, &series, &settings.replica_names, &mut self.scratch) {
+            Ok(canonical) => self.place_item(i, canonical, settings, tenant, window),
+            Err(invalid) => self.refuse_item(i, &invalid),
+        }
+    }
+
+    fn place_item(
+        &mut self,
+        i: usize,
+        canonical: Canonical,
+        settings: &Settings,
+        tenant: TenantHash,
+        window: &Window,
+    ) {
+        let Canonical { verbatim, replica, split } = canonical;
+        let place = Place::of(&self.scratch, &settings.place_labels, tenant);
+        let group = window.group_number(place.group, &place.group_name);
+        let name = replica.map_or(&[][..], |span| span.of(&self.body));
+        // Judged to be UTF-8 by `canonicalize`.
+        let name = std::str::from_utf8(name).unwrap_or_default();
+        let id = group.and_then(|group| window.replica_number(group, name));
+        let item = &mut self.items[i];
+        if !verbatim {
+            let start = self.labels.len() as u32;
+            self.labels.extend_from_slice(&self.scratch);
+            item.leaves = Leaves::Rewritten(Span { start, end: self.labels.len() as u32 });
+        }
+        if let Some(replica) = replica {
+            item.series.replica = replica;
+            item.key = SeriesKey::of_canonical(&self.scratch, split, tenant);
+            item.number = window.find(item.key);
+        }
+        item.tally = self.tallies.number(group.unwrap_or(Tallies::NO_GROUP), id);
+        item.kind = match (replica, group, id) {
+            (None, ..) => Kind::Single,
+            (Some(_), Some(group), Some(id)) => {
+                (item.group, item.replica) = (group, id);
+                Kind::Replicated
+            }
+            _ => Kind::Unadmitted,
+        };
+    }
+
+    fn refuse_item(&mut self, i: usize, invalid: &InvalidLabels) {
+        let item = &mut self.items[i];
+        item.kind = Kind::Invalid;
+        item.tally = self.tallies.number(Tallies::NO_GROUP, None);
+        let first = item.series.first_sample as usize;
+        self.fates[first..first + item.series.samples as usize].fill(Fate::Refused);
+        self.refusal.get_or_insert_with(|| format!("series {}: {invalid}", i + 1));
+    }
+
+    fn refuse_impossible_times(&mut self, newest_ms: i64, future_max_ms: i64) {
+        for (sample, fate) in self.samples.iter().zip(&mut self.fates) {
+            if -TIMESTAMP_LIMIT_MS < sample.at && sample.at <= newest_ms || *fate == Fate::Refused {
+                continue;
+            }
+            *fate = Fate::Refused;
+            let (at, ahead) = (sample.at, sample.at.saturating_sub(newest_ms - future_max_ms));
+            self.refusal.get_or_insert_with(|| match at > newest_ms {
+                true => format!(
+                    "sample time {at} ms is {ahead} ms in the future, at most {future_max_ms} ms are taken"
+                ),
+                false => format!("sample time {at} ms is too far in the past to be meant"),
+            });
+        }
+    }
+
+    /// Lists what is decided one after the other: items as they came, unless the times of a series fall. Then each
+    /// sample by itself, the oldest first, since Thanos answers 200 and drops one where times fall inside a request.
+    fn order(&mut self) {
+        let falls = self.samples.windows(2).any(|pair| pair[1].at < pair[0].at) && self.series_falls();
+        if !falls {
+            self.units.extend(self.items.iter().enumerate().map(|(i, item)| Unit {
+                item: i as u32,
+                first: item.series.first_sample,
+                count: item.series.samples,
+                last: true,
+            }));
+            return;
+        }
+        for (i, item) in self.items.iter().enumerate() {
+            let first = item.series.first_sample;
+            let samples = &self.samples[first as usize..(first + item.series.samples) as usize];
+            // What is no sample goes with the newest one.
+            let newest = (0..samples.len()).max_by_key(|s| samples[*s].at).unwrap_or(0) as u32;
+            let unit = |s| Unit { item: i as u32, first: first + s, count: 1, last: s == newest };
+            self.units.extend((0..item.series.samples).map(unit));
+            if samples.is_empty() {
+                self.units.push(Unit { item: i as u32, first, count: 0, last: true });
+            }
+        }
+        let samples = &self.samples;
+        // Stable: what is no sample of its own (an exemplar) comes last.
+        self.units.sort_by_key(|unit| match unit.count {
+            0 => i64::MAX,
+            _ => samples[unit.first as usize].at,
+        });
+    }
+
+    /// Whether a series has a sample that is older than one of its before it, in this item or an earlier one.
+    fn series_falls(&mut self) -> bool {
+        const FREE: (u64, i64) = (0, i64::MIN);
+        let slots = (2 * self.items.len()).next_power_of_two();
+        self.seen.clear();
+        self.seen.resize(slots, FREE);
+        for item in &self.items {
+            let low = match item.kind {
+                Kind::Replicated => item.key.0 as u64 | 1,
+                // Nothing is decided by time; its samples are the sender's affair.
+                Kind::Single | Kind::Unadmitted | Kind::Invalid => continue,
+            };
+            let mut slot = low as usize >> 1 & (slots - 1);
+            while self.seen[slot] != FREE && self.seen[slot].0 != low {
+                slot = (slot + 1) & (slots - 1);
+            }
+            let newest = &mut self.seen[slot];
+            for sample in item.series.samples_of(&self.samples) {
+                if newest.0 == low && sample.at < newest.1 {
+                    return true;
+                }
+                *newest = (low, sample.at);
+            }
+        }
+        false
+    }
+}
+
+/// What the item before was found to be; the next one mostly is, too.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    group: u32,
+    replica: Span,
+    id: ReplicaId,
+    tally: u16,
+}
+
+impl Default for Last {
+    fn default() -> Self {
+        Self { group: u32::MAX, replica: Span::default(), id: ReplicaId(0), tally: 0 }
+    }
+}

@@ -1,0 +1,77 @@
+//! What one request brought, by group and replica, to be counted once at its end.
+//!
+//! Refuses to know metrics: see `metrics.rs`.
+
+use crate::policy::{ReplicaId, Takeover};
+use std::collections::HashMap;
+
+/// The tallies of a request. Mostly one.
+#[derive(Debug, Default)]
+pub(super) struct Tallies {
+    tallies: Vec<Tally>,
+    numbers: HashMap<(u32, Option<ReplicaId>), u16>,
+}
+
+/// The share of one replica in a request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    /// Its group, or [`Tallies::NO_GROUP`].
+    pub(super) group: u32,
+    /// Its number there; `None` where there is none (no group, or no room).
+    pub(super) replica: Option<ReplicaId>,
+    pub(super) forwarded: u64,
+    pub(super) duplicate: u64,
+    pub(super) refused: u64,
+    pub(super) rejected: u64,
+    pub(super) failed: u64,
+    pub(super) filled: u64,
+    /// By [`takeover_number`].
+    pub(super) takeovers: [u64; 4],
+    pub(super) moves: u64,
+    /// Raw bytes of the series that held nothing but duplicates.
+    pub(super) duplicate_bytes: u64,
+    pub(super) newest_ms: Option<i64>,
+    /// A sample of it had to wait for older data of another replica.
+    pub(super) waits: bool,
+}
+
+impl Tallies {
+    /// The group of what has none: invalid labels, or no room for another group.
+    pub(super) const NO_GROUP: u32 = u32::MAX;
+
+    pub(super) fn clear(&mut self) {
+        self.tallies.clear();
+        self.numbers.clear();
+    }
+
+    /// The number of a tally, made if need be.
+    pub(super) fn number(&mut self, group: u32, replica: Option<ReplicaId>) -> u16 {
+        *self.numbers.entry((group, replica)).or_insert_with(|| {
+            // A request with more groups than can be numbered adds the rest up in the last tally.
+            if self.tallies.len() <= usize::from(u16::MAX) {
+                self.tallies.push(Tally { group, replica, ..Tally::default() });
+            }
+            (self.tallies.len() - 1) as u16
+        })
+    }
+
+    pub(super) fn of(&mut self, number: u16) -> &mut Tally {
+        &mut self.tallies[usize::from(number)]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Tally> {
+        self.tallies.iter()
+    }
+}
+
+pub(super) const TAKEOVERS: [&str; 4] = ["silent", "released", "ended", "align"];
+
+/// Its place in [`TAKEOVERS`].
+pub(super) fn takeover_number(takeover: Takeover) -> usize {
+    match takeover {
+        Takeover::Silent => 0,
+        Takeover::Released => 1,
+        Takeover::Ended => 2,
+        Takeover::Align => 3,
+    }
+}

@@ -1,0 +1,101 @@
+//! What the sender is told: the worst of what became of the parts of its request.
+//!
+//! Pure. Refuses to soften anything: a sample that upstream has not taken is never answered 2xx.
+
+use super::Reply;
+use super::request::{Fate, Request};
+use crate::forward::{Answer, answer};
+use crate::window::Flight;
+
+/// What happened to the parts of a request, and to what it leaned on.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    unavailable: Option<String>,
+    too_big: Option<String>,
+    rejected: Option<String>,
+}
+
+/// Why upstream's 409 is no loss, if it is none: the label `reason` of `promdedup_benign_conflicts_total`.
+pub(super) fn benign(answer: &Answer, flight: &Flight, retry: bool) -> Option<&'static str> {
+    let Answer::Conflict { text } = answer else { return None };
+    if retry || flight.repeats() {
+        return Some("retry");
+    }
+    if flight.takes_over() {
+        return Some("takeover");
+    }
+    if flight.creates() {
+        return Some("first_contact");
+    }
+    answer::names_only_exemplars(text).then_some("exemplars")
+}
+
+impl Outcome {
+    /// Notes upstream's answer to a part.
+    pub(super) fn note(&mut self, answer: &Answer, benign: bool) {
+        match answer {
+            Answer::Taken => {}
+            Answer::Conflict { .. } if benign => {}
+            Answer::Conflict { text } => self.reject(format!("upstream answered 409: {text}")),
+            Answer::Refused { status, text } => self.reject(format!("upstream answered {status}: {text}")),
+            Answer::TooBig { text } => {
+                self.too_big.get_or_insert_with(|| {
+                    format!("upstream answered 413 to a single series, which cannot be split: {text}")
+                });
+            }
+            Answer::Unavailable { status, text } => {
+                self.unavailable(format!("upstream answered {status}: {text}"));
+            }
+            Answer::NoAnswer { error } => self.unavailable(format!("upstream did not answer: {error}")),
+        }
+    }
+
+    /// The request can be tried again later.
+    pub(super) fn unavailable(&mut self, why: String) {
+        self.unavailable.get_or_insert(why);
+    }
+
+    /// Flights of others carry its series for too long.
+    pub(super) fn busy(&mut self) {
+        self.unavailable(
+            "series of the request are in requests that upstream has not answered yet".to_owned(),
+        );
+    }
+
+    /// A flight that duplicates leaned on has failed.
+    pub(super) fn leaned(&mut self) {
+        self.unavailable("upstream did not take the samples that these are duplicates of".to_owned());
+    }
+
+    fn reject(&mut self, why: String) {
+        self.rejected.get_or_insert(why);
+    }
+
+    /// The answer.
+    pub(super) fn reply(self, request: &Request) -> Reply {
+        let all = request.fates.len();
+        let count = |fate| request.fates.iter().filter(|f| **f == fate).count();
+        let (failed, rejected, refused) = (count(Fate::Failed), count(Fate::Rejected), count(Fate::Refused));
+        if failed > 0 || self.unavailable.is_some() {
+            let why = self.unavailable.unwrap_or_else(|| {
+                "they are newer than what another replica still has to deliver".to_owned()
+            });
+            return Reply::new(503, format!("{failed} of {all} samples have to be sent again: {why}"));
+        }
+        if let Some(why) = self.too_big {
+            return Reply::new(413, format!("{rejected} of {all} samples rejected: {why}"));
+        }
+        let invalid = request.refusal.as_ref();
+        match (self.rejected, invalid) {
+            (None, None) => Reply::new(204, String::new()),
+            (Some(why), None) => Reply::new(400, format!("{rejected} of {all} samples rejected: {why}")),
+            (None, Some(first)) => {
+                Reply::new(400, format!("{refused} of {all} samples refused, the rest delivered: {first}"))
+            }
+            (Some(why), Some(first)) => Reply::new(
+                400,
+                format!("{refused} of {all} samples refused: {first}; {rejected} rejected: {why}"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What the tests of the pipeline need: bodies in few words, and an upstream that answers as it is told.
+
+use promdedup::forward::{Answer, Outgoing, Upstream};
+use promdedup::pipeline::{Incoming, Metrics, Pipeline, Reply, Settings};
+use promdedup::proto;
+use promdedup::series::{PlaceLabels, ReplicaNames};
+use promdedup::window::Window;
+use prost::Message;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// One `TimeSeries` to be sent. A sample's value is its time in seconds.
+#[derive(Clone, Default)]
+pub(crate) struct Ts(proto::TimeSeries);
+
+impl Ts {
+    pub(crate) fn new(name: &str) -> Self {
+        let metric = if name.is_empty() { vec![] } else { vec![("__name__", name)] };
+        Self::raw(&metric).label("cluster", "e2e").label("job", "j").label("prometheus", "mon/k8s")
+    }
+
+    pub(crate) fn raw(labels: &[(&str, &str)]) -> Self {
+        labels.iter().fold(Self::default(), |ts, (name, value)| ts.label(name, value))
+    }
+
+    pub(crate) fn replica(self, replica: &str) -> Self {
+        self.label("prometheus_replica", replica)
+    }
+
+    pub(crate) fn label(mut self, name: &str, value: &str) -> Self {
+        self.0.labels.push(proto::Label { name: name.into(), value: value.into() });
+        self
+    }
+
+    pub(crate) fn at(self, seconds: i64) -> Self {
+        self.bits_at((seconds as f64).to_bits(), seconds)
+    }
+
+    pub(crate) fn bits_at(mut self, bits: u64, seconds: i64) -> Self {
+        self.0.samples.push(proto::Sample { value: f64::from_bits(bits), timestamp: seconds * 1000 });
+        self
+    }
+
+    pub(crate) fn no_sample(mut self) -> Self {
+        self.0.samples.clear();
+        self
+    }
+
+    pub(crate) fn exemplar(mut self) -> Self {
+        let labels = vec![proto::Label { name: "trace_id".into(), value: "1".into() }];
+        self.0.exemplars.push(proto::Exemplar { labels, value: 1.0, timestamp: 1 });
+        self
+    }
+}
+
+/// An uncompressed request with that many metadata entries.
+pub(crate) fn body(series: &[Ts], metadata: usize) -> Vec<u8> {
+    let metadata = (0..metadata)
+        .map(|i| proto::MetricMetadata { metric_family_name: format!("f{i}"), ..Default::default() })
+        .collect();
+    let timeseries = series.iter().map(|ts| ts.0.clone()).collect();
+    proto::WriteRequest { timeseries, metadata }.encode_to_vec()
+}
+
+/// What upstream got, a line a series: `name{labels} times`, `!` behind a stale marker, `e` for an exemplar. The labels
+/// that all tests share are left out.
+pub(crate) fn sent(fake: &Fake) -> Vec<String> {
+    fake.0.lock().unwrap().requests.iter().flat_map(|(_, request)| lines(request)).collect()
+}
+
+fn lines(request: &proto::WriteRequest) -> Vec<String> {
+    request.timeseries.iter().map(line).collect()
+}
+
+fn line(ts: &proto::TimeSeries) -> String {
+    let name = ts.labels.iter().find(|l| l.name == "__name__").map_or("", |l| &l.value);
+    let shared = ["__name__", "cluster", "job", "prometheus"];
+    let labels: Vec<_> = ts
+        .labels
+        .iter()
+        .filter(|l| !shared.contains(&l.name.as_str()))
+        .map(|l| format!("{}={}", l.name, l.value))
+        .collect();
+    let mut line = format!("{name}{{{}}}", labels.join(","));
+    for sample in &ts.samples {
+        let seconds = sample.timestamp / 1000;
+        let stale = sample.value.to_bits() == 0x7ff0_0000_0000_0002;
+        assert!(stale || sample.value == seconds as f64, "a value that is not its own");
+        line += &format!(" {seconds}{}", if stale { "!" } else { "" });
+    }
+    line + &" e".repeat(ts.exemplars.len())
+}
+
+/// An upstream that remembers, and answers as it is told; [`Answer::Taken`] otherwise.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Fake(Arc<Mutex<State>>);
+
+#[derive(Default, Debug)]
+struct State {
+    requests: Vec<(Option<String>, proto::WriteRequest)>,
+    stored: Vec<String>,
+    next: VecDeque<Answer>,
+    gates: VecDeque<Gate>,
+    series_max: Option<usize>,
+    panics: bool,
+}
+
+/// Holds one answer back.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate {
+    taken: Arc<Semaphore>,
+    open: Arc<Semaphore>,
+    answer: Answer,
+}
+
+impl Gate {
+    /// Waits until the request is there.
+    pub(crate) async fn taken(&self) {
+        self.taken.acquire().await.unwrap().forget();
+    }
+
+    pub(crate) fn open(&self) {
+        self.open.add_permits(1);
+    }
+}
+
+impl Fake {
+    pub(crate) fn next(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.0.lock().unwrap().next.extend(answers);
+    }
+
+    pub(crate) fn hold(&self, answer: Answer) -> Gate {
+        let none = || Arc::new(Semaphore::new(0));
+        let gate = Gate { taken: none(), open: none(), answer };
+        self.0.lock().unwrap().gates.push_back(gate.clone());
+        gate
+    }
+
+    pub(crate) fn series_max(&self, max: usize) {
+        self.0.lock().unwrap().series_max = Some(max);
+    }
+
+    pub(crate) fn panic_once(&self) {
+        self.0.lock().unwrap().panics = true;
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.0.lock().unwrap().requests.len()
+    }
+
+    pub(crate) fn stored(&self) -> Vec<String> {
+        self.0.lock().unwrap().stored.clone()
+    }
+
+    pub(crate) fn tenants(&self) -> Vec<Option<String>> {
+        self.0.lock().unwrap().requests.iter().map(|(tenant, _)| tenant.clone()).collect()
+    }
+
+    /// Label names of the newest series, without the shared ones.
+    pub(crate) fn label_names(&self) -> Vec<String> {
+        let state = self.0.lock().unwrap();
+        let last = state.requests.last().unwrap().1.timeseries.last().unwrap().clone();
+        last.labels.into_iter().map(|l| l.name).collect()
+    }
+}
+
+impl Upstream for Fake {
+    async fn send(&self, request: Outgoing) -> Answer {
+        let raw = snap::raw::Decoder::new().decompress_vec(&request.body).unwrap();
+        let decoded = proto::WriteRequest::decode(raw.as_slice()).unwrap();
+        let samples: usize = decoded.timeseries.iter().map(|t| t.samples.len() + t.histograms.len()).sum();
+        assert_eq!(samples as u64, request.samples);
+        let tenant = request.tenant.map(|t| t.to_str().unwrap().to_owned());
+        let (gate, answer) = {
+            let mut state = self.0.lock().unwrap();
+            if std::mem::take(&mut state.panics) {
+                drop(state);
+                panic!("a bug on the way");
+            }
+            let too_big = state.series_max.is_some_and(|max| decoded.timeseries.len() > max);
+            let answer = match too_big {
+                true => Answer::TooBig { text: "too many series".into() },
+                false => state.next.pop_front().unwrap_or(Answer::Taken),
+            };
+            if answer == Answer::Taken {
+                state.stored.extend(lines(&decoded));
+            }
+            state.requests.push((tenant, decoded));
+            (state.gates.pop_front(), answer)
+        };
+        let Some(gate) = gate else { return answer };
+        gate.taken.add_permits(1);
+        gate.open.acquire().await.unwrap().forget();
+        gate.answer
+    }
+}
+
+/// A pipeline in front of a fake, with its metrics.
+#[derive(Clone)]
+pub(crate) struct Ask {
+    pub(crate) pipeline: Arc<Pipeline<Fake>>,
+    registry: prometheus::Registry,
+}
+
+/// What a test may want otherwise.
+pub(crate) struct Wishes {
+    pub(crate) series_max: usize,
+    pub(crate) out_of_order_window_ms: i64,
+}
+
+pub(crate) fn pipeline() -> (Ask, Fake) {
+    Ask::with(|_| {})
+}
+
+impl Ask {
+    pub(crate) fn with(wish: impl FnOnce(&mut Wishes)) -> (Self, Fake) {
+        let mut wishes = Wishes { series_max: 1000, out_of_order_window_ms: 0 };
+        wish(&mut wishes);
+        let settings = Settings {
+            replica_names: ReplicaNames::new(["prometheus_replica", "__replica__"]).unwrap(),
+            place_labels: PlaceLabels::default(),
+            body_bytes_max: 1 << 20,
+            future_max_ms: 600_000,
+            out_of_order_window_ms: wishes.out_of_order_window_ms,
+            busy_wait_max: Duration::from_secs(5),
+        };
+        let (fake, registry) = (Fake::default(), prometheus::Registry::new());
+        let metrics = Metrics::register(&registry).unwrap();
+        let window = Arc::new(Window::new(wishes.series_max));
+        let pipeline = Arc::new(Pipeline::new(settings, window, fake.clone(), metrics));
+        (Self { pipeline, registry }, fake)
+    }
+
+    pub(crate) async fn ask(&self, series: &[Ts]) -> Reply {
+        self.retry(series, 0).await
+    }
+
+    pub(crate) async fn owned(self, series: Vec<Ts>) -> Reply {
+        self.ask(&series).await
+    }
+
+    pub(crate) async fn retry(&self, series: &[Ts], retry_attempt: u32) -> Reply {
+        self.incoming(pack(&body(series, 0)), retry_attempt, None).await
+    }
+
+    pub(crate) async fn tenant(&self, tenant: &str, series: &[Ts]) -> Reply {
+        self.incoming(pack(&body(series, 0)), 0, Some(tenant)).await
+    }
+
+    pub(crate) async fn raw(&self, body: &[u8]) -> Reply {
+        self.packed(pack(body)).await
+    }
+
+    pub(crate) async fn packed(&self, packed: Vec<u8>) -> Reply {
+        self.incoming(packed, 0, None).await
+    }
+
+    async fn incoming(&self, packed: Vec<u8>, retry_attempt: u32, tenant: Option<&str>) -> Reply {
+        let tenant = tenant.map(|t| t.parse().unwrap());
+        let incoming =
+            Incoming { body: packed.into(), tenant, retry_attempt, request_id: None, traceparent: None };
+        // The wall clock stands at an hour after the epoch: sample times in the tests are small.
+        self.pipeline.serve(incoming, 3_600_000).await
+    }
+
+    /// All counts of `promdedup_samples_total` above 0: replica, outcome, count.
+    pub(crate) fn samples(&self) -> Vec<(String, String, u64)> {
+        let mut counts: Vec<_> = self
+            .family("promdedup_samples_total")
+            .map(|(labels, n)| (label(&labels, "replica"), label(&labels, "outcome"), n))
+            .filter(|(_, _, n)| *n > 0)
+            .collect();
+        counts.sort();
+        counts
+    }
+
+    pub(crate) fn outcome(&self, outcome: &str) -> u64 {
+        self.metric("promdedup_samples_total", &[("outcome", outcome)])
+    }
+
+    /// The sum of a counter over the children with these labels.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let wanted = |have: &[(String, String)]| labels.iter().all(|(n, v)| label(have, n) == *v);
+        self.family(name).filter(|(have, _)| wanted(have)).map(|(_, n)| n).sum()
+    }
+
+    fn family(&self, name: &str) -> impl Iterator<Item = (Vec<(String, String)>, u64)> {
+        let family = self.registry.gather().into_iter().find(|f| f.name() == name);
+        family.into_iter().flat_map(|f| f.get_metric().to_vec()).map(|metric| {
+            let labels = metric.get_label().iter().map(|l| (l.name().into(), l.value().into())).collect();
+            (labels, metric.get_counter().get_value() as u64)
+        })
+    }
+}
+
+fn label(labels: &[(String, String)], name: &str) -> String {
+    labels.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap_or_default()
+}
+
+fn pack(body: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(body).unwrap()
+}
