@@ -64,6 +64,9 @@ struct Outcome {
 }
 
 proptest! {
+    // What fails becomes a story of its own, with a name.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_healthy_group_is_left_alone(schedule in schedule(0, 1.0)) {
         let outcome = schedule.run();
