@@ -1,5 +1,7 @@
 //! POLICY: replays decisions that the executable form of the policy made, and compares every field.
 
+#![allow(clippy::unwrap_used, reason = "a vector that does not parse fails the test")]
+
 use std::{collections::HashMap, fmt::Write};
 
 use promdedup::policy::{
