@@ -84,7 +84,7 @@ pub struct Pipeline<U> {
     window: Arc<Window>,
     upstream: U,
     metrics: Metrics,
-    buffers: Mutex<Vec<Box<Buffers>>>,
+    buffers: Mutex<Vec<Buffers>>,
 }
 
 /// The memory of one request.
@@ -141,7 +141,8 @@ impl<U: Upstream> Pipeline<U> {
             return reply;
         }
         let mut outcome = Outcome::default();
-        let mut parts: Vec<Range<usize>> = vec![0..buffers.request.units.len()];
+        let whole = 0..buffers.request.units.len();
+        let mut parts = Vec::from([whole]);
         while let Some(part) = parts.pop() {
             if let Landing::Split = self.fly(buffers, part.clone(), incoming, &bench, &mut outcome).await {
                 let middle = part.start + part.len() / 2;

@@ -64,7 +64,10 @@ impl Judged {
     fn clear(&mut self) {
         // What was decided for good in an earlier round stays.
         let Self { fills, leans: _, busy, changes, exemplars } = self;
-        (fills.clear(), busy.clear(), changes.clear(), exemplars.clear());
+        fills.clear();
+        busy.clear();
+        changes.clear();
+        exemplars.clear();
     }
 }
 

@@ -172,9 +172,13 @@ impl Request {
     }
 
     fn clear(&mut self) {
-        let Self { items, samples, fates, units, metadata, unknown, labels, tallies, keys, .. } = self;
-        (items.clear(), samples.clear(), fates.clear(), units.clear(), metadata.clear(), unknown.clear());
-        (labels.clear(), tallies.clear(), keys.clear());
+        self.items.clear();
+        self.samples.clear();
+        self.fates.clear();
+        self.units.clear();
+        self.labels.clear();
+        self.tallies.clear();
+        self.keys.clear();
         self.refusal = None;
     }
 

@@ -70,7 +70,7 @@ pub(super) struct Guard(pub(super) u64);
 impl Guard {
     fn new(watermark: Option<TimestampMs>, flight: u16) -> Self {
         let watermark = watermark.map_or(NO_WATERMARK, |t| t.0);
-        debug_assert!(-(1 << 47) <= watermark && watermark < 1 << 47, "{watermark} does not fit");
+        debug_assert!(watermark << 16 >> 16 == watermark, "{watermark} does not fit 48 bits");
         Self(((watermark as u64) << 16) | u64::from(flight))
     }
 

@@ -1,4 +1,5 @@
 //! One test binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may say so by a panic")]
 
 mod pipeline;
 mod policy;
