@@ -23,10 +23,8 @@ impl Upstream for Taker {
     }
 }
 
-const BODIES: [&[u8]; 2] = [
-    include_bytes!("../tests/corpus/rw1-big-a-2.bin"),
-    include_bytes!("../tests/corpus/rw1-big-b-1.bin"),
-];
+const BODIES: [&[u8]; 2] =
+    [include_bytes!("../tests/corpus/rw1-big-a-2.bin"), include_bytes!("../tests/corpus/rw1-big-b-1.bin")];
 const STEP_MS: i64 = 15_000;
 
 /// One body for each step of time: the same series, later samples, from both replicas in turn.
@@ -61,6 +59,7 @@ fn pair(c: &mut Criterion) {
         body_bytes_max: 32 << 20,
         future_max_ms: i64::MAX / 2,
         out_of_order_window_ms: 0,
+        first_contact_hold_ms: 6_000,
         busy_wait_max: Duration::from_secs(10),
     };
     let (bodies, samples) = scrapes(50);

@@ -14,6 +14,7 @@ mod verdict;
 pub use metrics::Metrics;
 
 use crate::forward::{Answer, Outgoing, Upstream};
+use crate::policy::TimestampMs;
 use crate::series::{PlaceLabels, ReplicaNames, TenantHash};
 use crate::window::{Flight, Log, Metadata, Window};
 use crate::wire::snappy::{self, Unpack};
@@ -73,6 +74,8 @@ pub struct Settings {
     pub future_max_ms: i64,
     /// How far below the watermark upstream takes samples, in ms; 0 = not at all.
     pub out_of_order_window_ms: i64,
+    /// How long a group that the window has just met is held back, in ms; 0 = no waiting for backlogs at all.
+    pub first_contact_hold_ms: i64,
     /// How long a request waits for flights of others before it is answered 503.
     pub busy_wait_max: Duration,
 }
@@ -150,8 +153,11 @@ impl<U: Upstream> Pipeline<U> {
             }
         }
         self.lean(buffers, &bench, &mut outcome).await;
+        let works = outcome.upstream_works();
         let reply = outcome.reply(&buffers.request);
-        self.metrics.count(&mut buffers.request, incoming.body.len(), reply.status == 503, &self.window);
+        tally::add_up(&mut buffers.request, reply.status == 503);
+        self.note_fronts(&buffers.request, works, now_ms);
+        self.metrics.count(&buffers.request, incoming.body.len(), &self.window);
         reply
     }
 
@@ -317,6 +323,23 @@ impl<U: Upstream> Pipeline<U> {
             let fate = &mut buffers.request.fates[*s as usize];
             if *fate != Fate::Failed {
                 *fate = Fate::Duplicate;
+            }
+        }
+    }
+}
+
+impl<U> Pipeline<U> {
+    /// Notes how far each replica of the request has come: in time, and in being rid of what it has.
+    fn note_fronts(&self, request: &Request, works: bool, now_ms: i64) {
+        for tally in request.tallies.iter() {
+            let (Some(replica), Some(newest)) = (tally.replica, tally.newest_ms) else { continue };
+            let Some(group) = self.window.groups().group(tally.group) else { continue };
+            let Some(known) = group.replica(replica) else { continue };
+            known.see(newest);
+            // What has no replica is nobody's backlog.
+            if self.settings.first_contact_hold_ms > 0 && !known.name().is_empty() {
+                let front = TimestampMs(tally.unsettled_ms.unwrap_or(newest));
+                group.note_front(replica, front, works, now_ms);
             }
         }
     }

@@ -9,6 +9,7 @@
 
 mod entry;
 mod flight;
+mod front;
 mod group;
 mod metadata;
 mod slot;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use entry::TIMESTAMP_LIMIT_MS;
 pub use flight::{Admitted, Decision, Flight, Known, Log};
+pub use front::waits;
 pub use group::{GROUPS_MAX, Group, Groups, REPLICAS_MAX, Replica};
 pub use metadata::Metadata;
 pub use slot::FlightId;
@@ -84,10 +86,10 @@ impl Window {
         self.targets.slot(self.table.entry(number).target()).group()
     }
 
-    /// The group's number, or `None` at their bound.
+    /// The group's number, or `None` at their bound. `now_ms`: the wall clock.
     #[must_use]
-    pub fn group_number(&self, key: GroupKey, name: &str) -> Option<u32> {
-        self.groups.number(key, name)
+    pub fn group_number(&self, key: GroupKey, name: &str, now_ms: i64) -> Option<u32> {
+        self.groups.number(key, name, now_ms)
     }
 
     /// The replica's number in its group, or `None` at their bound.

@@ -8,7 +8,7 @@ use super::request::{Fate, Item, Kind, Request, Unit};
 use super::tally::takeover_number;
 use crate::policy::{Action, Circumstances, Held, Sample, TimestampMs, Verdict};
 use crate::series::TenantHash;
-use crate::window::{Admitted, Decision, Flight, FlightId, Known, UNKNOWN, Window};
+use crate::window::{Admitted, Decision, Flight, FlightId, Known, UNKNOWN, Window, waits};
 use crate::wire::STALE_NAN_BITS;
 use std::ops::Range;
 
@@ -86,7 +86,7 @@ impl Bench<'_> {
             let unit = request.units[u];
             let item = request.items[unit.item as usize];
             match item.kind {
-                Kind::Invalid => {}
+                Kind::Invalid | Kind::Waiting => {}
                 Kind::Single | Kind::Unadmitted => board_all(request, unit, judged, u),
                 Kind::Replicated if unit.count == 0 => self.follow(&item, request, judged, u),
                 Kind::Replicated => {
@@ -135,7 +135,8 @@ impl Bench<'_> {
                 retry: self.retry,
                 busy: false,
             };
-            match flight.decide(known, &sample, circumstances, |_, _| false) {
+            let oldest = request.tallies.of(item.tally).oldest_other;
+            match flight.decide(known, &sample, circumstances, |to, interval| waits(oldest, to, interval)) {
                 Decision::Decided(verdict) => return settle(request, item.tally, s, &verdict, judged),
                 Decision::Leans(on) => {
                     request.fates[s as usize] = Fate::Duplicate;

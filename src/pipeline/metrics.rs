@@ -4,7 +4,7 @@
 //! 8 replicas, what lies beyond is `_other`.
 
 use super::request::{Fate, Request};
-use super::tally::{TAKEOVERS, Tallies, Tally};
+use super::tally::{TAKEOVERS, Tallies};
 use crate::policy::ReplicaId;
 use crate::window::Window;
 use dashmap::DashMap;
@@ -46,7 +46,8 @@ struct Children {
     filled: IntCounter,
     takeovers: [IntCounter; 4],
     target_moves: IntCounter,
-    waits: IntCounter,
+    jump_waits: IntCounter,
+    first_contact_waits: IntCounter,
     duplicate_bytes: IntCounter,
 }
 
@@ -130,8 +131,7 @@ impl Metrics {
     }
 
     /// Counts a request at its end.
-    pub(super) fn count(&self, request: &mut Request, compressed: usize, again: bool, window: &Window) {
-        tally(request, again);
+    pub(super) fn count(&self, request: &Request, compressed: usize, window: &Window) {
         let raw = request.body.len().max(1) as u64;
         for tally in request.tallies.iter() {
             let children = self.children(tally.group, tally.replica, window);
@@ -143,7 +143,8 @@ impl Metrics {
                 (&children.failed, tally.failed),
                 (&children.filled, tally.filled),
                 (&children.target_moves, tally.moves),
-                (&children.waits, u64::from(tally.waits)),
+                (&children.jump_waits, u64::from(tally.waits)),
+                (&children.first_contact_waits, u64::from(tally.first_contact && tally.failed > 0)),
                 (&children.duplicate_bytes, tally.duplicate_bytes * compressed as u64 / raw),
                 (&children.received, tally.samples()),
             ];
@@ -154,11 +155,6 @@ impl Metrics {
             }
             for (counter, count) in children.takeovers.iter().zip(tally.takeovers) {
                 counter.inc_by(count);
-            }
-            if let (Some(newest), Some(replica)) = (tally.newest_ms, tally.replica)
-                && let Some(replica) = window.groups().group(tally.group).and_then(|g| g.replica(replica))
-            {
-                replica.see(newest);
             }
         }
     }
@@ -183,7 +179,8 @@ impl Metrics {
             filled: self.filled.with_label_values(&[g]),
             takeovers: TAKEOVERS.map(|reason| self.takeovers.with_label_values(&[g, reason])),
             target_moves: self.target_moves.with_label_values(&[g]),
-            waits: self.waits.with_label_values(&[g, r, "jump"]),
+            jump_waits: self.waits.with_label_values(&[g, r, "jump"]),
+            first_contact_waits: self.waits.with_label_values(&[g, r, "first_contact"]),
             duplicate_bytes: self.duplicate_bytes.with_label_values(&[g, r]),
         });
         self.children.insert((group, replica), Arc::clone(&children));
@@ -201,38 +198,4 @@ fn names(group: u32, replica: Option<ReplicaId>, window: &Window) -> (String, St
     };
     let replica = replica.filter(|id| id.0 < REPLICAS_MAX).and_then(|id| known.replica(id));
     (known.name().to_owned(), replica.map_or_else(|| OTHER.to_owned(), |r| r.name().to_owned()))
-}
-
-/// Adds the fates of all samples up in the request's tallies. A duplicate inside a 503 is sent again: it failed.
-fn tally(request: &mut Request, again: bool) {
-    let Request { items, samples, fates, tallies, .. } = request;
-    for item in items.iter() {
-        let own =
-            item.series.first_sample as usize..(item.series.first_sample + item.series.samples) as usize;
-        let tally = tallies.of(item.tally);
-        let mut duplicates = 0;
-        for (sample, fate) in samples[own.clone()].iter().zip(&fates[own]) {
-            match fate {
-                Fate::Forwarded => tally.forwarded += 1,
-                Fate::Rejected => tally.rejected += 1,
-                Fate::Refused => {
-                    tally.refused += 1;
-                    continue;
-                }
-                Fate::Duplicate if !again => duplicates += 1,
-                Fate::Duplicate | Fate::Failed | Fate::Pending | Fate::Aboard => tally.failed += 1,
-            }
-            tally.newest_ms = tally.newest_ms.max(Some(sample.at));
-        }
-        tally.duplicate += duplicates;
-        if duplicates > 0 && duplicates == u64::from(item.series.samples) {
-            tally.duplicate_bytes += item.series.payload.len() as u64;
-        }
-    }
-}
-
-impl Tally {
-    fn samples(&self) -> u64 {
-        self.forwarded + self.duplicate + self.refused + self.rejected + self.failed
-    }
 }

@@ -38,6 +38,8 @@ pub(super) struct Request {
     pub(super) tallies: Tallies,
     /// Why samples were refused: the first reason.
     pub(super) refusal: Option<String>,
+    /// The wall clock.
+    now_ms: i64,
     keys: Vec<SeriesKey>,
     numbers: Vec<u32>,
     scratch: Vec<u8>,
@@ -69,6 +71,8 @@ pub(super) enum Kind {
     Unadmitted,
     /// Its labels are none that a series may have.
     Invalid,
+    /// Its group has just been met: nothing of it is decided yet.
+    Waiting,
 }
 
 /// With which labels it leaves.
@@ -123,6 +127,7 @@ impl Request {
         now_ms: i64,
     ) -> Result<(), Malformed> {
         self.clear();
+        self.now_ms = now_ms;
         self.walk(settings, tenant)?;
         window.locate(&self.keys, &mut self.numbers);
         self.fates.resize(self.samples.len(), Fate::Pending);
@@ -135,6 +140,9 @@ impl Request {
             }
         }
         self.refuse_impossible_times(now_ms.saturating_add(settings.future_max_ms), settings.future_max_ms);
+        if settings.first_contact_hold_ms > 0 {
+            self.look_around(settings, window);
+        }
         self.order();
         Ok(())
     }
@@ -243,7 +251,7 @@ impl Request {
     ) {
         let Canonical { verbatim, replica, split } = canonical;
         let place = Place::of(&self.scratch, &settings.place_labels, tenant);
-        let group = window.group_number(place.group, &place.group_name);
+        let group = window.group_number(place.group, &place.group_name, self.now_ms);
         let name = replica.map_or(&[][..], |span| span.of(&self.body));
         // Judged to be UTF-8 by `canonicalize`.
         let name = std::str::from_utf8(name).unwrap_or_default();
@@ -268,6 +276,32 @@ impl Request {
             }
             _ => Kind::Unadmitted,
         };
+    }
+
+    /// Learns how far the other replicas of each group are, and holds back what belongs to a group that is new.
+    fn look_around(&mut self, settings: &Settings, window: &Window) {
+        let mut any_new = false;
+        for tally in self.tallies.iter_mut() {
+            let Some(group) = window.groups().group(tally.group) else { continue };
+            tally.first_contact = group.age_ms(self.now_ms) < settings.first_contact_hold_ms;
+            tally.oldest_other = tally.replica.and_then(|replica| group.oldest_other(replica, self.now_ms));
+            any_new |= tally.first_contact;
+        }
+        if !any_new {
+            return;
+        }
+        for item in self.items.iter_mut().filter(|item| item.kind == Kind::Replicated) {
+            let tally = self.tallies.of(item.tally);
+            if tally.first_contact {
+                item.kind = Kind::Waiting;
+                let first = item.series.first_sample as usize;
+                for fate in &mut self.fates[first..first + item.series.samples as usize] {
+                    if *fate == Fate::Pending {
+                        *fate = Fate::Failed;
+                    }
+                }
+            }
+        }
     }
 
     fn refuse_item(&mut self, i: usize, invalid: &InvalidLabels) {
@@ -337,7 +371,7 @@ impl Request {
             let low = match item.kind {
                 Kind::Replicated => item.key.0 as u64 | 1,
                 // Nothing is decided by time; its samples are the sender's affair.
-                Kind::Single | Kind::Unadmitted | Kind::Invalid => continue,
+                Kind::Single | Kind::Unadmitted | Kind::Invalid | Kind::Waiting => continue,
             };
             let mut slot = low as usize >> 1 & (slots - 1);
             while self.seen[slot] != FREE && self.seen[slot].0 != low {

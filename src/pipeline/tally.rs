@@ -2,7 +2,8 @@
 //!
 //! Refuses to know metrics: see `metrics.rs`.
 
-use crate::policy::{ReplicaId, Takeover};
+use super::request::{Fate, Request};
+use crate::policy::{ReplicaId, Takeover, TimestampMs};
 use std::collections::HashMap;
 
 /// The tallies of a request. Mostly one.
@@ -33,6 +34,12 @@ pub(super) struct Tally {
     pub(super) newest_ms: Option<i64>,
     /// A sample of it had to wait for older data of another replica.
     pub(super) waits: bool,
+    /// The window has just met its group: its backlogs are to be known before anything moves.
+    pub(super) first_contact: bool,
+    /// The oldest time that another replica of its group still sends.
+    pub(super) oldest_other: Option<TimestampMs>,
+    /// The oldest sample time that has to be sent again.
+    pub(super) unsettled_ms: Option<i64>,
 }
 
 impl Tallies {
@@ -59,6 +66,10 @@ impl Tallies {
         &mut self.tallies[usize::from(number)]
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Tally> {
+        self.tallies.iter_mut()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Tally> {
         self.tallies.iter()
     }
@@ -73,5 +84,44 @@ pub(super) fn takeover_number(takeover: Takeover) -> usize {
         Takeover::Released => 1,
         Takeover::Ended => 2,
         Takeover::Align => 3,
+    }
+}
+
+/// Adds the fates of all samples up in the request's tallies. A duplicate inside a 503 is sent again: it failed.
+pub(super) fn add_up(request: &mut Request, again: bool) {
+    let Request { items, samples, fates, tallies, .. } = request;
+    for item in items.iter() {
+        let own =
+            item.series.first_sample as usize..(item.series.first_sample + item.series.samples) as usize;
+        let tally = tallies.of(item.tally);
+        let mut duplicates = 0;
+        for (sample, fate) in samples[own.clone()].iter().zip(&fates[own]) {
+            match fate {
+                Fate::Forwarded => tally.forwarded += 1,
+                Fate::Rejected => tally.rejected += 1,
+                Fate::Refused => {
+                    tally.refused += 1;
+                    continue;
+                }
+                Fate::Duplicate if !again => duplicates += 1,
+                Fate::Duplicate => tally.failed += 1,
+                Fate::Failed | Fate::Pending | Fate::Aboard => {
+                    tally.failed += 1;
+                    tally.unsettled_ms = Some(tally.unsettled_ms.map_or(sample.at, |t| t.min(sample.at)));
+                }
+            }
+            tally.newest_ms = tally.newest_ms.max(Some(sample.at));
+        }
+        tally.duplicate += duplicates;
+        if duplicates > 0 && duplicates == u64::from(item.series.samples) {
+            tally.duplicate_bytes += item.series.payload.len() as u64;
+        }
+    }
+}
+
+impl Tally {
+    /// All samples of it, whatever became of them.
+    pub(super) fn samples(&self) -> u64 {
+        self.forwarded + self.duplicate + self.refused + self.rejected + self.failed
     }
 }

@@ -67,6 +67,11 @@ impl Outcome {
         self.unavailable("upstream did not take the samples that these are duplicates of".to_owned());
     }
 
+    /// Whether upstream had nothing to take, or has judged what it got.
+    pub(super) fn upstream_works(&self) -> bool {
+        self.unavailable.is_none()
+    }
+
     fn reject(&mut self, why: String) {
         self.rejected.get_or_insert(why);
     }

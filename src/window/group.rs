@@ -3,11 +3,12 @@
 //! A group is found when one of its series is born, a replica of it once a request. Both tables only grow, up to a
 //! bound: beyond it a newcomer is not deduplicated. Refuses to know series.
 
-use crate::policy::ReplicaId;
+use super::front::Fronts;
+use crate::policy::{ReplicaId, TimestampMs};
 use crate::series::GroupKey;
 use dashmap::DashMap;
 use std::sync::atomic::{AtomicI64, Ordering::*};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Groups of all tenants.
 pub const GROUPS_MAX: usize = 1 << 16;
@@ -25,7 +26,10 @@ pub struct Groups {
 #[derive(Debug)]
 pub struct Group {
     name: Box<str>,
+    /// When the window saw it for the first time, in ms of the wall clock.
+    born_ms: i64,
     replicas: RwLock<Vec<Arc<Replica>>>,
+    fronts: Mutex<Fronts>,
 }
 
 /// One replica of a group.
@@ -38,7 +42,7 @@ pub struct Replica {
 
 impl Groups {
     /// The group's number, adding it if it is new; `None` at the bound.
-    pub(super) fn number(&self, key: GroupKey, name: &str) -> Option<u32> {
+    pub(super) fn number(&self, key: GroupKey, name: &str, now_ms: i64) -> Option<u32> {
         if let Some(number) = self.numbers.get(&key) {
             return Some(*number);
         }
@@ -47,7 +51,12 @@ impl Groups {
             return None;
         }
         Some(*self.numbers.entry(key).or_insert_with(|| {
-            groups.push(Arc::new(Group { name: name.into(), replicas: RwLock::default() }));
+            groups.push(Arc::new(Group {
+                name: name.into(),
+                born_ms: now_ms,
+                replicas: RwLock::default(),
+                fronts: Mutex::default(),
+            }));
             groups.len() as u32 - 1
         }))
     }
@@ -69,6 +78,23 @@ impl Group {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How long the window has known it, in ms.
+    #[must_use]
+    pub fn age_ms(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_sub(self.born_ms)
+    }
+
+    /// Notes how far a replica has come: see `front.rs`.
+    pub fn note_front(&self, replica: ReplicaId, at: TimestampMs, works: bool, now_ms: i64) {
+        self.fronts.lock().unwrap_or_else(PoisonError::into_inner).note(replica, at, works, now_ms);
+    }
+
+    /// The oldest time that another replica still sends.
+    #[must_use]
+    pub fn oldest_other(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
+        self.fronts.lock().unwrap_or_else(PoisonError::into_inner).oldest_other(replica, now_ms)
     }
 
     /// The replica's number, adding it if it is new; `None` at the bound.
@@ -141,9 +167,9 @@ mod tests {
     #[test]
     fn groups_and_replicas_keep_their_numbers() {
         let groups = Groups::default();
-        assert_eq!(groups.number(GroupKey(5), "e2e/k8s"), Some(0));
-        assert_eq!(groups.number(GroupKey(6), "x"), Some(1));
-        assert_eq!(groups.number(GroupKey(5), "e2e/k8s"), Some(0));
+        assert_eq!(groups.number(GroupKey(5), "e2e/k8s", 0), Some(0));
+        assert_eq!(groups.number(GroupKey(6), "x", 0), Some(1));
+        assert_eq!(groups.number(GroupKey(5), "e2e/k8s", 0), Some(0));
         let group = groups.group(0).unwrap();
         assert_eq!(group.name(), "e2e/k8s");
         for i in 0..REPLICAS_MAX {

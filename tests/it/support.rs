@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
+/// The wall clock stands at an hour after the epoch: sample times in the tests are small.
+const NOW_MS: i64 = 3_600_000;
+
 /// One `TimeSeries` to be sent. A sample's value is its time in seconds.
 #[derive(Clone, Default)]
 pub(crate) struct Ts(proto::TimeSeries);
@@ -208,6 +211,7 @@ pub(crate) struct Ask {
 pub(crate) struct Wishes {
     pub(crate) series_max: usize,
     pub(crate) out_of_order_window_ms: i64,
+    pub(crate) first_contact_hold_ms: i64,
 }
 
 pub(crate) fn pipeline() -> (Ask, Fake) {
@@ -216,7 +220,7 @@ pub(crate) fn pipeline() -> (Ask, Fake) {
 
 impl Ask {
     pub(crate) fn with(wish: impl FnOnce(&mut Wishes)) -> (Self, Fake) {
-        let mut wishes = Wishes { series_max: 1000, out_of_order_window_ms: 0 };
+        let mut wishes = Wishes { series_max: 1000, out_of_order_window_ms: 0, first_contact_hold_ms: 0 };
         wish(&mut wishes);
         let settings = Settings {
             replica_names: ReplicaNames::new(["prometheus_replica", "__replica__"]).unwrap(),
@@ -224,6 +228,7 @@ impl Ask {
             body_bytes_max: 1 << 20,
             future_max_ms: 600_000,
             out_of_order_window_ms: wishes.out_of_order_window_ms,
+            first_contact_hold_ms: wishes.first_contact_hold_ms,
             busy_wait_max: Duration::from_secs(5),
         };
         let (fake, registry) = (Fake::default(), prometheus::Registry::new());
@@ -242,11 +247,11 @@ impl Ask {
     }
 
     pub(crate) async fn retry(&self, series: &[Ts], retry_attempt: u32) -> Reply {
-        self.incoming(pack(&body(series, 0)), retry_attempt, None).await
+        self.incoming(pack(&body(series, 0)), retry_attempt, None, NOW_MS).await
     }
 
     pub(crate) async fn tenant(&self, tenant: &str, series: &[Ts]) -> Reply {
-        self.incoming(pack(&body(series, 0)), 0, Some(tenant)).await
+        self.incoming(pack(&body(series, 0)), 0, Some(tenant), NOW_MS).await
     }
 
     pub(crate) async fn raw(&self, body: &[u8]) -> Reply {
@@ -254,15 +259,25 @@ impl Ask {
     }
 
     pub(crate) async fn packed(&self, packed: Vec<u8>) -> Reply {
-        self.incoming(packed, 0, None).await
+        self.incoming(packed, 0, None, NOW_MS).await
     }
 
-    async fn incoming(&self, packed: Vec<u8>, retry_attempt: u32, tenant: Option<&str>) -> Reply {
+    /// Asks at a time of the wall clock, in seconds after the usual one.
+    pub(crate) async fn later(&self, seconds: i64, series: &[Ts]) -> Reply {
+        self.incoming(pack(&body(series, 0)), 0, None, NOW_MS + seconds * 1000).await
+    }
+
+    async fn incoming(
+        &self,
+        packed: Vec<u8>,
+        retry_attempt: u32,
+        tenant: Option<&str>,
+        now_ms: i64,
+    ) -> Reply {
         let tenant = tenant.map(|t| t.parse().unwrap());
         let incoming =
             Incoming { body: packed.into(), tenant, retry_attempt, request_id: None, traceparent: None };
-        // The wall clock stands at an hour after the epoch: sample times in the tests are small.
-        self.pipeline.serve(incoming, 3_600_000).await
+        self.pipeline.serve(incoming, now_ms).await
     }
 
     /// All counts of `promdedup_samples_total` above 0: replica, outcome, count.

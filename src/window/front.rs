@@ -1,0 +1,128 @@
+//! Fronts: how far behind each replica of a group still is, so that nobody's jump overtakes another one's backlog.
+//!
+//! Upstream takes no sample older than the newest of its series. After an outage a replica that kept its backlog
+//! delivers *then*, one that restarted delivers *now*: the second has to wait for the first, or the backlog is lost.
+//! The front of a replica is the oldest sample time that its requests of the last 30 s left unsettled, or reached.
+//! A few words a replica, noted once a request. Refuses to read the clock: `now_ms` is the wall clock.
+
+use crate::policy::{ReplicaId, TimestampMs};
+
+/// Fronts are made of the requests of this time, in buckets.
+const BUCKET_MS: i64 = 5_000;
+const BUCKETS: usize = 7;
+/// A front that stands still for so long while upstream works holds nobody up any more.
+const STILL_MAX_MS: i64 = 5 * 60 * 1000;
+/// Nobody waits for a replica that is behind by less.
+const BEHIND_MIN_MS: i64 = 60_000;
+
+/// The fronts of the replicas of one group.
+#[derive(Debug, Default)]
+pub(super) struct Fronts(Vec<Front>);
+
+#[derive(Debug)]
+struct Front {
+    replica: ReplicaId,
+    /// The oldest time noted in each bucket of the clock, and which bucket it was.
+    buckets: [(i64, i64); BUCKETS],
+    /// The front when it last moved.
+    stood_at: Option<i64>,
+    /// How long it has not moved while upstream worked.
+    still_ms: i64,
+    noted_ms: i64,
+}
+
+impl Fronts {
+    /// Notes a request of a replica. `at`: its oldest unsettled sample time, or its newest one if all are settled.
+    /// `works`: upstream has taken something of it, or had nothing to take.
+    pub(super) fn note(&mut self, replica: ReplicaId, at: TimestampMs, works: bool, now_ms: i64) {
+        let known = self.0.iter().position(|front| front.replica == replica);
+        let known = known.unwrap_or_else(|| {
+            self.0.push(Front::new(replica, now_ms));
+            self.0.len() - 1
+        });
+        self.0[known].note(at.0, works, now_ms);
+    }
+
+    /// The oldest front of the others: who jumps far beyond it has to [wait](waits).
+    pub(super) fn oldest_other(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
+        let others = self.0.iter().filter(|front| front.replica != replica && front.still_ms < STILL_MAX_MS);
+        others.filter_map(|front| front.at(now_ms)).min().map(TimestampMs)
+    }
+}
+
+/// Whether a jump to `to` of a series with that interval (ms, 0 = unknown) overtakes `oldest_other`.
+#[must_use]
+pub fn waits(oldest_other: Option<TimestampMs>, to: TimestampMs, interval: i64) -> bool {
+    oldest_other.is_some_and(|front| front.0 < to.0.saturating_sub((2 * interval).max(BEHIND_MIN_MS)))
+}
+
+impl Front {
+    fn new(replica: ReplicaId, now_ms: i64) -> Self {
+        let buckets = [(i64::MIN, i64::MAX); BUCKETS];
+        Self { replica, buckets, stood_at: None, still_ms: 0, noted_ms: now_ms }
+    }
+
+    fn note(&mut self, at: i64, works: bool, now_ms: i64) {
+        let number = now_ms.div_euclid(BUCKET_MS);
+        let bucket = &mut self.buckets[number.rem_euclid(BUCKETS as i64) as usize];
+        *bucket = if bucket.0 == number { (number, bucket.1.min(at)) } else { (number, at) };
+        let front = self.at(now_ms);
+        if front != self.stood_at {
+            (self.stood_at, self.still_ms) = (front, 0);
+        } else if works {
+            self.still_ms += (now_ms - self.noted_ms).max(0);
+        }
+        self.noted_ms = now_ms;
+    }
+
+    fn at(&self, now_ms: i64) -> Option<i64> {
+        let now = now_ms.div_euclid(BUCKET_MS);
+        let recent =
+            self.buckets.iter().filter(|(number, _)| (now - BUCKETS as i64 + 1..=now).contains(number));
+        recent.map(|(_, at)| *at).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ReplicaId = ReplicaId(0);
+    const B: ReplicaId = ReplicaId(1);
+    const T: fn(i64) -> TimestampMs = |seconds| TimestampMs(seconds * 1000);
+
+    #[test]
+    fn a_jump_waits_for_another_ones_backlog_only() {
+        let mut fronts = Fronts::default();
+        fronts.note(A, T(0), true, 1_000_000);
+        assert_eq!(fronts.oldest_other(A, 1_000_000), None, "nobody waits for itself");
+        let oldest = fronts.oldest_other(B, 1_000_000);
+        assert_eq!(oldest, Some(T(0)));
+        for (to, interval, wait) in [(60, 0, false), (61, 0, true), (61, 15_000, true), (61, 31_000, false)] {
+            assert_eq!(waits(oldest, T(to), interval), wait, "to {to} s by {interval} ms");
+        }
+    }
+
+    #[test]
+    fn a_front_is_the_oldest_of_the_last_half_minute() {
+        let mut fronts = Fronts::default();
+        fronts.note(A, T(100), true, 0);
+        fronts.note(A, T(500), true, 20_000);
+        assert_eq!(fronts.oldest_other(B, 30_000), Some(T(100)));
+        assert_eq!(fronts.oldest_other(B, 40_000), Some(T(500)));
+        assert_eq!(fronts.oldest_other(B, 60_000), None, "silent for half a minute");
+    }
+
+    #[test]
+    fn a_front_that_stands_still_counts_no_more_unless_upstream_is_down() {
+        for (works, counts) in [(true, false), (false, true)] {
+            let mut fronts = Fronts::default();
+            for second in 0..=310 {
+                fronts.note(A, T(0), works, second * 1000);
+            }
+            assert_eq!(fronts.oldest_other(B, 310_000).is_some(), counts, "works: {works}");
+            fronts.note(A, T(5), works, 350_000);
+            assert_eq!(fronts.oldest_other(B, 350_000), Some(T(5)), "it moves again");
+        }
+    }
+}
