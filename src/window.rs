@@ -11,6 +11,7 @@ mod entry;
 mod flight;
 mod front;
 mod group;
+mod histogram;
 mod metadata;
 mod slot;
 mod table;
@@ -23,11 +24,13 @@ pub use entry::TIMESTAMP_LIMIT_MS;
 pub use flight::{Admitted, Decision, Flight, Known, Log};
 pub use front::waits;
 pub use group::{GROUPS_MAX, Group, Groups, REPLICAS_MAX, Replica};
+pub use histogram::HISTOGRAM_BYTES_MAX;
 pub use metadata::Metadata;
 pub use slot::FlightId;
 
 use crate::policy::ReplicaId;
 use crate::series::{GroupKey, SeriesKey, TargetKey};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::*};
 
 /// Requests that may be decided or in the air at once.
@@ -46,6 +49,7 @@ pub struct Window {
     targets: target::Targets,
     groups: Groups,
     metadata: Metadata,
+    histograms: histogram::Histograms,
     slots: slot::Slots,
     tick: AtomicU8,
     evictions: AtomicU64,
@@ -61,6 +65,7 @@ impl Window {
             targets: target::Targets::new(series_max),
             groups: Groups::default(),
             metadata: Metadata::default(),
+            histograms: histogram::Histograms::default(),
             slots: slot::Slots::new(FLIGHTS_MAX),
             tick: AtomicU8::new(0),
             evictions: AtomicU64::new(0),
@@ -108,6 +113,12 @@ impl Window {
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// The message of a held histogram, by the payload of a [`Held`](crate::policy::Held).
+    #[must_use]
+    pub fn histogram(&self, token: u64) -> Option<Arc<[u8]>> {
+        self.histograms.get(token)
     }
 
     /// Whether what belongs to a series without being a sample of it (an exemplar) goes with this replica's stream.
@@ -168,10 +179,10 @@ impl Window {
         self.targets.len()
     }
 
-    /// Bytes allocated for series and targets.
+    /// Bytes allocated for series, targets and held histograms.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.table.bytes() + self.targets.bytes()
+        self.table.bytes() + self.targets.bytes() + self.histograms.bytes()
     }
 
     /// Entries forgotten for being idle.

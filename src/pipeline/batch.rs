@@ -2,7 +2,7 @@
 //!
 //! Refuses to decide what is aboard.
 
-use super::judge::{Fill, Judged};
+use super::judge::{Fill, Filled, Judged};
 use super::request::{Fate, Request, Unit};
 use crate::wire::splice::{self, Step};
 use std::ops::Range;
@@ -48,14 +48,15 @@ fn steps<'a>(
     unit: Unit,
     fills: &mut std::iter::Peekable<impl Iterator<Item = &'a Fill>>,
     samples: &mut u64,
-) -> Vec<Step<'static>> {
+) -> Vec<Step<'a>> {
     let mut steps = Vec::with_capacity(unit.count as usize + 2);
     for s in unit.first..unit.first + unit.count {
         if let Some(fill) = fills.next_if(|fill| fill.before == s) {
-            for held in fill.held.iter().flatten() {
-                steps.push(Step::Float { at: held.at.0, bits: held.payload });
-                *samples += 1;
-            }
+            steps.extend(fill.samples.iter().map(|filled| match filled {
+                Filled::Float { at, bits } => Step::Float { at: *at, bits: *bits },
+                Filled::Histogram(message) => Step::Histogram(message),
+            }));
+            *samples += fill.samples.len() as u64;
         }
         if request.fates[s as usize] == Fate::Aboard {
             steps.push(Step::Keep(request.samples[s as usize]));

@@ -10,7 +10,9 @@ use crate::policy::{Action, Circumstances, Held, Sample, TimestampMs, Verdict};
 use crate::series::TenantHash;
 use crate::window::{Admitted, Decision, Flight, FlightId, Known, UNKNOWN, Window, waits};
 use crate::wire::STALE_NAN_BITS;
+use arrayvec::ArrayVec;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// How often a series that vanishes between being found and being claimed is looked for.
 const LOOKS_MAX: usize = 8;
@@ -41,12 +43,19 @@ pub(super) struct Change {
 }
 
 /// Held samples that go before a sample.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Fill {
     /// The number of the sample.
     pub(super) before: u32,
     pub(super) tally: u16,
-    pub(super) held: [Option<Held>; 2],
+    pub(super) samples: ArrayVec<Filled, 2>,
+}
+
+/// A sample that was held.
+#[derive(Debug, Clone)]
+pub(super) enum Filled {
+    Float { at: i64, bits: u64 },
+    Histogram(Arc<[u8]>),
 }
 
 /// What is the same for all samples of a request.
@@ -128,7 +137,7 @@ impl Bench<'_> {
                 number: item.number,
                 key: item.key,
                 group: item.group,
-                histogram: received.histogram,
+                histogram: received.histogram.then(|| received.message(&request.body)),
             };
             let circumstances = Circumstances {
                 out_of_order_window_ms: self.settings.out_of_order_window_ms,
@@ -137,7 +146,14 @@ impl Bench<'_> {
             };
             let oldest = request.tallies.of(item.tally).oldest_other;
             match flight.decide(known, &sample, circumstances, |to, interval| waits(oldest, to, interval)) {
-                Decision::Decided(verdict) => return settle(request, item.tally, s, &verdict, judged),
+                Decision::Decided { verdict, histograms } => {
+                    let tally = item.tally;
+                    if let Some(fill) = self.fill(tally, s, &verdict, histograms) {
+                        judged.fills.push(fill);
+                    }
+                    return settle(request, tally, s, &verdict, judged);
+                }
+                Decision::Unheld => break,
                 Decision::Leans(on) => {
                     request.fates[s as usize] = Fate::Duplicate;
                     return judged.leans.push((on, unit.item, s));
@@ -151,8 +167,18 @@ impl Bench<'_> {
                 Decision::Gone => request.items[i].number = self.window.find(known.key),
             }
         }
-        // It comes and goes faster than we can look: let the sender bring it once more.
+        // No room to hold it, or it comes and goes faster than we can look: let the sender bring it once more.
         request.fates[s as usize] = Fate::Failed;
+    }
+
+    fn fill(&self, tally: u16, s: u32, verdict: &Verdict, histograms: bool) -> Option<Fill> {
+        let filled = |held: &Held| match histograms {
+            true => self.window.histogram(held.payload).map(Filled::Histogram),
+            false => Some(Filled::Float { at: held.at.0, bits: held.payload }),
+        };
+        verdict.fills[0]?;
+        let samples = verdict.fills.iter().flatten().filter_map(filled).collect();
+        Some(Fill { before: s, tally, samples })
     }
 
     /// Makes an entry for a series; `false` when there is no room, and the item goes as it came.
@@ -208,9 +234,6 @@ fn settle(request: &mut Request, tally: u16, s: u32, verdict: &Verdict, judged: 
         Action::Busy => Fate::Pending,
     };
     request.fates[s as usize] = fate;
-    if verdict.fills[0].is_some() {
-        judged.fills.push(Fill { before: s, tally, held: verdict.fills });
-    }
     if verdict.action != Action::Forward {
         request.tallies.of(tally).moves += u64::from(verdict.moved);
     } else if verdict.takeover.is_some() || verdict.moved {

@@ -175,7 +175,7 @@ impl Request {
             }
         }
         for fill in &judged.fills {
-            self.tallies.of(fill.tally).filled += fill.held.iter().flatten().count() as u64;
+            self.tallies.of(fill.tally).filled += fill.samples.len() as u64;
         }
     }
 

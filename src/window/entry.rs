@@ -36,6 +36,8 @@ pub(super) struct Marks {
     pub(super) unanswered: bool,
     /// The series is `up`.
     pub(super) is_up: bool,
+    /// The payloads of the held samples are tokens of histograms.
+    pub(super) holds_histograms: bool,
 }
 
 /// Everything of an entry but its key and guard.
@@ -225,7 +227,11 @@ impl Entry {
                 holder: ReplicaId((meta >> 8) as u8),
             },
             target: w(3) as u32,
-            marks: Marks { unanswered: flags.has(Flags::UNANSWERED), is_up: flags.has(Flags::UP) },
+            marks: Marks {
+                unanswered: flags.has(Flags::UNANSWERED),
+                is_up: flags.has(Flags::UP),
+                holds_histograms: flags.has(Flags::HISTOGRAMS),
+            },
         }
     }
 
@@ -243,6 +249,7 @@ impl Entry {
         flags.set(Flags::QUICK, s.quick);
         flags.set(Flags::UNANSWERED, marks.unanswered);
         flags.set(Flags::UP, marks.is_up);
+        flags.set(Flags::HISTOGRAMS, marks.holds_histograms);
         let (other, at) = s.other.map_or((NO_REPLICA, 0), |(t, q)| {
             (q.0, (t.0 - base).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32)
         });
@@ -279,6 +286,7 @@ impl Flags {
     const QUICK: u8 = 16;
     const UNANSWERED: u8 = 32;
     const UP: u8 = 64;
+    const HISTOGRAMS: u8 = 128;
 
     fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
@@ -328,9 +336,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_stored_is_loaded(series in any_series(), target: u32, marks: [bool; 2], tick: u8, flight in 1u16..100) {
+        fn what_is_stored_is_loaded(series in any_series(), target: u32, marks: [bool; 3], tick: u8, flight in 1u16..100) {
             let entry = Entry::free();
-            let marks = Marks { unanswered: marks[0], is_up: marks[1] };
+            let marks = Marks { unanswered: marks[0], is_up: marks[1], holds_histograms: marks[2] };
             let unpacked = Unpacked { series, target, marks };
             entry.occupy(SeriesKey(7 << 64 | 9), &unpacked, tick, flight);
             prop_assert_eq!(entry.load(), unpacked);

@@ -10,7 +10,7 @@ use super::entry::{Entry, Image, Marks, NOBODY, TABLE, Unpacked};
 use super::slot::FlightId;
 use super::table::Added;
 use super::target;
-use crate::policy::{self, Action, Circumstances, ReplicaId, Sample, Series, TimestampMs, Up, Verdict};
+use crate::policy::{self, Action, Circumstances, Held, ReplicaId, Sample, Series, TimestampMs, Up, Verdict};
 use crate::series::{Place, SeriesKey};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -33,6 +33,10 @@ pub struct Flight {
 pub struct Log {
     series: Vec<Reserved>,
     moves: Vec<(u32, target::Undo)>,
+    /// Held histograms that are no longer needed once this commits.
+    freed: Vec<u64>,
+    /// Held histograms that were never needed if it does not.
+    added: Vec<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +50,14 @@ struct Reserved {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// The policy has spoken.
-    Decided(Verdict),
+    Decided {
+        /// What it said.
+        verdict: Verdict,
+        /// The fills are histograms: see [`Window::histogram`].
+        histograms: bool,
+    },
+    /// It is to be held, and there is no room for another histogram.
+    Unheld,
     /// Rule 1, on a watermark that another flight has only reserved: a duplicate if that ends well.
     Leans(FlightId),
     /// Rule 2: another flight carries the series. Wait for its end and decide again.
@@ -64,17 +75,17 @@ pub enum Admitted {
     Full,
 }
 
-/// A series as the caller knows it.
+/// A series as the caller knows it, and what its sample is.
 #[derive(Debug, Clone, Copy)]
-pub struct Known {
+pub struct Known<'a> {
     /// Its entry.
     pub number: u32,
     /// Its key.
     pub key: SeriesKey,
     /// Its group, which the sample's replica is numbered in.
     pub group: u32,
-    /// The sample is a histogram, which has no room in an entry: it is not held.
-    pub histogram: bool,
+    /// The message of a sample that is a histogram.
+    pub histogram: Option<&'a [u8]>,
 }
 
 impl Flight {
@@ -115,7 +126,7 @@ impl Flight {
         let window = &*self.window;
         let target = window.targets.join(place.target, group, replica);
         let owner = window.targets.slot(target).snapshot().target.owner;
-        let marks = Marks { unanswered: false, is_up: place.is_up };
+        let marks = Marks { is_up: place.is_up, ..Marks::default() };
         let make = || Unpacked { series: Series::new(owner), target, marks };
         match window.table.add(key, window.tick.load(Relaxed), self.id.slot, make) {
             Added::New(number) => {
@@ -139,7 +150,7 @@ impl Flight {
     #[inline]
     pub fn decide(
         &mut self,
-        known: Known,
+        known: Known<'_>,
         sample: &Sample,
         circumstances: Circumstances,
         waits: impl Fn(TimestampMs, i64) -> bool + Copy,
@@ -162,12 +173,14 @@ impl Flight {
             return Decision::Gone;
         }
         let image = entry.image();
+        if !sample.stale && unpacked.marks.holds_histograms != known.histogram.is_some() {
+            window.change_kind(&mut unpacked);
+        }
+        let histograms = unpacked.marks.holds_histograms;
+        let held_before = unpacked.series.held;
         let up = (unpacked.marks.is_up && !sample.stale).then(|| up(sample.payload));
         let sample = Sample { up, ..*sample };
         let (verdict, undo) = decide_with(&mut unpacked.series, target, &sample, circumstances, waits);
-        if known.histogram {
-            unpacked.series.held = unpacked.series.held.map(|held| held.filter(|held| held.at != sample.at));
-        }
         let forwards = verdict.action == Action::Forward;
         if forwards {
             if !mine {
@@ -179,9 +192,15 @@ impl Flight {
                 self.log.moves.push((unpacked.target, undo));
             }
         }
-        let keeps = if forwards || mine { self.id.slot } else { NOBODY };
+        let settles = forwards || mine;
+        let mut room = true;
+        if histograms {
+            let log = settles.then_some(&mut self.log);
+            room = window.hold_histograms(&mut unpacked.series, held_before, known.histogram, log);
+        }
+        let keeps = if settles { self.id.slot } else { NOBODY };
         entry.store(&unpacked, window.tick.load(Relaxed), keeps);
-        Decision::Decided(verdict)
+        if room { Decision::Decided { verdict, histograms } } else { Decision::Unheld }
     }
 
     /// Upstream has it (or has refused it for good): the new watermarks stand. Gives the memory back.
@@ -228,6 +247,10 @@ impl Flight {
                 window.targets.slot(*number).undo(undo);
             }
         }
+        let garbage = if well { &log.freed } else { &log.added };
+        garbage.iter().for_each(|token| window.histograms.drop(*token));
+        log.freed.clear();
+        log.added.clear();
         self.settled = true;
         window.slots.end(self.id, well);
         log.series.clear();
@@ -268,9 +291,63 @@ impl Window {
         self.table.entry(reserved.number).restore(&image);
     }
 
+    /// Held samples are of the kind that came last: those of the other kind are let go.
+    #[cold]
+    fn change_kind(&self, unpacked: &mut Unpacked) {
+        let Unpacked { series, marks, .. } = unpacked;
+        if marks.holds_histograms {
+            series.held.iter().flatten().for_each(|held| self.histograms.drop(held.payload));
+        }
+        series.held = [None; 2];
+        marks.holds_histograms = !marks.holds_histograms;
+    }
+
+    /// After a decision about a series whose held samples are histograms: keeps the one that is new there beside the
+    /// table, and lets go those that are gone from there, with the flight where one may bring them back. `false`: no
+    /// room, so it is not held.
+    #[cold]
+    fn hold_histograms(
+        &self,
+        series: &mut Series,
+        before: [Option<Held>; 2],
+        message: Option<&[u8]>,
+        mut log: Option<&mut Log>,
+    ) -> bool {
+        let mut room = true;
+        let known = |at| before.iter().flatten().any(|held| held.at == at);
+        for slot in &mut series.held {
+            let (Some(held), Some(message)) = (slot.as_mut(), message) else { continue };
+            if known(held.at) {
+                continue;
+            }
+            match self.histograms.put(message) {
+                Some(token) => {
+                    held.payload = token;
+                    log.iter_mut().for_each(|log| log.added.push(token));
+                }
+                None => {
+                    *slot = None;
+                    room = false;
+                }
+            }
+        }
+        for gone in before.iter().flatten().filter(|held| !series.held.contains(&Some(**held))) {
+            match log.as_deref_mut() {
+                Some(log) => log.freed.push(gone.payload),
+                None => self.histograms.drop(gone.payload),
+            }
+        }
+        room
+    }
+
     /// Removes an entry that the caller has claimed.
     pub(super) fn forget(&self, number: u32) {
-        let target = self.table.entry(number).target();
+        let entry = self.table.entry(number);
+        let target = entry.target();
+        let unpacked = entry.load();
+        if unpacked.marks.holds_histograms {
+            unpacked.series.held.iter().flatten().for_each(|held| self.histograms.drop(held.payload));
+        }
         self.table.remove(number);
         self.targets.leave(target);
     }

@@ -36,6 +36,17 @@ impl Story {
 
     /// Decides a sample of a series (of target 1), adding it where it is unknown.
     fn try_decide(&self, flight: &mut Flight, series: u128, replica: ReplicaId, second: i64) -> Decision {
+        self.try_decide_kind(flight, series, replica, second, None)
+    }
+
+    fn try_decide_kind(
+        &self,
+        flight: &mut Flight,
+        series: u128,
+        replica: ReplicaId,
+        second: i64,
+        histogram: Option<&[u8]>,
+    ) -> Decision {
         let place =
             Place { group: GroupKey(1), group_name: "e2e/k8s".into(), target: TargetKey(1), is_up: false };
         let key = SeriesKey(series);
@@ -47,17 +58,13 @@ impl Story {
         let at = TimestampMs(second * 1000);
         let sample = Sample { replica, at, payload: second as u64, stale: false, up: None };
         let circumstances = Circumstances { out_of_order_window_ms: 0, retry: false, busy: false };
-        flight.decide(
-            Known { number, key, group: self.group, histogram: false },
-            &sample,
-            circumstances,
-            |_, _| false,
-        )
+        flight
+            .decide(Known { number, key, group: self.group, histogram }, &sample, circumstances, |_, _| false)
     }
 
     fn decide(&self, flight: &mut Flight, series: u128, replica: ReplicaId, second: i64) -> Verdict {
         match self.try_decide(flight, series, replica, second) {
-            Decision::Decided(verdict) => verdict,
+            Decision::Decided { verdict, .. } => verdict,
             other => panic!("{other:?}"),
         }
     }
@@ -220,7 +227,7 @@ fn many_threads_lose_and_double_nothing() {
                             let mut flight = story.flight();
                             let spread = series << 120 | series;
                             let decided = story.try_decide(&mut flight, spread, A, second);
-                            let Decision::Decided(verdict) = decided else { continue };
+                            let Decision::Decided { verdict, .. } = decided else { continue };
                             // Every seventh flight fails, and is not tried again by this thread.
                             if (second + worker) % 7 == 0 {
                                 flight.roll_back(true);
@@ -249,4 +256,57 @@ fn many_threads_lose_and_double_nothing() {
         assert_eq!(entry.guard().watermark(), Some(TimestampMs(last * 1000)));
         assert_eq!(entry.guard().flight(), 0, "nothing is claimed at the end");
     }
+}
+
+#[test]
+fn histograms_are_held_beside_the_table() {
+    let story = Story::new(10);
+    let deliver = |replica, second: i64| {
+        let mut flight = story.flight();
+        let message = format!("histogram at {second}");
+        let decided = story.try_decide_kind(&mut flight, 9, replica, second, Some(message.as_bytes()));
+        let Decision::Decided { verdict, histograms } = decided else { panic!("{decided:?}") };
+        let fills: Vec<_> =
+            verdict.fills.iter().flatten().map(|h| story.window.histogram(h.payload)).collect();
+        assert!(fills.is_empty() || histograms);
+        flight.commit();
+        fills.into_iter().map(|f| String::from_utf8(f.unwrap().to_vec()).unwrap()).collect::<Vec<_>>()
+    };
+    let idle = story.window.bytes();
+    for (replica, second) in [(A, 0), (B, 5), (A, 15), (B, 20), (B, 35)] {
+        assert_eq!(deliver(replica, second), [""; 0]);
+    }
+    assert!(story.window.bytes() > idle);
+    assert_eq!(deliver(B, 50), ["histogram at 35"]);
+    deliver(A, 55);
+    deliver(A, 70);
+    // A float series from now on: nothing of the old kind stays.
+    story.deliver(9, B, 65);
+    story.deliver(9, A, 85);
+    assert_eq!(story.window.histograms.bytes(), 0, "what is no longer held is let go");
+}
+
+#[test]
+fn a_held_histogram_outlives_a_failed_takeover() {
+    let story = Story::new(10);
+    let decide = |replica, second, well| {
+        let mut flight = story.flight();
+        let decided = story.try_decide_kind(&mut flight, 9, replica, second, Some(b"h"));
+        let Decision::Decided { verdict, .. } = decided else { panic!("{decided:?}") };
+        let fills: Vec<_> =
+            verdict.fills.iter().flatten().map(|h| story.window.histogram(h.payload)).collect();
+        if well {
+            flight.commit()
+        } else {
+            flight.roll_back(true)
+        };
+        fills
+    };
+    for (replica, second) in [(A, 0), (B, 5), (A, 15), (B, 20), (B, 35)] {
+        decide(replica, second, true);
+    }
+    for well in [false, false, true] {
+        assert_eq!(decide(B, 50, well), [Some(b"h".as_slice().into())]);
+    }
+    assert_eq!(story.window.histograms.bytes(), 0);
 }
