@@ -369,6 +369,9 @@ fn hold(series: &mut Series, sample: &Sample, interval: i64) {
 /// Drops what is held at or below a new watermark.
 #[inline]
 fn drop_held(series: &mut Series, watermark: TimestampMs) {
-    let [first, second] = series.held.map(|held| held.filter(|held| held.at > watermark));
-    series.held = if first.is_some() { [first, second] } else { [second, None] };
+    if let [Some(first), second] = series.held
+        && first.at <= watermark
+    {
+        series.held = [second.filter(|held| held.at > watermark), None];
+    }
 }

@@ -206,6 +206,8 @@ fn rule_3_jump_wait() {
     check_target("pair a200~wait", "a45"); // it has shown nothing
     check_target("up.a0=1 up.b6=1 up.a15=1 up.b21=1 up.a99=0~wait", "a15");
     check("up.a0=1 up.b6=1 up.a15=1 up.b20=1 up.c21=1 | up.b82=1~wait up.a30=0", "wait -"); // b20 made an heir
+    check("up.a0=1 up.b1=1 up.a15=0 | b99~wait", "wait"); // the heir moves no target either
+    check_target("up.a0=1 up.b1=1 up.a15=0 b99~wait", "a15 fenced a for b");
     let ups = told("up.a0=1 up.a15=1 up.a99=0~wait up.b99=0~wait", 0).ups;
     assert_eq!(ups.newest(ReplicaId(0)), Some((TimestampMs(15_000), Up::One)));
     assert_eq!((ups.newest(ReplicaId(1)), ups.len(), ups.is_empty()), (None, 1, false));
@@ -336,6 +338,7 @@ fn rule_9_ended() {
     check("a0 a15 b40 | b46!", "fill40 ended:b46!");
     check("a0 a15 a30! | b66!", "-"); // once is enough
     check("pair a60! | b61!", "fill51 ended:b61!"); // withheld so far, and the last one is gone
+    check("pair b66 a60! | b61!", "fill51 ended:b61!"); // its own later sample is no third life
     check("pair c52 a60! | b61!", "-"); // a third lives
     check("pair c52 a60! b61! | c62!", "ended:c62!");
     check("a0 a15 b40 c41 | c46!", "-"); // held by b
