@@ -30,13 +30,15 @@ pub struct Hole {
     pub until_ms: i64,
 }
 
-/// What was found. All counts but the first four are 0 in a clean run.
+/// What was found. All counts but the first five are 0 in a clean run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Findings {
     /// Series stored.
     pub series: u64,
     /// Samples stored.
     pub stored: u64,
+    /// Samples one replica alone would have had between the first and the last stored one of each series.
+    pub expected: u64,
     /// Samples sent by all replicas, each once however often it was retried.
     pub sent: u64,
     /// Samples acknowledged to all replicas.
@@ -140,6 +142,10 @@ impl Checker {
         for (labels, stored) in &self.stored {
             findings.series += 1;
             findings.stored += stored.len() as u64;
+            if let (Some(first), Some(last)) = (stored.first(), stored.last()) {
+                let span_ms = (last.at_ms - first.at_ms).max(0) + self.interval_ms / 2;
+                findings.expected += 1 + span_ms.unsigned_abs() / self.interval_ms.unsigned_abs();
+            }
             if self.replica_labels.iter().any(|name| labels.get(name).is_some()) {
                 findings.replica_labels += 1;
                 findings.example(findings.replica_labels, || format!("{labels} has a replica label"));
