@@ -10,10 +10,11 @@ mod screen;
 use crate::stand_in::prometheus::{Fleet, FleetShape, Options as ReplicaOptions, Replica};
 use crate::stand_in::thanos::{DEFAULT_TENANT, Options as ThanosOptions, Thanos};
 use crate::stand_in::{Checker, now_ms};
+pub use screen::Screen;
+
 use anyhow::{Context as _, bail, ensure};
 use proxy::ProxyView;
 use report::Evidence;
-use screen::Screen;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -75,7 +76,11 @@ pub struct RunningProxy {
 
 /// Plays the story and prints it. `start_proxy` is given the upstream URL; its first-contact hold should be off (`0s`), or the
 /// demo waits for it. An error if the demo could not run, or if a guarantee broke.
-pub async fn run<Start, Started>(options: DemoOptions, start_proxy: Start) -> anyhow::Result<()>
+pub async fn run<Start, Started>(
+    options: DemoOptions,
+    mut screen: Screen,
+    start_proxy: Start,
+) -> anyhow::Result<()>
 where
     Start: FnOnce(String) -> Started,
     Started: Future<Output = anyhow::Result<RunningProxy>>,
@@ -85,7 +90,6 @@ where
     let thanos = Thanos::start_with(thanos_options).await.context("the stand-in for Thanos Receive")?;
     let running = start_proxy(thanos.url()).await.context("the proxy")?;
     let view = ProxyView::new(running.addresses.admin, &options.proxy_threads)?;
-    let mut screen = Screen::new();
     let outcome = if options.no_senders {
         wait_for_a_real_one(&mut screen, &thanos, running.addresses).await
     } else {
@@ -149,6 +153,7 @@ async fn play(
     }
     let started = Instant::now();
     acts(options, screen, thanos, &mut view, &mut replicas).await?;
+    replicas.iter_mut().for_each(Replica::stop_scraping);
     let mut settled = true;
     for replica in &mut replicas {
         settled &= replica.finish(SETTLE).await;

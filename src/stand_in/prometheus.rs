@@ -210,12 +210,17 @@ impl Replica {
         self.launch()
     }
 
-    /// Stops scraping and waits until everything is settled, as an orderly shutdown does (without stale markers, as Prometheus).
-    /// `false` when `patience` ran out; then the rest is lost.
-    pub async fn finish(&mut self, patience: Duration) -> bool {
+    /// Scrapes no more; what is queued is still sent.
+    pub fn stop_scraping(&mut self) {
         if let Some(scraper) = self.scraper.take() {
             scraper.abort();
         }
+    }
+
+    /// Stops scraping and waits until everything is settled, as an orderly shutdown does (without stale markers, as Prometheus).
+    /// `false` when `patience` ran out; then the rest is lost.
+    pub async fn finish(&mut self, patience: Duration) -> bool {
+        self.stop_scraping();
         let all = async { while self.running.join_next().await.is_some() {} };
         let settled = tokio::time::timeout(patience, all).await.is_ok();
         self.kill().await;

@@ -1,1 +1,3 @@
-//! One test binary.
+//! One test binary; a module by subject.
+
+mod stand_in;
