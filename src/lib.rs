@@ -8,6 +8,7 @@
 //!                                       └─> forward ──> Thanos Receive ─┘
 //! ```
 
+pub mod command;
 pub mod config;
 pub mod forward;
 pub mod pipeline;

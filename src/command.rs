@@ -1,0 +1,3 @@
+//! COMMAND: what users type.
+
+pub mod demo;

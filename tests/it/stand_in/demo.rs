@@ -1,0 +1,86 @@
+//! The demo's verdict around toys: one that does the job, and some that do not.
+
+use super::toy::{self, Flaw};
+use promdedup::command::demo::{DemoOptions, Screen, run};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// The verdict, and what was printed.
+async fn play(flaw: Flaw) -> (Result<(), String>, String) {
+    let interval = Duration::from_millis(300);
+    let duration = Duration::from_secs(6);
+    let options = DemoOptions { duration, series: 200, interval, ..DemoOptions::default() };
+    let start = async |url: String| toy::start(flaw, interval.as_millis() as i64, &url).await;
+    let printed = Printed::default();
+    let verdict = run(options, Screen::to(printed.clone()), start).await;
+    (verdict.map_err(|error| format!("{error:#}")), printed.text())
+}
+
+#[derive(Debug, Clone, Default)]
+struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Printed {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_does_the_job_passes() {
+    let (verdict, printed) = play(Flaw::None).await;
+    assert_eq!(verdict, Ok(()), "{printed}");
+    for line in ["-- prometheus-k8s-0 was killed", "-- prometheus-k8s-0 came back", "samples in", "% saved"] {
+        assert!(printed.contains(line), "{line} is missing:\n{printed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_flaw_breaks_its_guarantee() {
+    let flaws = [
+        (Flaw::Relays, "replica labels downstream"),
+        (Flaw::Interleaves, "samples refused to a sender"),
+        (Flaw::NeverTakesOver, "acknowledged samples lost"),
+        (Flaw::Loses, "forwarded + filled = stored"),
+        (Flaw::Invents, "stored samples that nobody sent"),
+    ];
+    let runs = flaws.map(|(flaw, _)| tokio::spawn(play(flaw)));
+    for ((flaw, guarantee), run) in flaws.into_iter().zip(runs) {
+        let (verdict, printed) = run.await.unwrap();
+        assert!(verdict.is_err_and(|text| text.contains("broke")), "{flaw:?}:\n{printed}");
+        let line = printed.lines().find(|line| line.starts_with(guarantee)).unwrap();
+        assert!(line.ends_with("BROKEN"), "{flaw:?}:\n{printed}");
+    }
+}
+
+#[tokio::test]
+async fn options_that_make_no_demo_are_refused() {
+    let check = async |options: DemoOptions, expect: &str| {
+        let start = async |_url: String| -> anyhow::Result<_> { panic!("must not be started") };
+        let error = run(options, Screen::to(Printed::default()), start).await.unwrap_err().to_string();
+        assert!(error.contains(expect), "{error}");
+    };
+    let good = DemoOptions::default;
+    check(DemoOptions { replicas: 1, ..good() }, "--replicas 1").await;
+    check(DemoOptions { duration: Duration::from_secs(5), ..good() }, "--duration 5s").await;
+    check(DemoOptions { interval: Duration::from_millis(5), ..good() }, "--interval 5ms").await;
+    check(DemoOptions { series: 100_000_000, ..good() }, "would have to be recorded").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore]
+async fn big() {
+    let options = DemoOptions { duration: Duration::from_secs(15), ..DemoOptions::default() };
+    let start = async |url: String| toy::start(Flaw::None, 1000, &url).await;
+    run(options, Screen::stdout(), start).await.unwrap();
+}
