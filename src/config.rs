@@ -11,6 +11,7 @@ mod variables;
 
 pub use credentials::{Credentials, CredentialsError, Scheme};
 pub use flags::Settings;
+pub(crate) use reader::compressed_max_bytes;
 pub use variables::{VARIABLES, Variable};
 
 use http::{HeaderName, HeaderValue, Uri};

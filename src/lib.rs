@@ -12,8 +12,12 @@ pub mod config;
 pub mod forward;
 pub mod pipeline;
 pub mod policy;
+pub mod receive;
 pub mod series;
+pub mod shutdown;
+pub mod socket;
 pub mod stand_in;
+pub mod telemetry;
 pub mod window;
 pub mod wire;
 
