@@ -8,6 +8,9 @@
 //!                                       └─> forward ──> Thanos Receive ─┘
 //! ```
 
+pub mod admin;
+pub mod app;
+pub mod command;
 pub mod config;
 pub mod forward;
 pub mod pipeline;
