@@ -23,8 +23,12 @@ pub(super) fn is_injected_by_kubernetes(name: &str) -> bool {
     })
 }
 
-/// The known name that is spelt most like this one, if any is spelt nearly like it.
+/// The known name that is spelt most like this one, if any is spelt nearly like it or begins like it.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    if let Some(longer) = VARIABLES.iter().find(|variable| name != PREFIX && variable.name.starts_with(name))
+    {
+        return Some(longer.name);
+    }
     let (distance, nearest) =
         VARIABLES.iter().map(|variable| (distance(name, variable.name), variable.name)).min()?;
     (distance <= (name.len() - PREFIX.len()) / 3 + 1).then_some(nearest)
