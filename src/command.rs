@@ -1,3 +1,124 @@
-//! COMMAND: what users type.
+//! COMMAND: the command line, one file a subcommand. The only room that prints.
 
+mod check;
 pub mod demo;
+mod serve;
+
+use crate::app::{Addresses, App};
+use crate::config::{Config, EXIT_MISCONFIGURED, Settings};
+use crate::telemetry;
+use clap::{Parser, Subcommand};
+use demo::{DemoOptions, ProxyAddresses, RunningProxy, Screen};
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Remote-write deduplication proxy: several Prometheus replicas in, one gap-free stream out.
+///
+/// Every flag is an environment variable too; a flag wins.
+#[derive(Debug, Parser)]
+#[command(name = "promdedup", version, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the proxy (what happens without a command, too).
+    Serve(Settings),
+    /// Plays the whole story on loopback: two embedded replicas, the proxy, an embedded Thanos Receive that checks.
+    Demo(DemoArguments),
+    /// Checks the configuration and contacts the upstream, one line each.
+    Check(Settings),
+}
+
+/// What the demo can be told. Proxy settings come from the environment as usual, but for the upstream.
+#[derive(Debug, clap::Args)]
+struct DemoArguments {
+    /// How long the replicas run.
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// About how many series each replica scrapes.
+    #[arg(long, default_value_t = 5_000)]
+    series: usize,
+    /// How many replicas of the HA group there are.
+    #[arg(long, default_value_t = 2)]
+    replicas: usize,
+    /// Scrape and rule interval.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    interval: Duration,
+    /// Only proxy and stand-in stay up, for a real Prometheus.
+    #[arg(long)]
+    no_senders: bool,
+}
+
+/// Runs one command to its end.
+///
+/// # Errors
+/// When the command fails after its configuration was found to be right.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> anyhow::Result<ExitCode> {
+    let line = match CommandLine::try_parse_from(arguments) {
+        Ok(line) => line,
+        Err(error) => {
+            let code = if error.use_stderr() { EXIT_MISCONFIGURED } else { 0 };
+            error.print()?;
+            return Ok(ExitCode::from(code));
+        }
+    };
+    match line.command.unwrap_or(Command::Serve(line.settings)) {
+        Command::Serve(settings) => match Config::parse(&settings, environment) {
+            Ok(config) => serve::run(config),
+            Err(error) => Ok(misconfigured(&error)),
+        },
+        Command::Demo(arguments) => play(arguments, environment),
+        Command::Check(settings) => match Config::parse(&settings, environment) {
+            Ok(config) => check::run(config),
+            Err(error) => Ok(misconfigured(&error)),
+        },
+    }
+}
+
+fn play(
+    arguments: DemoArguments,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> anyhow::Result<ExitCode> {
+    let DemoArguments { duration, series, replicas, interval, no_senders } = arguments;
+    let options = DemoOptions { duration, series, replicas, interval, no_senders, ..DemoOptions::default() };
+    let environment = demo::environment(environment.into_iter().collect(), no_senders);
+    // Everything but the upstream is known before it runs, so that a mistake shows at once.
+    let url = "http://127.0.0.1:1/api/v1/receive".to_owned();
+    match Config::parse(&Settings::default(), demo::with_upstream(&environment, url)) {
+        Ok(config) => telemetry::start(&config.telemetry)?,
+        Err(error) => return Ok(misconfigured(&error)),
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let played = runtime.block_on(demo::run(options, Screen::stdout(), |url| async move {
+        let config = Config::parse(&Settings::default(), demo::with_upstream(&environment, url))?;
+        let app = App::build(config)?;
+        let Addresses { data, admin } = app.addresses();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(app.run(async move {
+            // An error means that the demo is gone, which ends the proxy as well.
+            let _ = stopped.await;
+        }));
+        let stop = Box::pin(async move {
+            let _ = stop.send(());
+            running.await?
+        });
+        Ok(RunningProxy { addresses: ProxyAddresses { data, admin }, stop })
+    }));
+    runtime.shutdown_background();
+    played.map(|()| ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stderr, reason = "there is no log before there is a configuration")]
+fn misconfigured(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("promdedup: {error}");
+    ExitCode::from(EXIT_MISCONFIGURED)
+}

@@ -3,6 +3,9 @@
 //! Owns the door to the upstream. Refuses to retry: the sender does that, so nothing is queued here.
 
 pub mod answer;
+pub mod client;
+
+pub use client::{Health, HttpUpstream};
 
 use bytes::Bytes;
 use http::HeaderValue;

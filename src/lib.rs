@@ -8,13 +8,20 @@
 //!                                       └─> forward ──> Thanos Receive ─┘
 //! ```
 
+pub mod admin;
+pub mod app;
 pub mod command;
 pub mod config;
 pub mod forward;
+pub mod overhead;
 pub mod pipeline;
 pub mod policy;
+pub mod receive;
 pub mod series;
+pub mod shutdown;
+pub mod socket;
 pub mod stand_in;
+pub mod telemetry;
 pub mod window;
 pub mod wire;
 

@@ -11,7 +11,7 @@ mod request;
 mod tally;
 mod verdict;
 
-pub use metrics::Metrics;
+pub use metrics::{Metrics, OTHER, is_named};
 
 use crate::forward::{Answer, Outgoing, Upstream};
 use crate::policy::TimestampMs;

@@ -15,6 +15,7 @@ pub use screen::Screen;
 use anyhow::{Context as _, bail, ensure};
 use proxy::ProxyView;
 use report::Evidence;
+use std::ffi::OsString;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -97,6 +98,27 @@ where
     };
     running.stop.await.context("stop the proxy")?;
     outcome
+}
+
+/// What the demo's proxy is configured with, besides what the user's environment says: loopback, free ports (the usual
+/// ones for a Prometheus of the user's), no first-contact hold, and warnings only.
+pub(super) fn environment(given: Vec<(OsString, OsString)>, usual_ports: bool) -> Vec<(OsString, OsString)> {
+    let ports = if usual_ports { ["127.0.0.1:19290", "127.0.0.1:19299"] } else { ["127.0.0.1:0"; 2] };
+    let own = [
+        ("PROMDEDUP_LISTEN", ports[0]),
+        ("PROMDEDUP_ADMIN_LISTEN", ports[1]),
+        ("PROMDEDUP_FIRST_CONTACT_HOLD", "0s"),
+        ("PROMDEDUP_LOG", "warn"),
+    ];
+    let missing = own.iter().filter(|(name, _)| !given.iter().any(|(have, _)| have == name));
+    let missing: Vec<_> = missing.map(|(name, value)| (name.into(), value.into())).collect();
+    given.into_iter().chain(missing).collect()
+}
+
+/// The same, with the stand-in as upstream.
+pub(super) fn with_upstream(environment: &[(OsString, OsString)], url: String) -> Vec<(OsString, OsString)> {
+    let others = environment.iter().filter(|(name, _)| name != "PROMDEDUP_UPSTREAM_URL").cloned();
+    others.chain([("PROMDEDUP_UPSTREAM_URL".into(), url.into())]).collect()
 }
 
 fn check(options: &DemoOptions) -> anyhow::Result<()> {

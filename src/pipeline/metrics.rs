@@ -14,7 +14,14 @@ use std::sync::Arc;
 
 const GROUPS_MAX: u32 = 1_000;
 const REPLICAS_MAX: u8 = 8;
-const OTHER: &str = "_other";
+/// The label value of all groups and replicas that have no label value of their own.
+pub const OTHER: &str = "_other";
+
+/// Whether a group and a replica, by their numbers, have label values of their own.
+#[must_use]
+pub fn is_named(group: usize, replica: usize) -> bool {
+    group < GROUPS_MAX as usize && replica < usize::from(REPLICAS_MAX)
+}
 
 /// The counters of the pipeline.
 #[derive(Debug)]

@@ -1,7 +1,13 @@
 //! One test binary; a module by subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may say so by a panic")]
 
+mod admin;
+mod config;
+mod forward;
+mod peer;
 mod pipeline;
 mod policy;
+mod receive;
 mod stand_in;
 mod support;
+mod tidy;

@@ -1,0 +1,161 @@
+//! APP: wiring only. Builds the rooms, binds, runs, drains in order.
+
+use crate::admin::{Admin, Readiness};
+use crate::config::{Config, SeriesConfig, WindowConfig};
+use crate::forward::HttpUpstream;
+use crate::overhead;
+use crate::pipeline::{Metrics, Pipeline, Settings};
+use crate::receive::{PhaseControl, Receiver, Serve};
+use crate::series::{PlaceLabels, ReplicaNames};
+use crate::socket::NetworkBytes;
+use crate::telemetry::LimitHits;
+use crate::window::{IDLE_TICKS, Window};
+use anyhow::Context;
+use prometheus::Registry;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+
+/// The proxy: bound to its addresses, not yet serving.
+#[derive(Debug)]
+pub struct App<S> {
+    receiver: Receiver<S>,
+    admin: Admin,
+    phase: PhaseControl,
+    registry: Registry,
+}
+
+/// Where the proxy listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// Remote write.
+    pub data: SocketAddr,
+    /// Metrics and probes.
+    pub admin: SocketAddr,
+}
+
+/// What the service between receiving and forwarding is made of.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// Which labels name what.
+    pub series: SeriesConfig,
+    /// Bounds and times.
+    pub window: WindowConfig,
+    /// Where the single stream goes.
+    pub upstream: HttpUpstream,
+    /// For metrics.
+    pub registry: &'a Registry,
+    /// For bounds that are hit.
+    pub limits: &'a LimitHits,
+}
+
+impl App<Pipeline<HttpUpstream>> {
+    /// Builds everything and binds both listeners. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When an address is taken (it is named).
+    pub fn build(config: Config) -> anyhow::Result<Self> {
+        let window = Arc::new(Window::new(config.window.series_max));
+        tokio::spawn(forget_the_idle(Arc::clone(&window), config.window.idle));
+        // Whoever waits for another request's flight waits for one upstream attempt at most.
+        let busy_wait_max = config.forward.timeout;
+        Self::assemble(config, |parts| {
+            overhead::register(parts.registry, Arc::clone(&window))?;
+            let metrics = Metrics::register(parts.registry)?;
+            let settings = settings(parts.series, &parts.window, busy_wait_max)?;
+            Ok(Pipeline::new(settings, window, parts.upstream, metrics))
+        })
+    }
+}
+
+fn settings(
+    series: SeriesConfig,
+    window: &WindowConfig,
+    busy_wait_max: Duration,
+) -> anyhow::Result<Settings> {
+    let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    Ok(Settings {
+        replica_names: ReplicaNames::new(series.replica_labels)?,
+        place_labels: PlaceLabels { group: series.group_labels, target: series.target_labels },
+        body_bytes_max: window.body_max_bytes,
+        future_max_ms: ms(window.future_max),
+        out_of_order_window_ms: ms(window.out_of_order_window),
+        first_contact_hold_ms: ms(window.first_contact_hold),
+        busy_wait_max,
+    })
+}
+
+/// Walks the window once a tick, in steps short enough to be noticed by nobody.
+async fn forget_the_idle(window: Arc<Window>, idle: Duration) {
+    const STEP: u32 = 4096;
+    let mut ticks = tokio::time::interval(idle / u32::from(IDLE_TICKS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        window.advance_tick();
+        let mut from = window.sweep(0, STEP);
+        while from != 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            from = window.sweep(from, STEP);
+        }
+    }
+}
+
+impl<S: Serve> App<S> {
+    /// As `build`, with a service of the caller's making.
+    ///
+    /// # Errors
+    /// When an address is taken (it is named), or the service cannot be made.
+    pub fn assemble(
+        config: Config,
+        service: impl FnOnce(Parts<'_>) -> anyhow::Result<S>,
+    ) -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        let network = NetworkBytes::new(&registry)?;
+        let limits = LimitHits::new(&registry)?;
+        let upstream = HttpUpstream::new(config.forward, &registry, &network, &limits)?;
+        let service = service(Parts {
+            series: config.series,
+            window: config.window,
+            upstream: upstream.clone(),
+            registry: &registry,
+            limits: &limits,
+        })?;
+        let phase = PhaseControl::default();
+        let readiness = Readiness::new(&config.admin, phase.clone(), upstream);
+        let admin = Admin::bind(&config.admin, &registry, readiness).context("admin")?;
+        let receiver = Receiver::bind(config.receive, Arc::new(service), &registry, &network, &limits)
+            .context("remote write")?;
+        Ok(Self { receiver, admin, phase, registry })
+    }
+
+    /// Where it listens, ports that the configuration left open included.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        Addresses { data: self.receiver.address(), admin: self.admin.address() }
+    }
+
+    /// The metrics of all rooms.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Serves until `shutdown` ends, then drains. Metrics and probes answer to the end.
+    ///
+    /// # Errors
+    /// When a thread cannot be started, or draining took longer than allowed.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let addresses = self.addresses();
+        let admin = self.admin.start()?;
+        tracing::info!(data = %addresses.data, admin = %addresses.admin, "listening");
+        let ended = self.receiver.run(&self.phase, shutdown).await;
+        drop(admin);
+        ended?;
+        tracing::info!("drained");
+        Ok(())
+    }
+}

@@ -1,0 +1,286 @@
+//! Values: text into types, one function a form. Knows no variable names.
+
+use super::LogFormat;
+use http::{HeaderName, HeaderValue, Uri};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What is wrong with a value, as the middle of a sentence.
+pub(super) type Wrong = String;
+
+/// `250ms`, `15s`, `1h 30m`: a number alone says nothing about its unit.
+pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if !text.ends_with(|last: char| last.is_ascii_alphabetic()) {
+        return Err("the unit is missing".to_owned());
+    }
+    if text.contains(|each: char| each.is_ascii_uppercase()) {
+        return Err("units are written in lower case".to_owned());
+    }
+    humantime::parse_duration(text).map_err(|error| format!("not a duration ({error})"))
+}
+
+/// `512KiB`, `32MiB`.
+pub(super) fn size_bytes(text: &str) -> Result<usize, Wrong> {
+    let text = text.trim();
+    if !text.ends_with(|last: char| last.is_ascii_alphabetic()) {
+        return Err(if text.is_empty() { "it is empty" } else { "the unit is missing" }.to_owned());
+    }
+    let size = text.parse::<bytesize::ByteSize>().map_err(|_| "not a size".to_owned())?;
+    usize::try_from(size.as_u64()).map_err(|_| "more than this machine can address".to_owned())
+}
+
+/// An unsigned number within bounds.
+pub(super) fn number(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
+    let number: usize = text.trim().parse().map_err(|_| "not a whole number".to_owned())?;
+    if number < least {
+        return Err(format!("below {least}"));
+    }
+    if number > most {
+        return Err(format!("above {most}"));
+    }
+    Ok(number)
+}
+
+/// An address to listen on. Host names are refused: what they resolve to may change.
+pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
+    text.trim().parse().map_err(|_| "not an IP address with a port".to_owned())
+}
+
+/// `a,b,c`, at least one, none twice, blanks around them ignored.
+fn list(text: &str) -> Result<Vec<&str>, Wrong> {
+    let items: Vec<&str> = text.split(',').map(str::trim).collect();
+    if items == [""] {
+        return Err("the list is empty".to_owned());
+    }
+    if items.contains(&"") {
+        return Err("an element of the list is empty".to_owned());
+    }
+    Ok(items)
+}
+
+/// A list of label names as Prometheus writes them (`[a-zA-Z_][a-zA-Z0-9_]*`), the metric name excluded.
+pub(super) fn labels(text: &str) -> Result<Vec<String>, Wrong> {
+    let mut names: Vec<String> = Vec::new();
+    for name in list(text)? {
+        let valid = !name.starts_with(|first: char| first.is_ascii_digit())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !valid {
+            return Err(format!("{name:?} is not a label name"));
+        }
+        if name == "__name__" {
+            return Err("__name__ is the name of the metric".to_owned());
+        }
+        if names.iter().any(|known| known == name) {
+            return Err(format!("{name} is there twice"));
+        }
+        names.push(name.to_owned());
+    }
+    Ok(names)
+}
+
+/// The name of a header that is free to carry a tenant.
+pub(super) fn tenant_header(text: &str) -> Result<HeaderName, Wrong> {
+    header_name(text)
+}
+
+/// `Name: value` pairs, separated by commas.
+pub(super) fn headers(text: &str) -> Result<Vec<(HeaderName, HeaderValue)>, Wrong> {
+    let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for (place, pair) in list(text)?.into_iter().enumerate() {
+        let place = place + 1;
+        let (name, value) = pair.split_once(':').ok_or_else(|| format!("pair {place} has no colon"))?;
+        let name = header_name(name)?;
+        let value = HeaderValue::from_str(value.trim())
+            .map_err(|_| format!("the value of {name} holds a character that headers must not hold"))?;
+        if headers.iter().any(|(known, _)| *known == name) {
+            return Err(format!("{name} is there twice"));
+        }
+        headers.push((name, value));
+    }
+    Ok(headers)
+}
+
+fn header_name(text: &str) -> Result<HeaderName, Wrong> {
+    let text = text.trim();
+    let name =
+        HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is not a header name"))?;
+    match name.as_str() {
+        "authorization" => {
+            Err("authorization comes from PROMDEDUP_UPSTREAM_BASIC_FILE or PROMDEDUP_UPSTREAM_BEARER_FILE"
+                .to_owned())
+        }
+        reserved if is_reserved(reserved) => Err(format!("{reserved} is reserved")),
+        _ => Ok(name),
+    }
+}
+
+/// Headers that the connection, the protocol or the proxy itself decides.
+fn is_reserved(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "accept-encoding",
+        "connection",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "thanos-replica", // would make Thanos take the request for an already replicated one
+        "traceparent",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "x-request-id",
+    ];
+    const PREFIXES: &[&str] = &["content-", "proxy-", "x-prometheus-remote-"];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// An absolute `http://` address without user or password.
+pub(super) fn upstream_url(text: &str) -> Result<Uri, Wrong> {
+    let url: Uri = text.trim().parse().map_err(|error| format!("not an address ({error})"))?;
+    match url.scheme_str() {
+        Some("http") => {}
+        Some("https") => return Err("https:// is not supported by this version".to_owned()),
+        Some(scheme) => return Err(format!("{scheme}:// is no remote-write address")),
+        None => return Err("the scheme is missing".to_owned()),
+    }
+    if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("user and password belong into PROMDEDUP_UPSTREAM_BASIC_FILE".to_owned());
+    }
+    if url.host().is_none_or(str::is_empty) {
+        return Err("the host is missing".to_owned());
+    }
+    if url.port().is_some_and(|port| port.as_u16() == 0) {
+        return Err("port 0 cannot be reached".to_owned());
+    }
+    Ok(url)
+}
+
+/// A filter of log lines.
+pub(super) fn log_filter(text: &str) -> Result<String, Wrong> {
+    const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+    // A bare word that is no level would be taken for a target and silence everything else: a typo, most likely.
+    for directive in list(text)? {
+        let bare = !directive.contains(['=', '[', ':']);
+        if bare && !LEVELS.contains(&directive.to_ascii_lowercase().as_str()) {
+            return Err(format!("{directive:?} is not a level"));
+        }
+    }
+    tracing_subscriber::EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+/// `text` or `json`.
+pub(super) fn log_format(text: &str) -> Result<LogFormat, Wrong> {
+    match text.trim() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("no such format".to_owned()),
+    }
+}
+
+/// Blots out what may be secret in a value that is about to be shown.
+pub(super) fn shown(name: &str, value: &str) -> String {
+    const SECRET: &[&str] = &["PASS", "SECRET", "TOKEN", "KEY", "AUTH", "HEADER"];
+    if let Some((scheme, rest)) = value.split_once("://")
+        && let Some((_, host)) = rest.rsplit_once('@')
+    {
+        return format!("{scheme}://***@{host}");
+    }
+    let path = name.ends_with("_FILE");
+    if !path && name != super::variables::TENANT_HEADER && SECRET.iter().any(|word| name.contains(word)) {
+        return "***".to_owned();
+    }
+    value.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        let ms = |text| duration(text).map(|duration| duration.as_millis());
+        assert_eq!(ms("250ms"), Ok(250));
+        assert_eq!(ms("15s"), Ok(15_000));
+        assert_eq!(ms("2m"), Ok(120_000));
+        assert_eq!(ms("1h30m"), Ok(5_400_000));
+        assert_eq!(ms("0s"), Ok(0));
+        assert_eq!(ms("0"), Err("the unit is missing".to_owned()));
+        assert_eq!(ms("15"), Err("the unit is missing".to_owned()));
+        assert_eq!(ms(""), Err("it is empty".to_owned()));
+        assert_eq!(ms("10M"), Err("units are written in lower case".to_owned()), "a month, to humantime");
+        assert!(ms("-1s").is_err());
+        assert!(ms("soons").is_err());
+    }
+
+    #[test]
+    fn sizes_need_a_unit() {
+        assert_eq!(size_bytes("32MiB"), Ok(32 << 20));
+        assert_eq!(size_bytes("1KiB"), Ok(1024));
+        assert_eq!(size_bytes("5B"), Ok(5));
+        assert_eq!(size_bytes("32"), Err("the unit is missing".to_owned()));
+        assert!(size_bytes("MiB").is_err());
+        assert!(size_bytes("-1MiB").is_err());
+    }
+
+    #[test]
+    fn label_lists() {
+        assert_eq!(labels("a, b_2"), Ok(vec!["a".to_owned(), "b_2".to_owned()]));
+        for bad in ["", ",", "a,", "2a", "a-b", "__name__", "a,b,a", "naïve"] {
+            assert!(labels(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn reserved_headers_are_refused() {
+        assert_eq!(headers("X-Zone: a,x-rack:7").map(|all| all.len()), Ok(2));
+        for bad in [
+            "X-Zone",
+            "X Zone: a",
+            "X-A: 1,X-a: 2",
+            "Authorization: Bearer x",
+            "Content-Type: text/plain",
+            "THANOS-REPLICA: 1",
+            "Host: a",
+            "X-Prometheus-Remote-Write-Version: 2.0.0",
+            "X-A: \u{7f}",
+        ] {
+            assert!(headers(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn upstream_urls() {
+        assert!(upstream_url("http://thanos:19291/api/v1/receive").is_ok());
+        assert!(upstream_url("http://[::1]:19291/api/v1/receive?x=y").is_ok());
+        assert_eq!(upstream_url("https://a/"), Err("https:// is not supported by this version".to_owned()));
+        for bad in
+            ["", "thanos:19291", "/api/v1/receive", "ftp://a/", "http://u:p@a/", "http://", "http://a:0/"]
+        {
+            assert!(upstream_url(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn log_filters() {
+        assert!(log_filter("info").is_ok());
+        assert!(log_filter("warn,promdedup=debug").is_ok());
+        for bad in ["", "infoo", "promdedup=loud", "info,,debug"] {
+            assert!(log_filter(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        assert_eq!(shown("PROMDEDUP_UPSTREAM_URL", "http://u:p@a/"), "http://***@a/");
+        assert_eq!(shown("PROMDEDUP_UPSTREAM_HEADERS", "X-Key: s3cret"), "***");
+        assert_eq!(shown("PROMDEDUP_PEER_TOKEN", "s3cret"), "***");
+        assert_eq!(shown("PROMDEDUP_PEER_TOKEN_FILE", "/etc/token"), "/etc/token");
+        assert_eq!(shown("PROMDEDUP_TENANT_HEADER", "a b"), "a b");
+    }
+}

@@ -1,0 +1,200 @@
+//! The list of variables: names, defaults, forms and meanings. Flags, help, README and parsing all hang on it.
+
+/// One variable, which is a flag too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variable {
+    /// Name in the environment.
+    pub name: &'static str,
+    /// Value when it is not given; empty: none.
+    pub default: &'static str,
+    /// The form of a value, for error messages.
+    pub form: &'static str,
+    /// What it does, for help and README.
+    pub meaning: &'static str,
+    /// Whether this version does anything with it. If not, every value but the default is refused.
+    pub supported: bool,
+}
+
+impl Variable {
+    /// Its flag, without the dashes: `PROMDEDUP_UPSTREAM_URL` is `upstream-url`.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        self.name.trim_start_matches(PREFIX).to_ascii_lowercase().replace('_', "-")
+    }
+
+    /// The variable of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        VARIABLES.iter().find(|variable| variable.name == name)
+    }
+}
+
+pub(super) const PREFIX: &str = "PROMDEDUP_";
+
+pub(super) const UPSTREAM_URL: &str = "PROMDEDUP_UPSTREAM_URL";
+pub(super) const LISTEN: &str = "PROMDEDUP_LISTEN";
+pub(super) const ADMIN_LISTEN: &str = "PROMDEDUP_ADMIN_LISTEN";
+pub(super) const REPLICA_LABELS: &str = "PROMDEDUP_REPLICA_LABELS";
+pub(super) const GROUP_LABELS: &str = "PROMDEDUP_GROUP_LABELS";
+pub(super) const TARGET_LABELS: &str = "PROMDEDUP_TARGET_LABELS";
+pub(super) const TENANT_HEADER: &str = "PROMDEDUP_TENANT_HEADER";
+pub(super) const UPSTREAM_TIMEOUT: &str = "PROMDEDUP_UPSTREAM_TIMEOUT";
+pub(super) const UPSTREAM_CONNECTIONS_MAX: &str = "PROMDEDUP_UPSTREAM_CONNECTIONS_MAX";
+pub(super) const UPSTREAM_HEADERS: &str = "PROMDEDUP_UPSTREAM_HEADERS";
+pub(super) const UPSTREAM_BASIC_FILE: &str = "PROMDEDUP_UPSTREAM_BASIC_FILE";
+pub(super) const UPSTREAM_BEARER_FILE: &str = "PROMDEDUP_UPSTREAM_BEARER_FILE";
+pub(super) const WINDOW_SERIES_MAX: &str = "PROMDEDUP_WINDOW_SERIES_MAX";
+pub(super) const WINDOW_IDLE: &str = "PROMDEDUP_WINDOW_IDLE";
+pub(super) const FIRST_CONTACT_HOLD: &str = "PROMDEDUP_FIRST_CONTACT_HOLD";
+pub(super) const FUTURE_MAX: &str = "PROMDEDUP_FUTURE_MAX";
+pub(super) const OUT_OF_ORDER_WINDOW: &str = "PROMDEDUP_OUT_OF_ORDER_WINDOW";
+pub(super) const BODY_MAX: &str = "PROMDEDUP_BODY_MAX";
+pub(super) const IN_FLIGHT_MAX: &str = "PROMDEDUP_IN_FLIGHT_MAX";
+pub(super) const REQUEST_TIMEOUT: &str = "PROMDEDUP_REQUEST_TIMEOUT";
+pub(super) const DRAIN_TIMEOUT: &str = "PROMDEDUP_DRAIN_TIMEOUT";
+pub(super) const WORKERS: &str = "PROMDEDUP_WORKERS";
+pub(super) const LOG: &str = "PROMDEDUP_LOG";
+pub(super) const LOG_FORMAT: &str = "PROMDEDUP_LOG_FORMAT";
+
+const DURATION: &str = "a duration with its unit, such as 250ms, 15s or 2m";
+const SIZE: &str = "a size with its unit, such as 512KiB or 32MiB";
+const LABELS: &str = "label names separated by commas, such as cluster,prometheus";
+const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:19290 or [::]:19290";
+const READABLE: &str = "the path of a readable file";
+
+/// Every variable there is, in the order of the help text.
+pub const VARIABLES: &[Variable] = &[
+    known(
+        UPSTREAM_URL,
+        "",
+        "an address such as http://thanos-receive:19291/api/v1/receive",
+        "Where the one stream goes: the remote-write endpoint of Thanos Receive. Required",
+    ),
+    known(LISTEN, "0.0.0.0:19290", ADDRESS, "Address that Prometheus replicas write to"),
+    known(
+        ADMIN_LISTEN,
+        "0.0.0.0:19299",
+        ADDRESS,
+        "Address of /metrics and of the probes, served by a thread of its own",
+    ),
+    known(
+        REPLICA_LABELS,
+        "prometheus_replica,__replica__",
+        LABELS,
+        "Labels that tell replicas apart; the first one a series has counts, and is removed",
+    ),
+    known(GROUP_LABELS, "cluster,prometheus", LABELS, "Labels whose values name an HA group"),
+    known(TARGET_LABELS, "job,instance", LABELS, "Labels that, with tenant and group, name a scrape target"),
+    known(
+        TENANT_HEADER,
+        "THANOS-TENANT",
+        "the name of an HTTP header",
+        "Header that names the tenant: passed on, and part of what a series is. Without it there is one tenant",
+    ),
+    known(
+        UPSTREAM_TIMEOUT,
+        "10s",
+        "a duration above zero and below 30s, such as 10s",
+        "Bound of one attempt at the upstream; Prometheus itself gives up after 30s",
+    ),
+    known(
+        UPSTREAM_CONNECTIONS_MAX,
+        "128",
+        "a number from 1 to 65536",
+        "Most attempts at the upstream at one time",
+    ),
+    known(
+        UPSTREAM_HEADERS,
+        "",
+        "pairs such as X-Zone: a,X-Rack: 7",
+        "Headers added to every attempt, as `Name: value`, separated by commas",
+    ),
+    known(
+        UPSTREAM_BASIC_FILE,
+        "",
+        "a readable file that holds user:password",
+        "File with `user:password` for the upstream; read again when it changes",
+    ),
+    known(
+        UPSTREAM_BEARER_FILE,
+        "",
+        "a readable file that holds a token",
+        "File with a bearer token for the upstream; read again when it changes",
+    ),
+    known(
+        WINDOW_SERIES_MAX,
+        "4000000",
+        "a number from 1 to 1000000000",
+        "Most series remembered; memory follows use, not this bound",
+    ),
+    known(
+        WINDOW_IDLE,
+        "30m",
+        "a duration of at least 1s, such as 30m",
+        "A series unseen that long may be forgotten",
+    ),
+    known(
+        FIRST_CONTACT_HOLD,
+        "6s",
+        "a duration of at most 5m, such as 6s",
+        "How long a group seen for the first time is answered 503, so that a backlog of another replica shows itself; `0s` switches waiting off",
+    ),
+    known(
+        FUTURE_MAX,
+        "10m",
+        "a duration above zero and of at most 1h, such as 10m",
+        "Samples further ahead of the clock are refused",
+    ),
+    known(OUT_OF_ORDER_WINDOW, "0s", DURATION, "The out-of-order window that the upstream is set to"),
+    known(BODY_MAX, "32MiB", "a size from 1KiB to 1GiB, such as 32MiB", "Largest request, decompressed"),
+    known(
+        IN_FLIGHT_MAX,
+        "256MiB",
+        SIZE,
+        "Memory of all requests being served; above it senders are told to come back (503)",
+    ),
+    known(
+        REQUEST_TIMEOUT,
+        "10s",
+        "a duration above zero, such as 10s",
+        "A request body that takes longer is cut off (408)",
+    ),
+    known(DRAIN_TIMEOUT, "20s", DURATION, "How long requests in flight may take after SIGTERM"),
+    known(WORKERS, "cores granted by the cgroup", "a number from 1 to 1024", "Data-plane threads"),
+    known(
+        LOG,
+        "info",
+        "a level (off, error, warn, info, debug, trace) or target=level pairs separated by commas",
+        "Which log lines are written",
+    ),
+    known(LOG_FORMAT, "text", "text or json", "How a log line looks"),
+    later("PROMDEDUP_MODE", "dedup", "dedup"),
+    later("PROMDEDUP_UPSTREAM_PROTOCOL", "1.0", "1.0"),
+    later("PROMDEDUP_UPSTREAM_TLS_CA_FILE", "", READABLE),
+    later("PROMDEDUP_UPSTREAM_TLS_CERT_FILE", "", READABLE),
+    later("PROMDEDUP_UPSTREAM_TLS_KEY_FILE", "", READABLE),
+    later("PROMDEDUP_TLS_CERT_FILE", "", READABLE),
+    later("PROMDEDUP_TLS_KEY_FILE", "", READABLE),
+    later("PROMDEDUP_TLS_CLIENT_CA_FILE", "", READABLE),
+    later("PROMDEDUP_AUTH_BASIC_FILE", "", READABLE),
+    later("PROMDEDUP_AUTH_BEARER_FILE", "", READABLE),
+    later("PROMDEDUP_AUTH_OIDC_ISSUER", "", "an https:// address"),
+    later("PROMDEDUP_AUTH_OIDC_AUDIENCE", "", "the name of an audience"),
+    later("PROMDEDUP_AUTH_OIDC_TENANT_CLAIM", "", "the name of a claim"),
+    later("PROMDEDUP_COORDINATION_URL", "", "a postgres:// address"),
+    later("PROMDEDUP_ADVERTISE_URL", "", "an http:// address"),
+    later("PROMDEDUP_PEER_TOKEN_FILE", "", READABLE),
+];
+
+const fn known(
+    name: &'static str,
+    default: &'static str,
+    form: &'static str,
+    meaning: &'static str,
+) -> Variable {
+    Variable { name, default, form, meaning, supported: true }
+}
+
+const fn later(name: &'static str, default: &'static str, form: &'static str) -> Variable {
+    Variable { name, default, form, meaning: "Not in this version", supported: false }
+}

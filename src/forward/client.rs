@@ -1,0 +1,276 @@
+//! The client of the upstream: one attempt over pooled keep-alive connections, always bounded in time.
+
+mod authorization;
+mod health;
+mod metrics;
+
+pub use health::Health;
+
+use super::{Answer, Outgoing, Upstream, answer};
+use crate::config::ForwardConfig;
+use crate::socket::{Counted, NetworkBytes, Traffic};
+use crate::telemetry::LimitHits;
+use authorization::Authorization;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use metrics::Metrics;
+use prometheus::{IntCounter, Registry};
+use std::cell::Cell;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
+use tokio::time::{Instant, timeout_at};
+use tower_service::Service;
+
+/// So much of an answer's text is kept.
+const TEXT_MAX_BYTES: usize = 4 << 10;
+/// So much more is read and thrown away, so that the connection can be used again; beyond it the connection goes.
+const DRAIN_MAX_BYTES: usize = 64 << 10;
+/// An idle connection is closed before load balancers (60 s and more, as a rule) close it under a request.
+const IDLE_MAX: Duration = Duration::from_secs(50);
+
+/// The real upstream. Cheap to clone. Each thread that sends has a pool of connections of its own, so that a
+/// connection is driven by the thread that uses it.
+#[derive(Debug, Clone)]
+pub struct HttpUpstream {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pools: Vec<Client<Connector, Full<Bytes>>>,
+    url: Uri,
+    timeout: Duration,
+    connections: Semaphore,
+    connections_max: usize,
+    connections_hit: IntCounter,
+    headers: HeaderMap,
+    tenant_header: HeaderName,
+    authorization: Option<Authorization>,
+    metrics: Metrics,
+    health: Health,
+}
+
+impl HttpUpstream {
+    /// Makes the client; contacts nobody yet.
+    ///
+    /// # Errors
+    /// When the registry has its metrics already.
+    pub fn new(
+        config: ForwardConfig,
+        registry: &Registry,
+        network: &NetworkBytes,
+        limits: &LimitHits,
+    ) -> prometheus::Result<Self> {
+        let pools = (0..config.pools.max(1)).map(|_| pool(&config, &network.upstream)).collect();
+        let mut headers = fixed_headers();
+        headers.extend(config.headers);
+        let shared = Shared {
+            pools,
+            url: config.url,
+            timeout: config.timeout,
+            connections: Semaphore::new(config.connections_max),
+            connections_max: config.connections_max,
+            connections_hit: limits.of("upstream_connections"),
+            headers,
+            tenant_header: config.tenant_header,
+            authorization: config.credentials.map(Authorization::new),
+            metrics: Metrics::new(registry)?,
+            health: Health::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// How the upstream has been doing, for readiness.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.shared.health
+    }
+
+    /// An attempt with an empty remote write, which Thanos Receive and Prometheus answer 2xx.
+    pub async fn probe(&self) -> Answer {
+        // One byte: the snappy block that says "nothing follows".
+        let body = Bytes::from_static(&[0]);
+        self.send(Outgoing { body, samples: 0, tenant: None, request_id: None, traceparent: None }).await
+    }
+}
+
+impl Upstream for HttpUpstream {
+    async fn send(&self, request: Outgoing) -> Answer {
+        let started = Instant::now();
+        let answer = match self.shared.attempt(request, started + self.shared.timeout).await {
+            Ok((status, text)) => {
+                self.shared.metrics.answered(status, started.elapsed());
+                answer::judge(status, text)
+            }
+            Err(error) => {
+                self.shared.metrics.not_answered(started.elapsed());
+                Answer::NoAnswer { error }
+            }
+        };
+        self.shared.health.note(started.into_std(), answer::shows_life(&answer));
+        answer
+    }
+}
+
+impl Shared {
+    async fn attempt(&self, request: Outgoing, deadline: Instant) -> Result<(u16, String), String> {
+        let _permit = self.permit(deadline).await?;
+        let request = self.request(request);
+        let pool = &self.pools[pool_of_this_thread() % self.pools.len()];
+        let response = match timeout_at(deadline, pool.request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(chain(&error)),
+            Err(_) => return Err(format!("no answer within {}", spelt(self.timeout))),
+        };
+        let status = response.status().as_u16();
+        // The status is the answer; a text that breaks off or never ends does not change it.
+        Ok((status, text(response, deadline).await))
+    }
+
+    async fn permit(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, String> {
+        match self.connections.try_acquire() {
+            Ok(permit) => return Ok(permit),
+            Err(TryAcquireError::NoPermits) => self.connections_hit.inc(),
+            Err(TryAcquireError::Closed) => return Err("the client is closed".to_owned()),
+        }
+        match timeout_at(deadline, self.connections.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err("the client is closed".to_owned()),
+            Err(_) => {
+                let (max, timeout) = (self.connections_max, spelt(self.timeout));
+                Err(format!("all {max} connections to the upstream were busy for {timeout}"))
+            }
+        }
+    }
+
+    fn request(&self, outgoing: Outgoing) -> Request<Full<Bytes>> {
+        let mut headers = self.headers.clone();
+        let passed_on = [
+            (&self.tenant_header, outgoing.tenant),
+            (&HeaderName::from_static("x-request-id"), outgoing.request_id),
+            (&HeaderName::from_static("traceparent"), outgoing.traceparent),
+        ];
+        for (name, value) in passed_on {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        }
+        if let Some(authorization) = &self.authorization
+            && let Some(value) = authorization.current()
+        {
+            headers.insert(AUTHORIZATION, value);
+        }
+        let mut request = Request::new(Full::new(outgoing.body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.url.clone();
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+/// What remote write 1.0 asks of a sender (specification 1.0, "Protocol").
+fn fixed_headers() -> HeaderMap {
+    const AGENT: &str = concat!("promdedup/", env!("CARGO_PKG_VERSION"));
+    HeaderMap::from_iter([
+        (CONTENT_ENCODING, HeaderValue::from_static("snappy")),
+        (CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf")),
+        (HeaderName::from_static("x-prometheus-remote-write-version"), HeaderValue::from_static("0.1.0")),
+        (USER_AGENT, HeaderValue::from_static(AGENT)),
+    ])
+}
+
+fn pool(config: &ForwardConfig, traffic: &Traffic) -> Client<Connector, Full<Bytes>> {
+    let mut http = HttpConnector::new();
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(config.timeout));
+    http.set_keepalive(Some(Duration::from_secs(60)));
+    let mut builder = Client::builder(TokioExecutor::new());
+    // A request that met a connection closed while idle, and of which nothing was written, goes to another one;
+    // once written, it ends without an answer: the upstream may have stored it.
+    builder.retry_canceled_requests(true);
+    builder.pool_idle_timeout(IDLE_MAX).pool_timer(TokioTimer::new());
+    builder.pool_max_idle_per_host(config.connections_max);
+    builder.build(Connector { http, traffic: traffic.clone() })
+}
+
+/// A number of the calling thread, given out in order of first use.
+fn pool_of_this_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static MINE: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+    MINE.with(|mine| {
+        let number = mine.get().unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed));
+        mine.set(Some(number));
+        number
+    })
+}
+
+/// The beginning of an answer's text, on one line.
+async fn text(response: Response<Incoming>, deadline: Instant) -> String {
+    let mut body = response.into_body();
+    let mut kept = Vec::new();
+    let mut dropped = 0;
+    while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
+        let Ok(data) = frame.into_data() else { continue };
+        let room = TEXT_MAX_BYTES.saturating_sub(kept.len()).min(data.len());
+        kept.extend_from_slice(&data[..room]);
+        dropped += data.len() - room;
+        if dropped > DRAIN_MAX_BYTES {
+            break;
+        }
+    }
+    let mut text = String::from_utf8_lossy(&kept).trim().to_owned();
+    if dropped > 0 {
+        text.push(answer::CUT_OFF);
+    }
+    text
+}
+
+/// An error with its causes, which is where hyper's errors say what happened.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn spelt(duration: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(duration)
+}
+
+/// Opens connections whose bytes are counted.
+#[derive(Debug, Clone)]
+struct Connector {
+    http: HttpConnector,
+    traffic: Traffic,
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Counted>;
+    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.http.poll_ready(context)
+    }
+
+    fn call(&mut self, url: Uri) -> Self::Future {
+        let connecting = self.http.call(url);
+        let traffic = self.traffic.clone();
+        Box::pin(async move { Ok(TokioIo::new(Counted::new(connecting.await?.into_inner(), traffic))) })
+    }
+}

@@ -1,0 +1,89 @@
+//! How the upstream has been doing lately. Judges by times it is given.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The last attempts in short.
+#[derive(Debug, Default)]
+pub struct Health {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct State {
+    last_attempt: Option<Instant>,
+    last_success: Option<Instant>,
+    /// The beginning of the first failure after the last success.
+    failing_since: Option<Instant>,
+}
+
+impl Health {
+    /// When the last attempt ended.
+    #[must_use]
+    pub fn last_attempt(&self) -> Option<Instant> {
+        self.state().last_attempt
+    }
+
+    /// When the last success ended (2xx, 400, 409 and 413 are successes: somebody is there and judges).
+    #[must_use]
+    pub fn last_success(&self) -> Option<Instant> {
+        self.state().last_success
+    }
+
+    /// For how long nothing has succeeded, if that is for `patience` or longer and there was an attempt in the
+    /// last `patience`.
+    #[must_use]
+    pub fn failing_for(&self, patience: Duration, now: Instant) -> Option<Duration> {
+        let state = self.state();
+        let tried = now.saturating_duration_since(state.last_attempt?) <= patience;
+        let failing = now.saturating_duration_since(state.failing_since?);
+        (tried && failing >= patience).then_some(failing)
+    }
+
+    pub(super) fn note(&self, started: Instant, success: bool) {
+        self.note_at(started, Instant::now(), success);
+    }
+
+    fn note_at(&self, started: Instant, ended: Instant, success: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.last_attempt = Some(ended);
+        if success {
+            state.last_success = Some(ended);
+            state.failing_since = None;
+        } else {
+            state.failing_since.get_or_insert(started);
+        }
+    }
+
+    fn state(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attempts as (start, end, success) in seconds; asked at `now` with a patience of 20 s.
+    fn failing_for(attempts: &[(u64, u64, bool)], now: u64) -> Option<u64> {
+        let zero = Instant::now();
+        let at = |second| zero + Duration::from_secs(second);
+        let health = Health::default();
+        for (start, end, success) in attempts {
+            health.note_at(at(*start), at(*end), *success);
+        }
+        health.failing_for(Duration::from_secs(20), at(now)).map(|failing| failing.as_secs())
+    }
+
+    #[test]
+    fn unready_needs_attempts_that_fail_for_long_enough() {
+        assert_eq!(failing_for(&[], 100), None, "nobody tried");
+        assert_eq!(failing_for(&[(0, 1, true)], 100), None, "idle");
+        assert_eq!(failing_for(&[(0, 1, false)], 10), None, "not long enough");
+        assert_eq!(failing_for(&[(0, 10, false), (10, 20, false)], 20), Some(20));
+        assert_eq!(failing_for(&[(0, 1, true), (5, 6, false), (30, 31, false)], 31), Some(26));
+        assert_eq!(failing_for(&[(0, 1, false), (30, 31, false)], 60), None, "no attempt in that time");
+        assert_eq!(failing_for(&[(0, 1, false), (30, 31, false), (32, 33, true)], 40), None, "recovered");
+        assert_eq!(failing_for(&[(0, 1, true), (100, 101, false)], 102), None, "one failure after a pause");
+    }
+}

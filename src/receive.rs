@@ -1,0 +1,160 @@
+//! RECEIVE: the listener of the senders: routes, headers, admission, reply codes.
+//!
+//! ```text
+//!  accept ─> least loaded data-plane thread ─> connection ─> route ─> admission ─> body ─> task of its own ─> reply
+//! ```
+//!
+//! Owns everything that can be said of a request without decompressing it. Refuses what is not remote write 1.0,
+//! and whatever the bounds on memory and time do not allow. Decides nothing about samples.
+
+mod admission;
+mod headers;
+mod metrics;
+mod phase;
+mod routes;
+mod threads;
+
+pub use phase::{Phase, PhaseControl};
+
+use crate::config::ReceiveConfig;
+use crate::forward::Upstream;
+use crate::pipeline::{Incoming, Pipeline, Reply};
+use crate::socket::NetworkBytes;
+use crate::telemetry::LimitHits;
+use admission::Admission;
+use metrics::Metrics;
+use prometheus::Registry;
+use routes::Room;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use threads::DataPlane;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout_at};
+
+/// What serves a request once it is here as a whole.
+pub trait Serve: Send + Sync + 'static {
+    /// Serves one request to its end. Runs as a task of its own: a sender that hangs up does not cancel it.
+    fn serve(self: Arc<Self>, incoming: Incoming) -> impl Future<Output = Reply> + Send;
+}
+
+impl<U: Upstream> Serve for Pipeline<U> {
+    #[expect(clippy::disallowed_methods, reason = "a request arrives now: the pipeline is told the time")]
+    async fn serve(self: Arc<Self>, incoming: Incoming) -> Reply {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        Self::serve(&self, incoming, now_ms).await
+    }
+}
+
+/// Why receiving cannot begin or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// A data-plane thread could not be started.
+    #[error("cannot start data-plane thread {number}: {error}")]
+    Thread {
+        /// Which one.
+        number: usize,
+        /// Why.
+        error: io::Error,
+    },
+    /// Metrics clash.
+    #[error("cannot register metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// Requests were still in flight when the time to drain was over.
+    #[error("{left} request(s) still in flight after {after:?} of draining")]
+    DrainTimeout {
+        /// How many.
+        left: u64,
+        /// The bound.
+        after: Duration,
+    },
+}
+
+/// The data plane: bound, not yet accepting.
+#[derive(Debug)]
+pub struct Receiver<S> {
+    config: ReceiveConfig,
+    listener: TcpListener,
+    address: SocketAddr,
+    room: Arc<Room<S>>,
+    network: NetworkBytes,
+    limits: LimitHits,
+}
+
+impl<S: Serve> Receiver<S> {
+    /// Binds the listener. Nothing is accepted before [`Receiver::run`].
+    ///
+    /// # Errors
+    /// When the address is taken or metrics clash.
+    pub fn bind(
+        config: ReceiveConfig,
+        service: Arc<S>,
+        registry: &Registry,
+        network: &NetworkBytes,
+        limits: &LimitHits,
+    ) -> Result<Self, ReceiveError> {
+        let failed = |error| ReceiveError::Bind { address: config.listen, error };
+        let listener = listen(config.listen).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let metrics = Metrics::new(registry)?;
+        let admission = Admission::new(config.in_flight_max_bytes, &metrics, limits);
+        let room = Arc::new(Room::new(&config, service, metrics, admission, limits));
+        Ok(Self { config, listener, address, room, network: network.clone(), limits: limits.clone() })
+    }
+
+    /// Where it listens; the port is known even if the configuration left it open.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts until `shutdown` ends, then drains: nothing new is accepted, requests on open connections are told
+    /// to come back, those in flight are finished within the time to drain.
+    ///
+    /// # Errors
+    /// When threads cannot be started, or draining took too long.
+    pub async fn run(
+        self,
+        phase: &PhaseControl,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ReceiveError> {
+        let mut data_plane = DataPlane::start(
+            self.config.workers,
+            &self.room,
+            &self.network.sender,
+            &self.limits,
+            phase.subscribe(),
+        )?;
+        phase.set(Phase::Serving);
+        tokio::select! {
+            () = shutdown => {}
+            () = data_plane.accept(&self.listener) => {}
+        }
+        drop(self.listener);
+        phase.set(Phase::Draining);
+        let deadline = Instant::now() + self.config.drain_timeout;
+        let drained = timeout_at(deadline, self.room.idle()).await;
+        let left = self.room.in_flight();
+        phase.set(Phase::Closing);
+        data_plane.close(deadline).await;
+        phase.set(Phase::Ended);
+        drained.map_err(|_| ReceiveError::DrainTimeout { left, after: self.config.drain_timeout })
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}

@@ -1,0 +1,341 @@
+//! Routes: from a request's headers to its answer.
+
+use super::Serve;
+use super::admission::{Admission, Admitted, Full};
+use super::headers::{self, Protocol, Unsupported};
+use super::metrics::Metrics;
+use super::phase::Phase;
+use crate::config::{ReceiveConfig, compressed_max_bytes};
+use crate::pipeline::{Incoming, Reply};
+use crate::telemetry::LimitHits;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::{Bytes, BytesMut};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::BodyExt;
+use prometheus::IntCounter;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+/// The ways in. All the same: the first is Thanos Receive's, the second Prometheus', the third Cortex' and Mimir's.
+const PATHS: [&str; 3] = ["/api/v1/receive", "/api/v1/write", "/api/v1/push"];
+/// A first allocation is not larger, whatever the sender claims; memory follows what really arrives.
+const FIRST_ALLOCATION_MAX_BYTES: usize = 1 << 20;
+const RETRY_AFTER_S: u32 = 1;
+
+/// What all requests share.
+#[derive(Debug)]
+pub(super) struct Room<S> {
+    service: Arc<S>,
+    tenant_header: HeaderName,
+    raw_max_bytes: usize,
+    compressed_max_bytes: usize,
+    request_timeout: Duration,
+    metrics: Metrics,
+    admission: Admission,
+    body_hit: IntCounter,
+    slow_hit: IntCounter,
+}
+
+/// Why a request gets no further than this room.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("no such path: remote write goes to {}", PATHS[0])]
+    Path,
+    #[error("only POST is allowed here")]
+    Method,
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    #[error("the body has {given} bytes or more, at most {max} are taken")]
+    TooBig { given: u64, max: usize },
+    #[error("the body took longer than {} to arrive", humantime::format_duration(*.after))]
+    TooSlow { after: Duration },
+    #[error("the body broke off after {after} bytes: {error}")]
+    BrokeOff { after: usize, error: String },
+    #[error(transparent)]
+    Full(#[from] Full),
+    #[error("shutting down")]
+    Draining,
+    #[error("internal error, see the log of promdedup")]
+    Panicked,
+}
+
+impl Refused {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Path => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooBig { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::BrokeOff { .. } => StatusCode::BAD_REQUEST,
+            Self::Full(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Whether what is left of the body is not read, so that the connection cannot go on.
+    fn closes(&self) -> bool {
+        matches!(self, Self::TooBig { .. } | Self::TooSlow { .. } | Self::BrokeOff { .. } | Self::Draining)
+    }
+
+    fn response(&self) -> Response {
+        let mut response = sentence(self.status(), self.to_string());
+        let headers = response.headers_mut();
+        match self {
+            Self::Method => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
+            Self::Full(_) | Self::Draining => drop(headers.insert(RETRY_AFTER, RETRY_AFTER_S.into())),
+            _ => {}
+        }
+        if self.closes() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl<S: Serve> Room<S> {
+    pub(super) fn new(
+        config: &ReceiveConfig,
+        service: Arc<S>,
+        metrics: Metrics,
+        admission: Admission,
+        limits: &LimitHits,
+    ) -> Self {
+        Self {
+            service,
+            tenant_header: config.tenant_header.clone(),
+            raw_max_bytes: config.body_max_bytes,
+            compressed_max_bytes: compressed_max_bytes(config.body_max_bytes),
+            request_timeout: config.request_timeout,
+            metrics,
+            admission,
+            body_hit: limits.of("body"),
+            slow_hit: limits.of("request_timeout"),
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        self.admission.requests()
+    }
+
+    /// Ends when no request is in flight.
+    pub(super) async fn idle(&self) {
+        self.admission.idle().await;
+    }
+
+    /// The life of a request in this room.
+    async fn accept(&self, request: Request, draining: bool) -> Result<Response, Refused> {
+        let (head, mut body) = request.into_parts();
+        let deadline = Instant::now() + self.request_timeout;
+        let admitted = match self.admit(&head.headers, draining) {
+            Ok(admitted) => admitted,
+            Err(refused) => return Err(self.discard(body, deadline, refused).await),
+        };
+        let arrived = match timeout_at(deadline, self.read(&mut body, admitted)).await {
+            Ok(Ok(arrived)) => arrived,
+            Ok(Err(refused)) => return Err(self.discard(body, deadline, refused).await),
+            Err(_) => {
+                self.slow_hit.inc();
+                return Err(Refused::TooSlow { after: self.request_timeout });
+            }
+        };
+        let (bytes, admitted) = arrived;
+        let incoming = self.incoming(&head.headers, bytes);
+        let service = Arc::clone(&self.service);
+        let life = tokio::spawn(async move {
+            let reply = service.serve(incoming).await;
+            drop(admitted); // memory counts as taken for as long as the request lives, sender or not
+            reply
+        });
+        match life.await {
+            Ok(reply) => Ok(answered(reply)),
+            Err(error) => {
+                tracing::error!(%error, "a request ended in a panic");
+                Err(Refused::Panicked)
+            }
+        }
+    }
+
+    /// Everything that can be said before the body is read.
+    fn admit(&self, headers: &HeaderMap, draining: bool) -> Result<Admitted, Refused> {
+        if draining {
+            return Err(Refused::Draining);
+        }
+        headers::check(headers)?;
+        let length = content_length(headers);
+        if let Some(given) = length
+            && given > self.compressed_max_bytes as u64
+        {
+            return Err(self.too_big(given));
+        }
+        Ok(self.admission.admit(length.unwrap_or(0) as usize)?)
+    }
+
+    /// Reads the body, whose reservation grows when its length was not said. The memory that its decompressed
+    /// form will take is reserved too, before anybody decompresses it.
+    async fn read(&self, body: &mut Body, mut admitted: Admitted) -> Result<(Bytes, Admitted), Refused> {
+        let said = admitted.bytes();
+        let mut first = Bytes::new();
+        let mut joined = BytesMut::new();
+        let mut arrived = 0;
+        while let Some(frame) = body.frame().await {
+            let frame =
+                frame.map_err(|error| Refused::BrokeOff { after: arrived, error: error.to_string() })?;
+            let Ok(data) = frame.into_data() else { continue };
+            arrived += data.len();
+            if arrived > self.compressed_max_bytes {
+                return Err(self.too_big(arrived as u64));
+            }
+            if arrived > admitted.bytes() {
+                let missing = arrived - admitted.bytes();
+                admitted.grow(missing)?;
+            }
+            if arrived == data.len() {
+                first = data; // most bodies of small senders come in one piece, and need no copy
+                continue;
+            }
+            if joined.is_empty() {
+                joined.reserve(said.clamp(arrived, FIRST_ALLOCATION_MAX_BYTES.max(arrived)));
+                joined.extend_from_slice(&first);
+                first = Bytes::new();
+            }
+            joined.extend_from_slice(&data);
+        }
+        let bytes = if joined.is_empty() { first } else { joined.freeze() };
+        let raw = snap::raw::decompress_len(&bytes).unwrap_or(0);
+        if raw <= self.raw_max_bytes {
+            admitted.grow(raw)?; // a larger claim is refused by the pipeline, and takes no memory
+        }
+        Ok((bytes, admitted))
+    }
+
+    /// Reads on without keeping anything, so that the sender gets to see the answer and not a broken pipe.
+    /// Bodies that are too big or broken are left alone.
+    async fn discard(&self, mut body: Body, deadline: Instant, refused: Refused) -> Refused {
+        if matches!(refused, Refused::TooBig { .. } | Refused::BrokeOff { .. }) {
+            return refused;
+        }
+        let rest = async {
+            let mut bytes = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                bytes += frame.data_ref().map_or(0, Bytes::len);
+                if bytes > self.compressed_max_bytes {
+                    break; // too big on top of it: hyper closes the connection
+                }
+            }
+        };
+        // When time is over the answer goes out all the same, and hyper closes the connection.
+        let _ = timeout_at(deadline, rest).await;
+        refused
+    }
+
+    fn too_big(&self, given: u64) -> Refused {
+        self.body_hit.inc();
+        Refused::TooBig { given, max: self.compressed_max_bytes }
+    }
+
+    fn incoming(&self, headers: &HeaderMap, body: Bytes) -> Incoming {
+        let value = |name: &HeaderName| headers.get(name).filter(|value| !value.is_empty()).cloned();
+        let retries = headers.get("retry-attempt").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        Incoming {
+            body,
+            tenant: value(&self.tenant_header),
+            retry_attempt: retries.unwrap_or(0),
+            request_id: value(&HeaderName::from_static("x-request-id")),
+            traceparent: value(&HeaderName::from_static("traceparent")),
+        }
+    }
+
+    fn count(&self, started: Instant, protocol: Protocol, response: &Response) {
+        self.metrics.answered(protocol, response.status().as_u16(), started.elapsed());
+    }
+}
+
+/// What a route is given.
+struct Door<S> {
+    room: Arc<Room<S>>,
+    phase: watch::Receiver<Phase>,
+}
+
+impl<S> Clone for Door<S> {
+    fn clone(&self) -> Self {
+        Self { room: Arc::clone(&self.room), phase: self.phase.clone() }
+    }
+}
+
+impl<S> Door<S> {
+    fn draining(&self) -> bool {
+        *self.phase.borrow() >= Phase::Draining
+    }
+}
+
+pub(super) fn router<S: Serve>(room: Arc<Room<S>>, phase: watch::Receiver<Phase>) -> Router {
+    let writes = || post(write::<S>).fallback(wrong_method::<S>);
+    let routes = PATHS.iter().fold(Router::new(), |router, path| router.route(path, writes()));
+    routes.fallback(wrong_path::<S>).with_state(Door { room, phase })
+}
+
+async fn write<S: Serve>(State(door): State<Door<S>>, request: Request) -> Response {
+    let started = Instant::now();
+    let room = &door.room;
+    let (protocol, response) = match room.accept(request, door.draining()).await {
+        Ok(response) => (Protocol::One, response),
+        Err(refused) => {
+            tracing::debug!(status = refused.status().as_u16(), %refused, "request refused");
+            let protocol = match &refused {
+                Refused::Unsupported(unsupported) => unsupported.protocol(),
+                _ => Protocol::One,
+            };
+            (protocol, refused.response())
+        }
+    };
+    room.count(started, protocol, &response);
+    response
+}
+
+async fn wrong_method<S: Serve>(State(door): State<Door<S>>, request: Request) -> Response {
+    refuse(&door, request, Refused::Method).await
+}
+
+async fn wrong_path<S: Serve>(State(door): State<Door<S>>, request: Request) -> Response {
+    refuse(&door, request, Refused::Path).await
+}
+
+async fn refuse<S: Serve>(door: &Door<S>, request: Request, refused: Refused) -> Response {
+    let started = Instant::now();
+    let deadline = started + door.room.request_timeout;
+    let refused = door.room.discard(request.into_body(), deadline, refused).await;
+    let response = refused.response();
+    door.room.count(started, Protocol::Other, &response);
+    response
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn answered(reply: Reply) -> Response {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = match status {
+        StatusCode::NO_CONTENT => status.into_response(),
+        _ => sentence(status, reply.text),
+    };
+    if let Some(seconds) = reply.retry_after_s {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+fn sentence(status: StatusCode, mut text: String) -> Response {
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    (status, [(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))], text).into_response()
+}

@@ -1,0 +1,211 @@
+//! The data plane's threads: one runtime a thread, and a connection stays on the thread it was given to.
+
+use super::phase::Phase;
+use super::routes::{Room, router};
+use super::{ReceiveError, Serve};
+use crate::socket::{Counted, Traffic};
+use crate::telemetry::LimitHits;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use prometheus::IntCounter;
+use std::io;
+use std::net::TcpStream as StdTcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// Connections waiting to be taken over by a thread.
+const HANDOVER_MAX: usize = 64;
+/// Open connections of one thread. A replica opens up to 200 (Prometheus before 2.44), usually far fewer.
+const CONNECTIONS_MAX: usize = 4096;
+/// The head of a request must be in by then. hyper counts the idle time before it too, hence not shorter: idle
+/// senders should not have to connect anew between two scrapes.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// After an `accept` that failed, most likely for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What open connections are given to write their last answer, at least.
+const CLOSING_MIN: Duration = Duration::from_millis(500);
+
+/// The threads, from the acceptor's side.
+#[derive(Debug)]
+pub(super) struct DataPlane {
+    threads: Vec<Thread>,
+    connections_hit: IntCounter,
+}
+
+#[derive(Debug)]
+struct Thread {
+    /// None: nothing more is handed over, so the thread ends with its last connection.
+    connections: Option<mpsc::Sender<StdTcpStream>>,
+    open: Arc<AtomicUsize>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl DataPlane {
+    pub(super) fn start<S: Serve>(
+        threads: usize,
+        room: &Arc<Room<S>>,
+        traffic: &Traffic,
+        limits: &LimitHits,
+        phase: watch::Receiver<Phase>,
+    ) -> Result<Self, ReceiveError> {
+        let start = |number| {
+            let router = router(Arc::clone(room), phase.clone());
+            let failed = |error| ReceiveError::Thread { number, error };
+            Thread::start(number, router, traffic.clone(), phase.clone()).map_err(failed)
+        };
+        let threads = (0..threads).map(start).collect::<Result<_, _>>()?;
+        Ok(Self { threads, connections_hit: limits.of("connections") })
+    }
+
+    /// Accepts for as long as it is polled.
+    pub(super) async fn accept(&self, listener: &TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => self.hand_over(stream),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// To the thread with the fewest open connections. If even that one has no room, the connection is closed.
+    fn hand_over(&self, stream: TcpStream) {
+        let Some(thread) = self.threads.iter().min_by_key(|thread| thread.open.load(Ordering::Relaxed))
+        else {
+            return;
+        };
+        // Taken out of this thread's runtime, to be watched by the other's.
+        let Ok(stream) = stream.into_std() else { return };
+        if thread.open.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
+            self.connections_hit.inc();
+            return;
+        }
+        thread.open.fetch_add(1, Ordering::Relaxed);
+        if thread.connections.as_ref().is_none_or(|connections| connections.try_send(stream).is_err()) {
+            thread.open.fetch_sub(1, Ordering::Relaxed);
+            self.connections_hit.inc();
+        }
+    }
+
+    /// Waits for the threads to close their connections.
+    pub(super) async fn close(&mut self, deadline: Instant) {
+        let deadline = deadline.max(Instant::now() + CLOSING_MIN);
+        for thread in &mut self.threads {
+            thread.connections = None;
+        }
+        for thread in &mut self.threads {
+            if timeout_at(deadline, &mut thread.ended).await.is_err() {
+                tracing::warn!("connections of a data-plane thread were cut");
+            }
+        }
+    }
+}
+
+impl Thread {
+    fn start(
+        number: usize,
+        router: Router,
+        traffic: Traffic,
+        phase: watch::Receiver<Phase>,
+    ) -> io::Result<Self> {
+        let (connections, handed_over) = mpsc::channel(HANDOVER_MAX);
+        let (end, ended) = oneshot::channel();
+        let open = Arc::new(AtomicUsize::new(0));
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let plane = Plane { router, traffic, phase, open: Arc::clone(&open) };
+        thread::Builder::new().name(format!("promdedup-data-{number}")).spawn(move || {
+            runtime.block_on(plane.run(handed_over));
+            runtime.shutdown_background(); // a name lookup that hangs must not hold the process
+            let _ = end.send(());
+        })?;
+        Ok(Self { connections: Some(connections), open, ended })
+    }
+}
+
+/// A thread from its own side.
+struct Plane {
+    router: Router,
+    traffic: Traffic,
+    phase: watch::Receiver<Phase>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Plane {
+    async fn run(mut self, mut handed_over: mpsc::Receiver<StdTcpStream>) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                stream = handed_over.recv() => match stream {
+                    Some(stream) => self.open(stream, &mut connections),
+                    None => break,
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+        tokio::select! {
+            () = async { while connections.join_next().await.is_some() {} } => {}
+            () = reached(&mut self.phase, Phase::Ended) => {} // time is over: what is left is dropped
+        }
+    }
+
+    fn open(&self, stream: StdTcpStream, connections: &mut JoinSet<()>) {
+        let slot = OpenSlot(Arc::clone(&self.open));
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::warn!(%error, "cannot take over a connection"),
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            return tracing::debug!(%error, "a connection was gone at once");
+        }
+        let stream = Counted::new(stream, self.traffic.clone());
+        let (router, phase) = (self.router.clone(), self.phase.clone());
+        connections.spawn(async move {
+            serve_connection(stream, router, phase).await;
+            drop(slot);
+        });
+    }
+}
+
+/// Counts a connection as open until dropped.
+struct OpenSlot(Arc<AtomicUsize>);
+
+impl Drop for OpenSlot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Ends when the phase is that far. The guard of the phase must not live across an await point.
+async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+    drop(phase.wait_for(|phase| *phase >= wanted).await);
+}
+
+/// Serves one connection to its end. While draining it stays open, so that its sender is told 503 and not cut off;
+/// when everything is finished it is closed in order.
+async fn serve_connection(stream: Counted, router: Router, mut phase: watch::Receiver<Phase>) {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = reached(&mut phase, Phase::Closing) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+}

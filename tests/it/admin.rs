@@ -1,0 +1,140 @@
+//! Metrics and probes of the wired process.
+
+use crate::peer::{Line, Peer, config, soon};
+use promdedup::app::{Addresses, App};
+use promdedup::command;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+struct Running {
+    at: Addresses,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<anyhow::Result<()>>,
+}
+
+async fn start(url: &str, more: &[(&str, &str)]) -> Running {
+    let app = App::build(config(url, more)).expect("built");
+    let at = app.addresses();
+    let (stop, stopped) = oneshot::channel();
+    let ended = tokio::spawn(app.run(async { drop(stopped.await) }));
+    let running = Running { at, stop, ended };
+    soon(async { while !running.ready().await.0 {} }).await;
+    running
+}
+
+impl Running {
+    async fn ready(&self) -> (bool, String) {
+        let heard = Line::open(self.at.admin).await.get("/-/ready", "").await;
+        assert!(matches!(heard.status, 200 | 503), "{heard:?}");
+        (heard.status == 200, heard.text)
+    }
+
+    async fn write(&self) -> u16 {
+        let mut line = Line::open(self.at.data).await;
+        // A whole, empty remote write.
+        line.post("/api/v1/receive", "content-encoding: snappy\r\n", &[0]).await;
+        line.hear().await.status
+    }
+}
+
+#[tokio::test]
+async fn metrics_in_both_formats() {
+    let peer = Peer::start(200, "").await;
+    let running = start(&peer.url(), &[]).await;
+    let mut line = Line::open(running.at.admin).await;
+    let heard = line.get("/metrics", "").await;
+    assert!(heard.has("content-type: text/plain; version=0.0.4; charset=utf-8"), "{}", heard.head);
+    let build_info = format!("promdedup_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+    for line in
+        [build_info.as_str(), "# TYPE process_cpu_seconds_total counter", "promdedup_in_flight_requests 0"]
+    {
+        assert!(heard.text.lines().any(|each| each == line), "{line} is not in:\n{}", heard.text);
+    }
+    let heard = line.get("/metrics", "accept: application/openmetrics-text;version=1.0.0\r\n").await;
+    assert!(
+        heard.has("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        "{}",
+        heard.head
+    );
+    assert!(heard.text.ends_with("# EOF\n"));
+    assert!(heard.text.contains("# TYPE process_cpu_seconds counter"));
+}
+
+#[tokio::test]
+async fn other_pages() {
+    let peer = Peer::start(200, "").await;
+    let running = start(&peer.url(), &[]).await;
+    let mut line = Line::open(running.at.admin).await;
+    assert_eq!(line.get("/-/healthy", "").await.status, 200);
+    assert_eq!(line.get("/", "").await.status, 200);
+    assert_eq!(line.get("/nothing", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn readiness_follows_the_upstream() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("address");
+    drop(listener);
+    let url = format!("http://{address}/api/v1/receive");
+    let running = start(&url, &[("PROMDEDUP_UPSTREAM_TIMEOUT", "200ms")]).await;
+    assert!(running.ready().await.0, "nobody has tried yet");
+    soon(async {
+        while running.ready().await.0 {
+            assert_eq!(running.write().await, 503);
+        }
+    })
+    .await;
+    let (_, why) = running.ready().await;
+    assert!(why.contains("upstream"), "{why}");
+    let back = Peer::on(TcpListener::bind(address).await.expect("bound again"), 200, "");
+    soon(async { while !running.ready().await.0 {} }).await;
+    assert!(!back.requests().is_empty(), "it tried by itself");
+    assert_eq!(running.write().await, 204);
+}
+
+#[tokio::test]
+async fn an_upstream_that_judges_data_is_alive() {
+    let peer = Peer::start(409, "add 1 samples: out of order sample").await;
+    let running = start(&peer.url(), &[("PROMDEDUP_UPSTREAM_TIMEOUT", "50ms")]).await;
+    let until = std::time::Instant::now() + std::time::Duration::from_millis(300);
+    while std::time::Instant::now() < until {
+        running.write().await;
+        assert!(running.ready().await.0);
+    }
+}
+
+#[tokio::test]
+async fn the_process_ends_when_asked() {
+    let peer = Peer::start(200, "").await;
+    let running = start(&peer.url(), &[]).await;
+    drop(running.stop);
+    soon(running.ended).await.expect("no panic").expect("drained");
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = taken.local_addr().expect("address").to_string();
+    for name in ["PROMDEDUP_LISTEN", "PROMDEDUP_ADMIN_LISTEN"] {
+        let error = App::build(config("http://127.0.0.1:1/", &[(name, &address)])).map(|_| ());
+        let text = format!("{:#}", error.expect_err("taken"));
+        assert!(text.contains(&address), "{text}");
+    }
+}
+
+#[test]
+fn check_contacts_the_upstream() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let peer = runtime.block_on(Peer::start(200, ""));
+    let check = || {
+        let environment = vec![(OsString::from("PROMDEDUP_UPSTREAM_URL"), OsString::from(peer.url()))];
+        command::run(["promdedup", "check"].map(OsString::from), environment).expect("runs")
+    };
+    assert_eq!(check(), ExitCode::SUCCESS);
+    peer.answers(404, "no such page");
+    assert_eq!(check(), ExitCode::FAILURE);
+}

@@ -1,0 +1,223 @@
+//! The configuration as a whole: every mistake at once, nothing silently ignored.
+
+use clap::{Args, Command, FromArgMatches};
+use promdedup::command;
+use promdedup::config::{Config, ConfigError, Scheme, Settings, VARIABLES};
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+const URL: (&str, &str) = ("PROMDEDUP_UPSTREAM_URL", "http://thanos:19291/api/v1/receive");
+
+fn with(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::from_pairs([URL].into_iter().chain(pairs.iter().copied()))
+}
+
+/// Exactly one mistake, in that variable, whose line holds these words.
+fn refused(pairs: &[(&str, &str)], variable: &str, words: &[&str]) {
+    let error = with(pairs).expect_err("should be refused");
+    assert_eq!(error.mistakes.len(), 1, "{error}");
+    assert_eq!(error.mistakes[0].variable, variable, "{error}");
+    let line = error.mistakes[0].to_string();
+    for word in words {
+        assert!(line.contains(word), "{word:?} is not in: {line}");
+    }
+}
+
+fn flags(arguments: &[&str]) -> Settings {
+    let matches = Settings::augment_args(Command::new("x")).try_get_matches_from(arguments).expect("flags");
+    Settings::from_arg_matches(&matches).expect("settings")
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+#[test]
+fn defaults_are_those_of_the_table() {
+    let config = with(&[]).expect("valid");
+    assert_eq!(config.receive.listen.to_string(), "0.0.0.0:19290");
+    assert_eq!(config.admin.listen.to_string(), "0.0.0.0:19299");
+    assert_eq!(config.series.replica_labels, ["prometheus_replica", "__replica__"]);
+    assert_eq!(config.series.group_labels, ["cluster", "prometheus"]);
+    assert_eq!(config.series.target_labels, ["job", "instance"]);
+    assert_eq!(config.receive.tenant_header, "thanos-tenant");
+    assert_eq!(config.forward.tenant_header, "thanos-tenant");
+    assert_eq!(config.forward.timeout, Duration::from_secs(10));
+    assert_eq!(config.forward.connections_max, 128);
+    assert_eq!(config.window.series_max, 4_000_000);
+    assert_eq!(config.window.idle, Duration::from_secs(1800));
+    assert_eq!(config.window.first_contact_hold, Duration::from_secs(6));
+    assert_eq!(config.window.future_max, Duration::from_secs(600));
+    assert_eq!(config.window.out_of_order_window, Duration::ZERO);
+    assert_eq!(config.window.body_max_bytes, 32 << 20);
+    assert_eq!(config.receive.body_max_bytes, 32 << 20);
+    assert_eq!(config.receive.in_flight_max_bytes, 256 << 20);
+    assert_eq!(config.receive.request_timeout, Duration::from_secs(10));
+    assert_eq!(config.receive.drain_timeout, Duration::from_secs(20));
+    assert!(config.receive.workers >= 1);
+    assert_eq!(config.forward.pools, config.receive.workers + 1);
+    assert_eq!(config.telemetry.filter, "info");
+}
+
+#[test]
+fn every_mistake_is_reported_at_once() {
+    let error = Config::from_pairs([
+        ("PROMDEDUP_LISTEN", "nowhere"),
+        ("PROMDEDUP_FUTURE_MAX", "2h"),
+        ("PROMDEDUP_BODY_MAX", "32"),
+        ("PROMDEDUP_REQUEST_TIMEOUT", "15"),
+        ("PROMDEDUP_LISTNE", "0.0.0.0:1"),
+        ("PROMDEDUP_MODE", "observe"),
+    ])
+    .expect_err("refused");
+    let variables: Vec<&str> = error.mistakes.iter().map(|mistake| mistake.variable.as_str()).collect();
+    let expected = [
+        "PROMDEDUP_UPSTREAM_URL",
+        "PROMDEDUP_LISTEN",
+        "PROMDEDUP_FUTURE_MAX",
+        "PROMDEDUP_BODY_MAX",
+        "PROMDEDUP_REQUEST_TIMEOUT",
+        "PROMDEDUP_MODE",
+        "PROMDEDUP_LISTNE",
+    ];
+    assert_eq!(variables, expected);
+    let text = error.to_string();
+    for words in [
+        "\"2h\": above 1h; expected a duration",
+        "did you mean PROMDEDUP_LISTEN?",
+        "\"15\": the unit is missing",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in: {text}");
+    }
+}
+
+#[test]
+fn values_out_of_bounds() {
+    let one = |name, value, word| refused(&[(name, value)], name, &[word, value]);
+    one("PROMDEDUP_FUTURE_MAX", "61m", "above 1h");
+    one("PROMDEDUP_FUTURE_MAX", "0s", "zero");
+    one("PROMDEDUP_UPSTREAM_TIMEOUT", "30s", "not below 30s");
+    one("PROMDEDUP_UPSTREAM_TIMEOUT", "0s", "zero");
+    one("PROMDEDUP_UPSTREAM_CONNECTIONS_MAX", "0", "below 1");
+    one("PROMDEDUP_WINDOW_SERIES_MAX", "many", "not a whole number");
+    one("PROMDEDUP_WINDOW_IDLE", "1ms", "below 1s");
+    one("PROMDEDUP_WORKERS", "0", "below 1");
+    one("PROMDEDUP_BODY_MAX", "2GiB", "above 1GiB");
+    one("PROMDEDUP_IN_FLIGHT_MAX", "33MiB", "too little");
+    one("PROMDEDUP_DRAIN_TIMEOUT", "20", "unit");
+    one("PROMDEDUP_REPLICA_LABELS", "", "empty");
+    one("PROMDEDUP_REPLICA_LABELS", "a,__name__", "name of the metric");
+    one("PROMDEDUP_GROUP_LABELS", "a,b,a", "twice");
+    one("PROMDEDUP_TARGET_LABELS", "job,prometheus_replica", "replica label");
+    one("PROMDEDUP_TENANT_HEADER", "X Tenant", "not a header name");
+    one("PROMDEDUP_TENANT_HEADER", "THANOS-REPLICA", "reserved");
+    one("PROMDEDUP_LOG", "loud", "not a level");
+    one("PROMDEDUP_LOG_FORMAT", "xml", "no such format");
+    one("PROMDEDUP_UPSTREAM_URL", "https://thanos/", "not supported by this version");
+    one("PROMDEDUP_ADMIN_LISTEN", "127.0.0.1:19290", "the same port");
+    one("PROMDEDUP_UPSTREAM_BASIC_FILE", "/no/such/file", "cannot be read");
+}
+
+#[test]
+fn values_at_their_bounds() {
+    for (name, value) in [
+        ("PROMDEDUP_FUTURE_MAX", "1h"),
+        ("PROMDEDUP_UPSTREAM_TIMEOUT", "29999ms"),
+        ("PROMDEDUP_FIRST_CONTACT_HOLD", "0s"),
+        ("PROMDEDUP_OUT_OF_ORDER_WINDOW", "0s"),
+        ("PROMDEDUP_DRAIN_TIMEOUT", "0s"),
+        ("PROMDEDUP_IN_FLIGHT_MAX", "70MiB"),
+        ("PROMDEDUP_UPSTREAM_HEADERS", ""),
+        ("PROMDEDUP_UPSTREAM_BASIC_FILE", ""),
+    ] {
+        with(&[(name, value)]).unwrap_or_else(|error| panic!("{name}={value}: {error}"));
+    }
+}
+
+#[test]
+fn what_this_version_does_not_do_is_not_ignored() {
+    let unsupported: Vec<_> = VARIABLES.iter().filter(|variable| !variable.supported).collect();
+    assert_eq!(unsupported.len(), 16);
+    for variable in unsupported {
+        refused(&[(variable.name, "x")], variable.name, &["not supported by this version"]);
+        with(&[(variable.name, variable.default)]).expect("its default is what happens anyway");
+    }
+}
+
+#[test]
+fn unknown_names() {
+    refused(
+        &[("PROMDEDUP_REPLICA_LABEL", "a")],
+        "PROMDEDUP_REPLICA_LABEL",
+        &["did you mean PROMDEDUP_REPLICA_LABELS?"],
+    );
+    refused(&[("PROMDEDUP_BANANA", "a")], "PROMDEDUP_BANANA", &["no such variable", "--help"]);
+    with(&[
+        ("PROMDEDUP_SERVICE_HOST", "10.0.0.1"),
+        ("PROMDEDUP_SERVICE_PORT_WRITE", "19290"),
+        ("PROMDEDUP_PORT", "tcp://10.0.0.1:19290"),
+        ("PROMDEDUP_PORT_19290_TCP_ADDR", "10.0.0.1"),
+        ("PATH", "/bin"),
+        ("PROMETHEUS_X", "y"),
+    ])
+    .expect("none of them is ours");
+}
+
+#[test]
+fn a_flag_wins_over_a_wrong_variable() {
+    let flags = flags(&["x", "--future-max", "5m"]);
+    let environment = pairs(&[URL, ("PROMDEDUP_FUTURE_MAX", "wrong")]);
+    let config = Config::parse(&flags, environment).expect("valid");
+    assert_eq!(config.window.future_max, Duration::from_secs(300));
+}
+
+#[test]
+fn bytes_that_are_no_text() {
+    let mut environment = pairs(&[URL]);
+    environment.push(("PROMDEDUP_LISTEN".into(), OsString::from_vec(vec![0xff])));
+    let error = Config::parse(&Settings::default(), environment).expect_err("refused");
+    assert_eq!(error.mistakes.len(), 1, "{error}");
+    assert_eq!(error.mistakes[0].problem, "not UTF-8");
+}
+
+#[test]
+fn secrets_stay_secret() {
+    let error = with(&[
+        ("PROMDEDUP_UPSTREAM_HEADERS", "X-Key: s3cret,broken"),
+        ("PROMDEDUP_COORDINATION_URL", "postgres://u:s3cret@db/x"),
+        ("PROMDEDUP_PEER_TOKEN", "s3cret"),
+    ])
+    .expect_err("refused");
+    assert_eq!(error.mistakes.len(), 3);
+    assert!(!error.to_string().contains("s3cret"), "{error}");
+}
+
+#[test]
+fn credentials_come_from_one_file() {
+    let mut file = tempfile::NamedTempFile::new().expect("file");
+    file.write_all(b"user:password\n").expect("written");
+    let path = file.path().to_str().expect("path");
+    let config = with(&[("PROMDEDUP_UPSTREAM_BASIC_FILE", path)]).expect("valid");
+    assert_eq!(config.forward.credentials.expect("credentials").scheme, Scheme::Basic);
+    let both = [("PROMDEDUP_UPSTREAM_BASIC_FILE", path), ("PROMDEDUP_UPSTREAM_BEARER_FILE", path)];
+    refused(&both, "PROMDEDUP_UPSTREAM_BEARER_FILE", &["is given too"]);
+}
+
+#[test]
+fn wrong_configuration_and_wrong_usage_exit_64() {
+    let exit = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let arguments = arguments.iter().map(OsString::from);
+        command::run(arguments, pairs(environment)).expect("runs")
+    };
+    let refused = ExitCode::from(64);
+    assert_eq!(exit(&["promdedup"], &[]), refused);
+    assert_eq!(exit(&["promdedup", "serve", "--listen", "x"], &[URL]), refused);
+    assert_eq!(exit(&["promdedup", "check"], &[("PROMDEDUP_UPSTREAM_URL", "x")]), refused);
+    assert_eq!(exit(&["promdedup", "--no-such-flag"], &[URL]), refused);
+    assert_eq!(exit(&["promdedup", "dance"], &[URL]), refused);
+    assert_eq!(exit(&["promdedup", "--help"], &[]), ExitCode::SUCCESS);
+    assert_eq!(exit(&["promdedup", "--version"], &[]), ExitCode::SUCCESS);
+}

@@ -1,0 +1,148 @@
+//! The other end of a connection, for tests of HTTP: an upstream that answers as told, and a sender that writes raw bytes.
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::{HeaderMap, Response};
+use bytes::Bytes;
+use promdedup::config::Config;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+/// Nothing in these tests takes that long unless it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for something, but not forever.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    timeout(PATIENCE, future).await.expect("this should not take so long")
+}
+
+/// An upstream whose answer can be changed while it runs.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    requests: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
+    answer: Arc<Mutex<(u16, String)>>,
+}
+
+impl Peer {
+    pub(crate) async fn start(status: u16, text: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        Self::on(listener, status, text)
+    }
+
+    pub(crate) fn on(listener: TcpListener, status: u16, text: &str) -> Self {
+        let peer = Self {
+            address: listener.local_addr().expect("address"),
+            requests: Arc::default(),
+            answer: Arc::new(Mutex::new((status, text.to_owned()))),
+        };
+        let at_door = peer.clone();
+        let router = Router::new().fallback(move |request: Request| at_door.clone().take(request));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        peer
+    }
+
+    async fn take(self, request: Request) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let body = to_bytes(body, usize::MAX).await.expect("body");
+        assert_eq!(head.method, "POST");
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push((head.headers, body));
+        let (status, text) = self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Response::builder().status(status).body(Body::from(text)).expect("response")
+    }
+
+    pub(crate) fn answers(&self, status: u16, text: &str) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = (status, text.to_owned());
+    }
+
+    pub(crate) fn requests(&self) -> Vec<(HeaderMap, Bytes)> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/api/v1/receive", self.address)
+    }
+}
+
+/// A configuration for loopback, with ports that the system chooses.
+pub(crate) fn config(url: &str, more: &[(&str, &str)]) -> Config {
+    let mut pairs = vec![
+        ("PROMDEDUP_UPSTREAM_URL", url),
+        ("PROMDEDUP_LISTEN", "127.0.0.1:0"),
+        ("PROMDEDUP_ADMIN_LISTEN", "127.0.0.1:0"),
+        ("PROMDEDUP_WORKERS", "2"),
+    ];
+    pairs.extend_from_slice(more);
+    Config::from_pairs(pairs).expect("a valid configuration")
+}
+
+/// An answer as it came over the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Heard {
+    pub(crate) status: u16,
+    /// Lower case.
+    pub(crate) head: String,
+    pub(crate) text: String,
+}
+
+impl Heard {
+    pub(crate) fn has(&self, header: &str) -> bool {
+        self.head.lines().any(|line| line == header)
+    }
+}
+
+/// A connection on which a test writes what it likes.
+pub(crate) struct Line(TcpStream);
+
+impl Line {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.expect("connected"))
+    }
+
+    pub(crate) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).await.expect("written");
+    }
+
+    /// Writes a request with a body whose length is said.
+    pub(crate) async fn post(&mut self, path: &str, headers: &str, body: &[u8]) {
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n{headers}\r\n", body.len());
+        self.say([head.as_bytes(), body].concat()).await;
+    }
+
+    pub(crate) async fn get(&mut self, path: &str, headers: &str) -> Heard {
+        self.say(format!("GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n")).await;
+        self.hear().await
+    }
+
+    /// Reads one answer.
+    pub(crate) async fn hear(&mut self) -> Heard {
+        soon(async {
+            let mut bytes = Vec::new();
+            let end = loop {
+                if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+                    break end;
+                }
+                bytes.push(self.0.read_u8().await.expect("a head"));
+            };
+            let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+            let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let mut text = vec![0; length.map_or(0, |length| length.parse().expect("a length"))];
+            self.0.read_exact(&mut text).await.expect("a text");
+            Heard { status, head, text: String::from_utf8(text).expect("UTF-8") }
+        })
+        .await
+    }
+
+    /// Whether the other end closes.
+    pub(crate) async fn closes(&mut self) -> bool {
+        let mut rest = Vec::new();
+        soon(self.0.read_to_end(&mut rest)).await.map_or(true, |read| read == 0)
+    }
+}
