@@ -262,6 +262,7 @@ fn rule_7_owner() {
     check("pair b66 | a90", "fill51 fill66 a90");
     check_held("pair b66 a60", "b66");
     check_held("pair b66 a66", "");
+    check_held("pair a51", "");
     check_held("pair b66 a67", "");
     check("a0 b7 b22 | a50", "fill7 fill22 a50"); // unknown interval: the distance of the two held
     check("a0 b5 | a50", "a50"); // one tells none
