@@ -262,6 +262,7 @@ fn rule_7_owner() {
     check("pair b66 | a90", "fill51 fill66 a90");
     check_held("pair b66 a60", "b66");
     check_held("pair b66 a66", "");
+    check_held("pair a51", "");
     check_held("pair b66 a67", "");
     check("a0 b7 b22 | a50", "fill7 fill22 a50"); // unknown interval: the distance of the two held
     check("a0 b5 | a50", "a50"); // one tells none
@@ -276,6 +277,7 @@ fn rule_7_owner() {
     after_split("c49 a50 c51 | b66", "-"); // nor does c hide a
     after_split("a48 b50 | b75", "-"); // nor b itself
     after_split("a20 c51 | b66", "b66"); // unless a was long ago
+    check("x.a0 x.a15 a0! b6 a5 b21 | b36", "-"); // unknown interval: however long ago, b does not hide a
 }
 
 /// `a` owns the target and shows `x`, but lost this series to `b`, with 51 s as the watermark, the interval 18 s.
@@ -312,6 +314,7 @@ fn rule_9_silent() {
     check_interval("pair b81", 18); // 36 s / 2
     check_interval("a0 a15 b200", 30); // at most doubled
     check_interval("a0 b6 b21 b36", 18);
+    check_interval("a0 a15 a30 a60 b92 b118", 16); // one long distance of a and one of b are not two running
     check_other("pair b81", "-"); // no standby any more
     check_other("pair b81 c82", "c82");
     check_held("pair c52 b81", "");
@@ -365,6 +368,8 @@ fn rule_11_hold() {
     check_held("pair b62", "b51"); // 11 s
     check_held("pair b63", "b51 b63"); // 0.75 intervals are 11.25 s
     check_held("pair b62 b66", "b51 b66");
+    check_held("a0 a20 b26 b41", "b26 b41"); // 15 s are exactly 0.75 intervals
+    check_held("a0 a20 b26 b40", "b26");
     check_held("pair b63 b75", "b63 b75"); // the two newest
     check_held("pair b66 b60", "b51 b66");
     check_held("a0 b6 b6", "b6");
@@ -392,6 +397,11 @@ fn fill() {
     check("a0 a15 b39 | a39", "a39"); // nothing inside
     check("a0 a15 b21 b36 | a30 a45", "a30 a45"); // too late for one, no gap for the other
     check("pair b66 | a60 a75 a90", "a60 a75 a90"); // nothing twice
+    // Two that are too near each other (none are held so, but the interval may have grown since).
+    let held = [20_000, 25_000].map(|at| Some(Held { at: TimestampMs(at), payload: 7 }));
+    let series = Series { held, ..Series::new(ReplicaId(0)) };
+    let fills = super::fill(&series, TimestampMs(0), TimestampMs(45_000), 15_000);
+    assert_eq!(fills, [held[0], None]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn up_fences() {
     check_target("up.c22=1 up.a30=0", "a30 fenced a for c"); // the newest
     check_target("up.a30=2", "a30");
     check_target("up.a14=0", "a15"); // older than its newest
+    check_target("up.a15=0", "b21 fenced a"); // the later word of the same time
     check_target("up.b22=0", "a15"); // a standby's 0
     check_target("up.a30!", "a15"); // a marker has no value
     // The target moves with the standby's next sample after it.
