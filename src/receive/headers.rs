@@ -2,6 +2,7 @@
 
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use std::borrow::Cow;
 
 /// Protocols as the metric names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,15 +66,15 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Unsupported> {
         }
     }
     let encoding = text(headers, &CONTENT_ENCODING);
+    let encoding = encoding.trim();
     if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("snappy") {
-        return Err(Unsupported::Encoding { given: shown(&encoding) });
+        return Err(Unsupported::Encoding { given: shown(encoding) });
     }
     Ok(())
 }
 
-fn text(headers: &HeaderMap, name: &HeaderName) -> String {
-    let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    value.map_or_else(String::new, |value| value.trim().to_owned())
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Cow<'a, str> {
+    headers.get(name).map_or(Cow::Borrowed(""), |value| String::from_utf8_lossy(value.as_bytes()))
 }
 
 fn shown(given: &str) -> String {

@@ -2,9 +2,6 @@
 
 use crate::peer::{Line, Peer, config, soon};
 use promdedup::app::{Addresses, App};
-use promdedup::command;
-use std::ffi::OsString;
-use std::process::ExitCode;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -123,18 +120,4 @@ async fn a_taken_port_is_named() {
         let text = format!("{:#}", error.expect_err("taken"));
         assert!(text.contains(&address), "{text}");
     }
-}
-
-#[test]
-fn check_contacts_the_upstream() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.expect("a runtime");
-    let peer = runtime.block_on(Peer::start(200, ""));
-    let check = || {
-        let environment = vec![(OsString::from("PROMDEDUP_UPSTREAM_URL"), OsString::from(peer.url()))];
-        command::run(["promdedup", "check"].map(OsString::from), environment).expect("runs")
-    };
-    assert_eq!(check(), ExitCode::SUCCESS);
-    peer.answers(404, "no such page");
-    assert_eq!(check(), ExitCode::FAILURE);
 }

@@ -1,12 +1,10 @@
 //! The configuration as a whole: every mistake at once, nothing silently ignored.
 
 use clap::{Args, Command, FromArgMatches};
-use promdedup::command;
 use promdedup::config::{Config, ConfigError, Scheme, Settings, VARIABLES};
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
-use std::process::ExitCode;
 use std::time::Duration;
 
 const URL: (&str, &str) = ("PROMDEDUP_UPSTREAM_URL", "http://thanos:19291/api/v1/receive");
@@ -204,20 +202,4 @@ fn credentials_come_from_one_file() {
     assert_eq!(config.forward.credentials.expect("credentials").scheme, Scheme::Basic);
     let both = [("PROMDEDUP_UPSTREAM_BASIC_FILE", path), ("PROMDEDUP_UPSTREAM_BEARER_FILE", path)];
     refused(&both, "PROMDEDUP_UPSTREAM_BEARER_FILE", &["is given too"]);
-}
-
-#[test]
-fn wrong_configuration_and_wrong_usage_exit_64() {
-    let exit = |arguments: &[&str], environment: &[(&str, &str)]| {
-        let arguments = arguments.iter().map(OsString::from);
-        command::run(arguments, pairs(environment)).expect("runs")
-    };
-    let refused = ExitCode::from(64);
-    assert_eq!(exit(&["promdedup"], &[]), refused);
-    assert_eq!(exit(&["promdedup", "serve", "--listen", "x"], &[URL]), refused);
-    assert_eq!(exit(&["promdedup", "check"], &[("PROMDEDUP_UPSTREAM_URL", "x")]), refused);
-    assert_eq!(exit(&["promdedup", "--no-such-flag"], &[URL]), refused);
-    assert_eq!(exit(&["promdedup", "dance"], &[URL]), refused);
-    assert_eq!(exit(&["promdedup", "--help"], &[]), ExitCode::SUCCESS);
-    assert_eq!(exit(&["promdedup", "--version"], &[]), ExitCode::SUCCESS);
 }
