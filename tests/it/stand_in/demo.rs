@@ -76,11 +76,3 @@ async fn options_that_make_no_demo_are_refused() {
     check(DemoOptions { interval: Duration::from_millis(5), ..good() }, "--interval 5ms").await;
     check(DemoOptions { series: 100_000_000, ..good() }, "would have to be recorded").await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore]
-async fn big() {
-    let options = DemoOptions { duration: Duration::from_secs(15), ..DemoOptions::default() };
-    let start = async |url: String| toy::start(Flaw::None, 1000, &url).await;
-    run(options, Screen::stdout(), start).await.unwrap();
-}

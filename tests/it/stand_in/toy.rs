@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 
 /// What the toy does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flaw {
+pub(super) enum Flaw {
     /// Nothing.
     None,
     /// It forwards everything as it came.
@@ -54,7 +54,7 @@ struct Toy {
 }
 
 /// Starts one on free ports.
-pub async fn start(flaw: Flaw, interval_ms: i64, upstream: &str) -> anyhow::Result<RunningProxy> {
+pub(super) async fn start(flaw: Flaw, interval_ms: i64, upstream: &str) -> anyhow::Result<RunningProxy> {
     let toy = Toy {
         flaw,
         interval_ms,
@@ -111,7 +111,7 @@ impl Toy {
         let mut request = WriteRequest::decode(raw.as_slice()).unwrap();
         self.received += request.timeseries.iter().map(|one| one.samples.len() as u64).sum::<u64>();
         request.timeseries.retain_mut(|series| self.keep(series));
-        if request.timeseries.is_empty() || self.flaw == Flaw::Loses && self.received % 7 == 0 {
+        if request.timeseries.is_empty() || self.flaw == Flaw::Loses && self.received.is_multiple_of(7) {
             return (StatusCode::NO_CONTENT, String::new());
         }
         let body = compress(&request.encode_to_vec());
