@@ -1,0 +1,134 @@
+//! Debian's `prometheus` as a child process: configured, started, killed, started again on its data, and asked what it has.
+
+use crate::process::{PATIENCE, Process, eventually, page};
+use crate::proxy::Metrics;
+use crate::verdict::Series;
+use promdedup::stand_in::{Labels, Point};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::process::Command;
+use tempfile::TempDir;
+
+const MISSING: &str = "`prometheus` is not on PATH; on Debian: apt-get install --no-install-recommends prometheus (2.42 or newer)";
+/// The bits of a NaN that Prometheus scraped (`value.NormalNaN` in its sources); its API says only that it is one.
+const NORMAL_NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
+
+/// One Prometheus and its data. Dropping it kills it and removes them.
+pub(crate) struct Prometheus {
+    name: String,
+    more: &'static [&'static str],
+    folder: TempDir,
+    starts: u32,
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Prometheus {
+    /// Starts one with this configuration and waits until it is ready.
+    pub(crate) async fn start(name: &str, configuration: &str, more: &'static [&'static str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("prometheus.yml"), configuration).expect("written");
+        let (process, address) = launch(name, &folder, 1, more).await;
+        Self { name: name.to_owned(), more, folder, starts: 1, process, address }
+    }
+
+    /// SIGKILL: no marker is written, nothing is flushed, what was to be sent is lost.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on its data, on another port.
+    pub(crate) async fn restart(&mut self) {
+        self.starts += 1;
+        (self.process, self.address) = launch(&self.name, &self.folder, self.starts, self.more).await;
+    }
+
+    /// SIGTERM: what is to be sent is sent.
+    pub(crate) async fn terminate(&mut self) {
+        self.process.terminate().await;
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) async fn metrics(&self) -> Metrics {
+        Metrics::of(&self.url("/metrics")).await
+    }
+
+    /// All samples of the last five minutes but stale markers, as it stored them.
+    pub(crate) async fn samples(&self) -> Series {
+        self.matrix(r#"{__name__=~".+"}[5m]"#).await
+    }
+
+    /// Samples by a range selector.
+    pub(crate) async fn matrix(&self, query: &str) -> Series {
+        let result = self.ask(query).await;
+        let all = result.as_array().expect("a matrix");
+        all.iter().map(|one| (labels(&one["metric"]), points(&one["values"]))).collect()
+    }
+
+    /// Whether an instant query finds nothing (any more).
+    pub(crate) async fn finds_nothing(&self, query: &str) -> bool {
+        self.ask(query).await.as_array().expect("a vector").is_empty()
+    }
+
+    async fn ask(&self, query: &str) -> Value {
+        let url = self.url(&format!("/api/v1/query?query={}", encoded(query)));
+        let text = page(&url).await.unwrap_or_else(|| panic!("{} does not answer {query}", self.name));
+        let mut answer: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(answer["status"], "success", "{text}");
+        answer["data"]["result"].take()
+    }
+}
+
+async fn launch(name: &str, folder: &TempDir, nth: u32, more: &[&str]) -> (Process, SocketAddr) {
+    let path = |file: &str| folder.path().join(file).display().to_string();
+    let mut command = Command::new("prometheus");
+    command
+        .arg(format!("--config.file={}", path("prometheus.yml")))
+        .arg(format!("--storage.tsdb.path={}", path("data")))
+        .arg("--web.listen-address=127.0.0.1:0")
+        .args(more);
+    let log = folder.path().join(format!("log-{nth}"));
+    let mut process = Process::start(name, &mut command, log, MISSING);
+    let address = process.address("Listening on", "address=").await;
+    eventually(&format!("{name} is ready"), PATIENCE, async || {
+        process.assert_alive();
+        page(&format!("http://{address}/-/ready")).await
+    })
+    .await;
+    (process, address)
+}
+
+fn labels(metric: &Value) -> Labels {
+    let pairs = metric.as_object().expect("labels").iter();
+    Labels::new(pairs.map(|(name, value)| (name.as_str(), value.as_str().expect("a string"))))
+}
+
+fn points(values: &Value) -> Vec<Point> {
+    let point = |pair: &Value| {
+        #[expect(clippy::cast_possible_truncation, reason = "milliseconds of this century")]
+        let at_ms = (pair[0].as_f64().expect("seconds") * 1e3).round() as i64;
+        let value = pair[1].as_str().expect("a string");
+        match value {
+            "NaN" => Point { at_ms, bits: NORMAL_NAN_BITS, histogram: false },
+            _ => Point::float(at_ms, value.parse().expect("a float")),
+        }
+    };
+    values.as_array().expect("samples").iter().map(point).collect()
+}
+
+/// Percent encoding of all but letters and digits.
+fn encoded(query: &str) -> String {
+    let mut text = String::new();
+    for byte in query.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            text.push(char::from(byte));
+        } else {
+            write!(text, "%{byte:02X}").expect("a string takes all");
+        }
+    }
+    text
+}

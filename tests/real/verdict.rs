@@ -1,0 +1,218 @@
+//! What arrived against what each replica has of its own. Pure.
+
+use promdedup::stand_in::{Labels, Point};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// Samples by series, each series in the order of arrival (or of time).
+pub(crate) type Series = BTreeMap<Labels, Vec<Point>>;
+
+/// Widest hole that is promised, in intervals, and the jitter of timestamps at both ends of it (1 % each).
+pub(crate) const HOLE_MAX: f64 = 1.5 + 0.02;
+/// Labels that must not arrive.
+const REPLICA_LABELS: [&str; 2] = ["prometheus_replica", "__replica__"];
+
+/// Everything the verdict rests on.
+pub(crate) struct Evidence {
+    /// What arrived.
+    pub(crate) stored: Series,
+    /// What each replica has, with the external labels but without the replica label; no stale markers.
+    pub(crate) own: Vec<Series>,
+    /// When `stored` was looked at. What replicas had shortly before may still have been on its way.
+    pub(crate) looked_ms: i64,
+}
+
+/// The widest distance between neighbours of one series.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Hole {
+    pub(crate) intervals: f64,
+    pub(crate) series: String,
+    pub(crate) after_ms: i64,
+    pub(crate) until_ms: i64,
+}
+
+/// What was found; `problems` is empty if all promises held.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) series: usize,
+    pub(crate) samples: usize,
+    /// Samples of the replica that has most of them.
+    pub(crate) of_one_replica: usize,
+    pub(crate) stale_markers: usize,
+    pub(crate) widest_hole: Hole,
+    /// Times at which a histogram is not whole.
+    pub(crate) torn_histograms: usize,
+    /// Times of all histograms.
+    pub(crate) whole_histograms: usize,
+    pub(crate) problems: Vec<String>,
+    counts: BTreeMap<&'static str, usize>,
+}
+
+impl Evidence {
+    /// Judges. `interval_ms` of each series.
+    pub(crate) fn findings(&self, interval_ms: impl Fn(&Labels) -> i64) -> Findings {
+        let mut findings = Findings {
+            of_one_replica: self.own.iter().map(|own| own.values().map(Vec::len).sum()).max().unwrap_or(0),
+            ..Findings::default()
+        };
+        for (series, stored) in &self.stored {
+            findings.series += 1;
+            findings.samples += stored.len();
+            if REPLICA_LABELS.iter().any(|name| series.get(name).is_some()) {
+                findings.problem("series with a replica label", || series.to_string());
+            }
+            self.judge_stored(series, stored, interval_ms(series), &mut findings);
+        }
+        let all: BTreeSet<&Labels> = self.own.iter().flat_map(BTreeMap::keys).collect();
+        for series in all {
+            self.judge_own(series, interval_ms(series), &mut findings);
+        }
+        self.judge_histograms(&mut findings);
+        let counts = std::mem::take(&mut findings.counts);
+        findings.problems.extend(counts.iter().map(|(what, count)| format!("{count} {what}")));
+        findings
+    }
+
+    fn judge_stored(&self, series: &Labels, stored: &[Point], interval_ms: i64, findings: &mut Findings) {
+        let sent: Vec<&Point> = self.own.iter().filter_map(|own| own.get(series)).flatten().collect();
+        let known: HashSet<&Point> = sent.iter().copied().collect();
+        let mut scraped: Vec<i64> = sent.iter().map(|point| point.at_ms).collect();
+        scraped.sort_unstable();
+        for point in stored {
+            if point.is_stale_marker() {
+                findings.stale_markers += 1;
+                let next = scraped[scraped.partition_point(|&at| at <= point.at_ms)..].first();
+                if let Some(next) = next.filter(|&next| next - point.at_ms <= interval_ms * 3 / 2) {
+                    findings.problem("stale markers of a series that lives", || {
+                        format!("{series} at {} and goes on at {next}", point.at_ms)
+                    });
+                }
+            } else if !known.contains(point) {
+                findings.problem("samples that no replica has", || format!("{series} {point:?}"));
+            }
+        }
+        for pair in stored.windows(2) {
+            if pair[1].at_ms <= pair[0].at_ms {
+                findings.problem("timestamps that do not rise", || {
+                    format!("{series}: {} after {}", pair[1].at_ms, pair[0].at_ms)
+                });
+            }
+        }
+        for pair in stored.windows(2).skip(1).filter(|pair| !pair[0].is_stale_marker()) {
+            let (after_ms, until_ms) = (pair[0].at_ms, pair[1].at_ms);
+            // When nobody scraped it for longer than an interval, there was nothing to forward.
+            let silence_ms = (longest_silence_ms(&scraped, after_ms, until_ms) - interval_ms).max(0);
+            let intervals = (until_ms - after_ms - silence_ms) as f64 / interval_ms as f64;
+            let hole = Hole { intervals, series: series.to_string(), after_ms, until_ms };
+            if intervals > HOLE_MAX {
+                findings.problem("holes", || format!("{hole:?}"));
+            }
+            if intervals > findings.widest_hole.intervals {
+                findings.widest_hole = hole;
+            }
+        }
+    }
+
+    /// Everything a replica has is stored, or something at most two intervals away from it.
+    fn judge_own(&self, series: &Labels, interval_ms: i64, findings: &mut Findings) {
+        // A look takes a while, and so does a batch.
+        let settled_ms = self.looked_ms - 1_500;
+        let stored = self.stored.get(series).map_or(&[] as &[Point], Vec::as_slice);
+        let mut times: Vec<i64> = stored.iter().map(|point| point.at_ms).collect();
+        times.sort_unstable();
+        for point in self.own.iter().filter_map(|own| own.get(series)).flatten() {
+            let next = times.partition_point(|&at| at < point.at_ms - 2 * interval_ms);
+            let near = times.get(next).is_some_and(|&at| at <= point.at_ms + 2 * interval_ms);
+            if !near && point.at_ms < settled_ms {
+                findings.problem("samples lost", || format!("{series} {point:?}"));
+            }
+        }
+    }
+
+    /// The parts of a histogram come from one scrape.
+    fn judge_histograms(&self, findings: &mut Findings) {
+        let mut histograms: BTreeMap<Labels, Vec<&[Point]>> = BTreeMap::new();
+        for (series, stored) in &self.stored {
+            if series.get("le").is_some() {
+                histograms.entry(series.without("le")).or_default().push(stored);
+            }
+        }
+        for buckets in histograms.values() {
+            let mut parts: BTreeMap<i64, usize> = BTreeMap::new();
+            for point in buckets.iter().copied().flatten() {
+                *parts.entry(point.at_ms).or_default() += 1;
+            }
+            let torn = parts.values().filter(|count| **count != buckets.len()).count();
+            findings.torn_histograms += torn;
+            findings.whole_histograms += parts.len() - torn;
+        }
+    }
+}
+
+impl Findings {
+    /// Counts a problem, and keeps the first few of each kind.
+    fn problem(&mut self, what: &'static str, example: impl FnOnce() -> String) {
+        let count = self.counts.entry(what).or_default();
+        *count += 1;
+        if *count <= 3 {
+            self.problems.push(format!("{what}: {}", example()));
+        }
+    }
+}
+
+/// The longest time between `after` and `until` in which nothing was scraped.
+fn longest_silence_ms(scraped: &[i64], after_ms: i64, until_ms: i64) -> i64 {
+    let from = scraped.partition_point(|&at| at <= after_ms);
+    let to = scraped.partition_point(|&at| at < until_ms).max(from);
+    let mut last_ms = after_ms;
+    let mut longest_ms = 0;
+    for &at_ms in scraped[from..to].iter().chain([&until_ms]) {
+        longest_ms = longest_ms.max(at_ms - last_ms);
+        last_ms = at_ms;
+    }
+    longest_ms
+}
+
+/// The judge sees what it is there for.
+#[cfg(test)]
+mod tests {
+    use super::{Evidence, Series};
+    use promdedup::stand_in::{Labels, Point};
+
+    fn series(samples: &[i64]) -> Series {
+        let points = samples.iter().map(|&at| Point::float(at, at as f64)).collect();
+        Series::from([(Labels::new([("__name__", "up")]), points)])
+    }
+
+    fn check(stored: Series, own: &[i64], expect: &[&str]) {
+        let looked_ms = own.last().copied().unwrap_or(0) + 2_000;
+        let evidence = Evidence { stored, own: vec![series(own)], looked_ms };
+        let problems = evidence.findings(|_| 1_000).problems;
+        assert_eq!(problems.is_empty(), expect.is_empty(), "{problems:?}");
+        for what in expect {
+            assert!(problems.iter().any(|problem| problem.starts_with(what)), "{what}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn sees_what_is_wrong() {
+        let own = [0, 1_000, 2_000, 3_000, 4_000, 5_000, 6_000];
+        check(series(&own), &own, &[]);
+        check(series(&[0, 2_000, 3_000, 4_000, 5_000]), &own, &[]);
+        check(series(&[0, 1_000, 3_000, 4_000, 5_000]), &own, &["holes"]);
+        check(series(&[0, 1_000, 2_000]), &own, &["samples lost"]);
+        check(Series::new(), &own, &["samples lost"]);
+        check(series(&[0, 1_000, 1_000, 2_000, 3_000, 4_000]), &own, &["timestamps"]);
+        check(series(&[0, 1_000, 2_000, 3_500, 4_500]), &own, &["samples that no replica has"]);
+        // Nobody had anything in between.
+        check(series(&[0, 1_000, 9_000]), &[0, 1_000, 9_000], &[]);
+        let labelled = |(labels, points): (Labels, _)| (labels.with("prometheus_replica", "a"), points);
+        check(
+            series(&own).into_iter().map(labelled).collect(),
+            &own,
+            &["series with", "samples that", "samples lost"],
+        );
+        let mut early_end = series(&own[..3]);
+        early_end.values_mut().for_each(|points| points.push(Point::stale(2_500)));
+        check(early_end, &own, &["stale markers", "samples lost"]);
+    }
+}
