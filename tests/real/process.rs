@@ -13,18 +13,19 @@ use tokio::time::{Instant, sleep};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
 
+/// Looks until there is something, but not longer than `patience`; then the test fails.
+pub(crate) async fn eventually<T>(what: &str, patience: Duration, look: impl AsyncFnMut() -> Option<T>) -> T {
+    within(patience, look).await.unwrap_or_else(|| panic!("{what}: not within {patience:?}"))
+}
+
 /// Looks until there is something, but not longer than `patience`.
-pub(crate) async fn eventually<T>(
-    what: &str,
-    patience: Duration,
-    mut look: impl AsyncFnMut() -> Option<T>,
-) -> T {
+pub(crate) async fn within<T>(patience: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     loop {
-        if let Some(found) = look().await {
+        let found = look().await;
+        if found.is_some() || Instant::now() >= deadline {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what}: not within {patience:?}");
         sleep(POLL).await;
     }
 }

@@ -18,10 +18,11 @@ const NORMAL_NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
 pub(crate) struct Prometheus {
     name: String,
     more: &'static [&'static str],
-    folder: TempDir,
     starts: u32,
-    process: Process,
     address: SocketAddr,
+    // Before the folder, so that its log can still be shown when it is dropped.
+    process: Process,
+    folder: TempDir,
 }
 
 impl Prometheus {

@@ -1,14 +1,15 @@
 //! The story: two replicas, a healthy time, a target that only one of them reaches, a target that is gone, a replica that is killed
 //! and comes back; then what arrived is judged and the figures are printed.
 
-use crate::process::{PATIENCE, eventually};
+use crate::process::{PATIENCE, eventually, within};
 use crate::prometheus::Prometheus;
 use crate::proxy::{Metrics, Proxy};
 use crate::targets::{Kind, Off, Target};
 use crate::upstream::Upstream;
 use crate::verdict::{Evidence, Findings, Series};
-use promdedup::stand_in::{Labels, now_ms};
+use promdedup::stand_in::{Labels, Point, now_ms};
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::time::Instant;
 use tempfile::TempDir;
 
@@ -45,6 +46,7 @@ pub(crate) struct Story {
     began: Instant,
     /// Counters of the replicas' senders from before the kill.
     before_kill: Vec<Senders>,
+    outages: Vec<(&'static str, RangeInclusive<i64>)>,
     _rules: TempDir,
 }
 
@@ -81,7 +83,16 @@ impl Story {
             Prometheus::start(NAMES[1], &configurations[1], EXEMPLARS),
         );
         let replicas = vec![a, b];
-        Self { replicas, proxy, upstream, targets, began, before_kill: Vec::new(), _rules: rules }
+        Self {
+            replicas,
+            proxy,
+            upstream,
+            targets,
+            began,
+            before_kill: Vec::new(),
+            outages: Vec::new(),
+            _rules: rules,
+        }
     }
 
     /// All of it; fails if a promise was broken.
@@ -130,6 +141,7 @@ impl Story {
             .iter()
             .sum::<f64>();
         let moves = metrics.sum("promdedup_target_moves_total", &[]);
+        self.say("both deliver");
         let healthy = changes + moves == 0.0;
         if healthy { Vec::new() } else { vec![format!("healthy, but {changes} takeovers, {moves} moves")] }
     }
@@ -143,21 +155,25 @@ impl Story {
         self.settle(3).await;
         self.target("switch").switch(Off::ForNobody);
         self.settle(2).await;
-        println!("target gone for {}: {} moved", NAMES[owner], self.moves().await - moves);
+        let moved = self.moves().await - moves;
+        self.say(&format!("a target was gone for {}, {moved} targets moved", NAMES[owner]));
     }
 
     /// Nobody reaches a target: upstream is told, and told when it is back.
     async fn lose_a_target(&mut self) {
         let probe = self.probe("switch");
         self.target("switch").switch(Off::ForAll);
-        let gone = async || self.upstream.has_ended(&probe).await.then_some(());
-        eventually("upstream knows that the target is gone", PATIENCE, gone).await;
+        let off_ms = now_ms();
+        let gone = within(PATIENCE, async || self.upstream.has_ended(&probe).await.then_some(())).await;
+        assert!(gone.is_some(), "upstream is not told that a target is gone:\n{}", self.tails(&probe).await);
         self.settle(2).await;
         assert!(self.upstream.has_ended(&probe).await, "nothing of the target while it is gone");
         self.target("switch").switch(Off::ForNobody);
         let back = async || (!self.upstream.has_ended(&probe).await).then_some(());
         eventually("upstream knows that the target is back", PATIENCE, back).await;
+        self.outages.push(("switch", off_ms..=now_ms()));
         self.settle(1).await;
+        self.say("a target was gone for all");
     }
 
     /// The owner of most is killed; the other takes over; the killed one returns to its data.
@@ -166,6 +182,7 @@ impl Story {
         let moves = self.moves().await;
         self.before_kill.push(Senders::of(&self.replicas[owner].metrics().await));
         self.replicas[owner].kill();
+        self.say(&format!("{} was killed", NAMES[owner]));
         let took_over = async || (self.moves().await > moves).then_some(());
         eventually("the other replica takes over", PATIENCE, took_over).await;
         // Longer than two of the slow target's intervals.
@@ -174,6 +191,11 @@ impl Story {
         self.replicas[owner].restart().await;
         let delivers = async || (self.received(NAMES[owner]).await > received).then_some(());
         eventually("the killed replica delivers again", PATIENCE, delivers).await;
+        self.say(&format!("{} delivers again", NAMES[owner]));
+    }
+
+    fn say(&self, what: &str) {
+        println!("{:>6.1} s, {}: {what}", self.began.elapsed().as_secs_f64(), self.upstream.name());
     }
 
     /// Waits until upstream has what is scraped so many intervals from now.
@@ -215,6 +237,17 @@ impl Story {
         usize::from(owned[1] > owned[0])
     }
 
+    /// The newest samples of a series everywhere.
+    async fn tails(&self, series: &Labels) -> String {
+        let Evidence { stored, own, .. } = self.evidence().await;
+        let mut text = format!("now {}\n", now_ms());
+        for (who, all) in ["stored"].iter().chain(&NAMES).zip([&stored].into_iter().chain(&own)) {
+            let points = all.get(series).map_or(&[] as &[Point], Vec::as_slice);
+            let _ = writeln!(text, "{who}: {:?}", &points[points.len().saturating_sub(12)..]);
+        }
+        text
+    }
+
     async fn evidence(&self) -> Evidence {
         let looked_ms = now_ms();
         let stored = self.upstream.stored().await;
@@ -222,7 +255,7 @@ impl Story {
         for replica in &self.replicas {
             own.push(as_sent(replica.samples().await));
         }
-        Evidence { stored, own, looked_ms }
+        Evidence { stored, own, outages: self.outages.clone(), looked_ms }
     }
 
     /// All lives of all senders.
@@ -332,8 +365,14 @@ fn interval_ms(series: &Labels) -> i64 {
 
 /// What a replica stored, as it sends it, but for the replica label.
 fn as_sent(own: Series) -> Series {
+    // A value that equals zero is left out of the message, whatever its sign.
+    let sent =
+        |point: Point| if point.bits == (-0.0f64).to_bits() { Point { bits: 0, ..point } } else { point };
     own.into_iter()
-        .map(|(labels, points)| (labels.with(CLUSTER.0, CLUSTER.1).with(GROUP.0, GROUP.1), points))
+        .map(|(labels, points)| {
+            let labels = labels.with(CLUSTER.0, CLUSTER.1).with(GROUP.0, GROUP.1);
+            (labels, points.into_iter().map(sent).collect())
+        })
         .collect()
 }
 
