@@ -72,6 +72,7 @@ impl Metrics {
             let has = |(label, value): &(&str, &str)| have.contains(&format!("{label}=\"{value}\""));
             labels.iter().all(has).then(|| value.trim().parse::<f64>().ok())?
         });
-        values.sum()
+        // The sum of no floats at all is -0.
+        values.fold(0.0, |sum, value| sum + value)
     }
 }

@@ -101,7 +101,7 @@ impl Story {
         self.lose_a_target_in_one_replica().await;
         self.lose_a_target().await;
         self.lose_a_replica().await;
-        self.settle(3).await;
+        self.settle(2).await;
 
         let mut findings = self.evidence().await.findings(interval_ms);
         problems.append(&mut findings.problems);
@@ -134,7 +134,7 @@ impl Story {
         let probe = self.probe("node");
         eventually("the first sample arrives", PATIENCE, async || self.upstream.newest_ms(&probe).await)
             .await;
-        self.settle(5).await;
+        self.settle(4).await;
         let metrics = self.proxy.metrics().await;
         let changes = ["silent", "align"]
             .map(|reason| metrics.sum("promdedup_takeovers_total", &[("reason", reason)]))
@@ -154,7 +154,7 @@ impl Story {
         // It may not own this very target; then nothing has to move.
         self.settle(3).await;
         self.target("switch").switch(Off::ForNobody);
-        self.settle(2).await;
+        self.settle(1).await;
         let moved = self.moves().await - moves;
         self.say(&format!("a target was gone for {}, {moved} targets moved", NAMES[owner]));
     }
@@ -186,7 +186,7 @@ impl Story {
         let took_over = async || (self.moves().await > moves).then_some(());
         eventually("the other replica takes over", PATIENCE, took_over).await;
         // Longer than two of the slow target's intervals.
-        self.settle(4).await;
+        self.settle(3).await;
         let received = self.received(NAMES[owner]).await;
         self.replicas[owner].restart().await;
         let delivers = async || (self.received(NAMES[owner]).await > received).then_some(());

@@ -73,6 +73,10 @@ impl Evidence {
             self.judge_own(series, interval_ms(series), &mut findings);
         }
         self.judge_histograms(&mut findings);
+        // A change of owner may cut through a scrape, on at most three of them each time; but not more than a fifth of all.
+        if findings.torn_histograms * 5 > findings.whole_histograms {
+            findings.problems.push(format!("{} histograms are torn", findings.torn_histograms));
+        }
         let counts = std::mem::take(&mut findings.counts);
         findings.problems.extend(counts.iter().map(|(what, count)| format!("{count} {what}")));
         findings
@@ -86,10 +90,9 @@ impl Evidence {
         for point in stored {
             if point.is_stale_marker() {
                 findings.stale_markers += 1;
-                let next = scraped[scraped.partition_point(|&at| at <= point.at_ms)..].first();
-                if let Some(next) = next.filter(|&next| next - point.at_ms <= interval_ms * 3 / 2) {
+                if self.lives_through(series, point.at_ms, interval_ms) {
                     findings.problem("stale markers of a series that lives", || {
-                        format!("{series} at {} and goes on at {next}", point.at_ms)
+                        format!("{series} at {}", point.at_ms)
                     });
                 }
             } else if !known.contains(point) {
@@ -119,6 +122,18 @@ impl Evidence {
                 findings.widest_hole = hole;
             }
         }
+    }
+
+    /// Whether one of the replicas has the series without a break at that time.
+    fn lives_through(&self, series: &Labels, at_ms: i64, interval_ms: i64) -> bool {
+        self.own.iter().filter_map(|own| own.get(series)).any(|points| {
+            let next = points.partition_point(|point| point.at_ms <= at_ms);
+            let (Some(before), Some(after)) = (next.checked_sub(1).map(|nth| &points[nth]), points.get(next))
+            else {
+                return false;
+            };
+            2 * (after.at_ms - before.at_ms) <= 3 * interval_ms
+        })
     }
 
     fn is_outage(&self, series: &Labels, hole: RangeInclusive<i64>) -> bool {
