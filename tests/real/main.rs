@@ -8,6 +8,13 @@
 //!         └──> prometheus b ──┴─> promdedup serve ─┴─> or a third prometheus that receives
 //! ```
 
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test says what it sees, and fails"
+)]
+
 mod process;
 mod prometheus;
 mod proxy;

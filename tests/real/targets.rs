@@ -28,9 +28,9 @@ pub(crate) enum Kind {
 /// For whom a target is off: it answers 503.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Off {
-    ForNobody,
-    ForReplica(String),
-    ForAll,
+    Nobody,
+    Only(String),
+    All,
 }
 
 /// One target. Dropping it closes its port.
@@ -52,15 +52,15 @@ impl Target {
     pub(crate) async fn start(job: &'static str, kind: Kind, interval_s: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("an address");
-        let off = Arc::new(Mutex::new(Off::ForNobody));
+        let off = Arc::new(Mutex::new(Off::Nobody));
         let (began, at_door) = (Instant::now(), Arc::clone(&off));
         let router = Router::new().fallback(async move |request: Request| {
             let off = at_door.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let asks = request.uri().query().unwrap_or_default();
             let is_off = match off {
-                Off::ForNobody => false,
-                Off::ForReplica(replica) => asks == format!("replica={replica}"),
-                Off::ForAll => true,
+                Off::Nobody => false,
+                Off::Only(replica) => asks == format!("replica={replica}"),
+                Off::All => true,
             };
             answer(kind, is_off, began.elapsed().as_secs_f64())
         });
