@@ -47,6 +47,8 @@ pub(crate) struct Story {
     /// Counters of the replicas' senders from before the kill.
     before_kill: Vec<Senders>,
     outages: Vec<(&'static str, RangeInclusive<i64>)>,
+    /// From when on a target has to come from one replica.
+    united_ms: i64,
     _rules: TempDir,
 }
 
@@ -91,6 +93,7 @@ impl Story {
             began,
             before_kill: Vec::new(),
             outages: Vec::new(),
+            united_ms: 0,
             _rules: rules,
         }
     }
@@ -134,8 +137,9 @@ impl Story {
         let probe = self.probe("node");
         eventually("the first sample arrives", PATIENCE, async || self.upstream.newest_ms(&probe).await)
             .await;
-        // What was held back, or waited for its sender to try again, has arrived by then.
-        self.settle(2).await;
+        // What was held back, or waited for its sender to try again, has arrived by then, and targets that were split are not.
+        self.settle(3).await;
+        self.united_ms = now_ms();
         let before = self.changes().await;
         self.say(&format!("both deliver, {before} changes of owners to begin with"));
         self.settle(3).await;
@@ -163,7 +167,7 @@ impl Story {
         let off_ms = now_ms();
         let gone = within(PATIENCE, async || self.upstream.has_ended(&probe).await.then_some(())).await;
         assert!(gone.is_some(), "upstream is not told that a target is gone:\n{}", self.tails(&probe).await);
-        self.settle(2).await;
+        self.settle(1).await;
         assert!(self.upstream.has_ended(&probe).await, "nothing of the target while it is gone");
         self.target("switch").switch(Off::Nobody);
         let back = async || (!self.upstream.has_ended(&probe).await).then_some(());
@@ -259,7 +263,7 @@ impl Story {
         for replica in &self.replicas {
             own.push(as_sent(replica.samples().await));
         }
-        Evidence { stored, own, outages: self.outages.clone(), looked_ms }
+        Evidence { stored, own, outages: self.outages.clone(), united_ms: self.united_ms, looked_ms }
     }
 
     /// All lives of all senders.

@@ -23,6 +23,8 @@ pub(crate) struct Evidence {
     /// When no replica reached a target, by job. Each of two owners' first `up` of 0 may then be withheld, since the other still
     /// reports 1, so `up` (and only that) may have a hole of two intervals.
     pub(crate) outages: Vec<(&'static str, RangeInclusive<i64>)>,
+    /// From when on the parts of a histogram have to come from one scrape.
+    pub(crate) united_ms: i64,
     /// When `stored` was looked at. What replicas had shortly before may still have been on its way.
     pub(crate) looked_ms: i64,
 }
@@ -170,7 +172,8 @@ impl Evidence {
         }
         for buckets in histograms.values() {
             let mut parts: BTreeMap<i64, usize> = BTreeMap::new();
-            for point in buckets.iter().copied().flatten() {
+            let united = |point: &&Point| point.at_ms >= self.united_ms;
+            for point in buckets.iter().copied().flatten().filter(united) {
                 *parts.entry(point.at_ms).or_default() += 1;
             }
             let torn = parts.values().filter(|count| **count != buckets.len()).count();
@@ -217,7 +220,8 @@ mod tests {
 
     fn check(stored: Series, own: &[i64], expect: &[&str]) {
         let looked_ms = own.last().copied().unwrap_or(0) + 2_000;
-        let evidence = Evidence { stored, own: vec![series(own)], outages: Vec::new(), looked_ms };
+        let evidence =
+            Evidence { stored, own: vec![series(own)], outages: Vec::new(), united_ms: 0, looked_ms };
         let problems = evidence.findings(|_| 1_000).problems;
         assert_eq!(problems.is_empty(), expect.is_empty(), "{problems:?}");
         for what in expect {
