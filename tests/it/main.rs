@@ -1,6 +1,4 @@
 //! One test binary; a module by subject.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may say so by a panic")]
-
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
 mod admin;
