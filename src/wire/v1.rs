@@ -36,7 +36,8 @@ pub struct TimeSeries {
     pub samples: u32,
     /// How many exemplars it has.
     pub exemplars: u32,
-    /// All labels come first and each is in the shortest encoding, so that `before`, `after` and `rest` say it all.
+    /// All labels come first, each in the shortest encoding, and no replica label is there twice: `before`, `after` and
+    /// `rest` say it all.
     pub plain: bool,
     /// The replica label is the one of highest precedence.
     pub under_first: bool,
@@ -164,7 +165,7 @@ impl<'a> Walker<'a> {
 
     fn time_series(&self, payload: Span, samples: &mut Vec<Sample>) -> Result<TimeSeries, Malformed> {
         let message = &self.body[..payload.end as usize];
-        let mut replica = Replica { rank: u8::MAX, field: Span::default(), value: Span::default() };
+        let mut replica = Replica::default();
         let (mut plain, labels_end) = self.leading_labels(message, payload.start as usize, &mut replica)?;
 
         let first_sample = samples.len();
@@ -187,7 +188,7 @@ impl<'a> Walker<'a> {
         }
 
         let labels_end = Span::at(labels_end, labels_end).start;
-        let (before, after) = if replica.rank == u8::MAX {
+        let (before, after) = if replica.rank.is_none() {
             (Span { start: payload.start, end: labels_end }, Span { start: labels_end, end: labels_end })
         } else {
             let Span { start, end } = replica.field;
@@ -202,8 +203,8 @@ impl<'a> Walker<'a> {
             first_sample: Span::at(first_sample, 0).start,
             samples: Span::at(samples.len() - first_sample, 0).start,
             exemplars,
-            plain,
-            under_first: replica.rank == 0,
+            plain: plain && !replica.repeated,
+            under_first: replica.rank == Some(0),
         })
     }
 
@@ -219,9 +220,10 @@ impl<'a> Walker<'a> {
         let mut at = start;
         loop {
             let head = &message[at..];
-            if let Some((length, name_length)) = short_label(head) {
-                if self.names.may_have_length(name_length) {
-                    replica.consider_short(at, length, name_length, self.body, self.names);
+            if let Some(label) = short_label(head) {
+                let length = label.length;
+                if self.names.may_have_length(label.name_length) {
+                    replica.consider_short(self.body, at, label, self.names);
                 }
                 at += length;
                 continue;
@@ -239,11 +241,14 @@ impl<'a> Walker<'a> {
 }
 
 /// The replica label found so far.
+#[derive(Default)]
 struct Replica {
-    /// Precedence of its name; `u8::MAX` = none found.
-    rank: u8,
+    /// Precedence of its name; `None` = none found.
+    rank: Option<u8>,
     field: Span,
     value: Span,
+    /// One of the configured names is there twice. Were only one of them cut, the other could pass for a label.
+    repeated: bool,
 }
 
 impl Replica {
@@ -251,33 +256,41 @@ impl Replica {
     fn consider(&mut self, label: &Label, body: &[u8], names: &ReplicaNames) {
         if !label.value.is_empty()
             && let Some(rank) = names.rank(label.name.of(body))
-            && rank < self.rank
         {
-            *self = Self { rank, field: label.field, value: label.value };
+            self.rival(rank, label.field, label.value);
         }
     }
 
-    fn consider_short(
-        &mut self,
-        at: usize,
-        length: usize,
-        name_length: usize,
-        body: &[u8],
-        names: &ReplicaNames,
-    ) {
+    #[inline]
+    fn consider_short(&mut self, body: &[u8], at: usize, label: ShortLabel, names: &ReplicaNames) {
         let name = at + 4;
-        if let Some(rank) = names.rank(&body[name..name + name_length])
-            && rank < self.rank
-        {
-            let end = at + length;
-            *self = Self { rank, field: Span::at(at, end), value: Span::at(name + name_length + 2, end) };
+        let value = name + label.name_length + 2;
+        if let Some(rank) = names.rank(&body[name..name + label.name_length]) {
+            let end = at + label.length;
+            self.rival(rank, Span::at(at, end), Span::at(value, end));
+        }
+    }
+
+    fn rival(&mut self, rank: u8, field: Span, value: Span) {
+        match self.rank {
+            Some(known) if known == rank => self.repeated = true,
+            Some(known) if known < rank => {}
+            _ => (self.rank, self.field, self.value) = (Some(rank), field, value),
         }
     }
 }
 
-/// If a label in the shortest encoding, of less than 128 bytes, is at the head: its whole length, and its name's.
+/// A label of less than 128 bytes in the shortest encoding.
+struct ShortLabel {
+    /// Of the whole field, key included, in bytes.
+    length: usize,
+    /// Of its name, in bytes.
+    name_length: usize,
+}
+
+/// The short label at the head, if one is there.
 #[inline]
-fn short_label(head: &[u8]) -> Option<(usize, usize)> {
+fn short_label(head: &[u8]) -> Option<ShortLabel> {
     let &[0x0a, length, 0x0a, name_length, ref tail @ ..] = head else { return None };
     let (length, name_length) = (usize::from(length), usize::from(name_length));
     let &[0x12, value_length] = tail.get(name_length..name_length + 2)? else { return None };
@@ -287,7 +300,7 @@ fn short_label(head: &[u8]) -> Option<(usize, usize)> {
         & (value_length > 0)
         & (name_length + value_length + 4 == length)
         & (length + 2 <= head.len());
-    fits.then_some((length + 2, name_length))
+    fits.then_some(ShortLabel { length: length + 2, name_length })
 }
 
 /// A `Sample`: value = 1, timestamp = 2. What is missing is 0, what is repeated counts the last time.
