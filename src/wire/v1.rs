@@ -124,7 +124,7 @@ impl<'a> Walker<'a> {
     }
 
     /// The next series, whose samples are appended to `samples`. Nothing follows an error.
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self, samples: &mut Vec<Sample>) -> Option<Result<TimeSeries, Malformed>> {
         match self.step(samples) {
             Ok(series) => series.map(Ok),
@@ -135,12 +135,22 @@ impl<'a> Walker<'a> {
         }
     }
 
+    /// All series to come, appended to `series`, and their samples to `samples`: as [`next`](Self::next) to the end, but
+    /// each is written where it stays.
+    pub fn all(&mut self, series: &mut Vec<TimeSeries>, samples: &mut Vec<Sample>) -> Result<(), Malformed> {
+        while let Some(next) = self.next(samples) {
+            series.push(next?);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
     fn step(&mut self, samples: &mut Vec<Sample>) -> Result<Option<TimeSeries>, Malformed> {
         if self.body.len() > BODY_BYTES_MAX && self.at < self.body.len() {
             return Err(Malformed::new(self.at, Flaw::TooLong { given: self.body.len() }));
         }
         while self.at < self.body.len() {
-            let field = fields::read(self.body, self.at)?;
+            let field = fields::read_quick(self.body, self.at)?;
             self.at = field.end();
             match (field.number, field.wire_type) {
                 (TIMESERIES, LENGTH) => {
@@ -163,6 +173,7 @@ impl<'a> Walker<'a> {
         }
     }
 
+    #[inline(always)]
     fn time_series(&self, payload: Span, samples: &mut Vec<Sample>) -> Result<TimeSeries, Malformed> {
         let message = &self.body[..payload.end as usize];
         let mut replica = Replica::default();
@@ -172,7 +183,7 @@ impl<'a> Walker<'a> {
         let mut exemplars = 0;
         let mut at = labels_end;
         while at < message.len() {
-            let field = fields::read(message, at)?;
+            let field = fields::read_quick(message, at)?;
             at = field.end();
             match (field.number, field.wire_type) {
                 (SAMPLES, LENGTH) => samples.push(float(message, &field)?),
@@ -203,7 +214,7 @@ impl<'a> Walker<'a> {
             first_sample: Span::at(first_sample, 0).start,
             samples: Span::at(samples.len() - first_sample, 0).start,
             exemplars,
-            plain: plain && !replica.repeated,
+            plain: plain && !replica.odd,
             under_first: replica.rank == Some(0),
         })
     }
@@ -221,11 +232,10 @@ impl<'a> Walker<'a> {
         loop {
             let head = &message[at..];
             if let Some(label) = short_label(head) {
-                let length = label.length;
                 if self.names.may_have_length(label.name_length) {
-                    replica.consider_short(self.body, at, label, self.names);
+                    replica.consider_short(self.body, at, &label, self.names);
                 }
-                at += length;
+                at += label.length;
                 continue;
             }
             if head.first() != Some(&0x0a) {
@@ -247,8 +257,8 @@ struct Replica {
     rank: Option<u8>,
     field: Span,
     value: Span,
-    /// One of the configured names is there twice. Were only one of them cut, the other could pass for a label.
-    repeated: bool,
+    /// A configured name is there twice (were one of them cut, the other could pass for a label), or without a value.
+    odd: bool,
 }
 
 impl Replica {
@@ -262,18 +272,22 @@ impl Replica {
     }
 
     #[inline]
-    fn consider_short(&mut self, body: &[u8], at: usize, label: ShortLabel, names: &ReplicaNames) {
+    fn consider_short(&mut self, body: &[u8], at: usize, label: &ShortLabel, names: &ReplicaNames) {
         let name = at + 4;
         let value = name + label.name_length + 2;
+        let end = at + label.length;
         if let Some(rank) = names.rank(&body[name..name + label.name_length]) {
-            let end = at + label.length;
-            self.rival(rank, Span::at(at, end), Span::at(value, end));
+            if value == end {
+                self.odd = true;
+            } else {
+                self.rival(rank, Span::at(at, end), Span::at(value, end));
+            }
         }
     }
 
     fn rival(&mut self, rank: u8, field: Span, value: Span) {
         match self.rank {
-            Some(known) if known == rank => self.repeated = true,
+            Some(known) if known == rank => self.odd = true,
             Some(known) if known < rank => {}
             _ => (self.rank, self.field, self.value) = (Some(rank), field, value),
         }
@@ -288,62 +302,75 @@ struct ShortLabel {
     name_length: usize,
 }
 
-/// The short label at the head, if one is there.
-#[inline]
+/// The short label at the head, if one is there. Names and values may be empty: no known key has such a label.
+#[inline(always)]
 fn short_label(head: &[u8]) -> Option<ShortLabel> {
-    let &[0x0a, length, 0x0a, name_length, ref tail @ ..] = head else { return None };
-    let (length, name_length) = (usize::from(length), usize::from(name_length));
-    let &[0x12, value_length] = tail.get(name_length..name_length + 2)? else { return None };
-    let value_length = usize::from(value_length);
-    let fits = (length < 0x80)
-        & (name_length > 0)
-        & (value_length > 0)
-        & (name_length + value_length + 4 == length)
-        & (length + 2 <= head.len());
-    fits.then_some(ShortLabel { length: length + 2, name_length })
+    let &[label, length, name, name_length] = head.first_chunk()?;
+    let (content, name_length) = (usize::from(length), usize::from(name_length));
+    // The next label is found by `length` alone, so the processor need not wait for what is checked here.
+    let whole = head.get(..content + 2)?;
+    let &[value, value_length] = whole.get(name_length + 4..)?.first_chunk()?;
+    let right = (u32::from_le_bytes([label, name, value, length & 0x80]) == 0x0012_0a0a)
+        & (name_length + 4 + usize::from(value_length) == content);
+    right.then_some(ShortLabel { length: content + 2, name_length })
 }
 
 /// A `Sample`: value = 1, timestamp = 2. What is missing is 0, what is repeated counts the last time.
-#[inline]
+#[inline(always)]
 fn float(message: &[u8], field: &Field) -> Result<Sample, Malformed> {
+    match usual_float(field.content.of(message)) {
+        Some((at, bits)) => Ok(Sample { field: field.whole(), at, bits, histogram: false }),
+        None => any_float(message, field),
+    }
+}
+
+/// A sample as it is written in this age: eight bytes of value (or none, for a zero), six of milliseconds.
+#[inline(always)]
+fn usual_float(content: &[u8]) -> Option<(i64, u64)> {
+    let (value, &[key, a, b, c, d, e, f]) = content.split_last_chunk()?;
+    let bits = match value {
+        &[0x09, ref bits @ ..] => u64::from_le_bytes(*<&[u8; 8]>::try_from(bits).ok()?),
+        [] => 0,
+        _ => return None,
+    };
+    let groups = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+    if key != 0x10 || groups & 0x8080_8080_8080 != 0x0080_8080_8080 {
+        return None;
+    }
+    // Six groups of 7 bits to three of 14, and these to one number.
+    let pairs = groups & 0x007f_007f_007f | (groups & 0x7f00_7f00_7f00) >> 1;
+    let at = pairs & 0x3fff | pairs >> 2 & 0x3fff << 14 | pairs >> 4 & 0x3fff << 28;
+    Some((at.cast_signed(), bits))
+}
+
+#[inline(never)]
+fn any_float(message: &[u8], field: &Field) -> Result<Sample, Malformed> {
     let message = &message[..field.end()];
     let mut sample = Sample { field: field.whole(), at: 0, bits: 0, histogram: false };
     let mut at = field.content.start as usize;
-    while let Some(&key) = message.get(at) {
-        match key {
-            0x09 => {
-                sample.bits = fields::fixed64(message, at + 1)?;
-                at += 9;
-            }
-            0x10 => {
-                let (value, end) = fields::varint(message, at + 1)?;
-                sample.at = value.cast_signed();
-                at = end;
-            }
-            _ => {
-                let field = fields::read(message, at)?;
-                odd_number(&mut sample, message, &field, 1, 2)?;
-                at = field.end();
-            }
-        }
+    while at < message.len() {
+        let field = fields::read(message, at)?;
+        number(&mut sample, message, &field, 1, 2)?;
+        at = field.end();
     }
     Ok(sample)
 }
 
 /// A `Histogram`: sum = 3, timestamp = 15.
+#[inline(never)]
 fn histogram(message: &[u8], field: &Field) -> Result<Sample, Malformed> {
     let message = &message[..field.end()];
     let mut sample = Sample { field: field.whole(), at: 0, bits: 0, histogram: true };
     let mut at = field.content.start as usize;
     while at < message.len() {
         let field = fields::read(message, at)?;
-        odd_number(&mut sample, message, &field, 3, 15)?;
+        number(&mut sample, message, &field, 3, 15)?;
         at = field.end();
     }
     Ok(sample)
 }
 
-fn odd_number(
+fn number(
     sample: &mut Sample,
     message: &[u8],
     field: &Field,

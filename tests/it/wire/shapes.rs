@@ -100,7 +100,8 @@ fn what_is_plain() {
     check(&[b"\x0a\x86\0\x0a\x01a\x12\x01b", sample], false);
     check(&[b"\x8a\0\x06\x0a\x01a\x12\x01b", sample], false); // a long key
     check(&[b"\x0a\x03\x0a\x01a", sample], false); // no value
-    check(&[b"\x0a\x05\x0a\x01a\x12\0", sample], false); // an empty one
+    check(&[b"\x0a\x05\x0a\x01a\x12\0", sample], true); // an empty one: in no canonical form, so in no known key
+    check(&[b"\x0a\x0f\x0a\x0b__replica__\x12\0", sample], false);
     check(&[b"\x0a\0", sample], false);
     // Were the first one cut, the rest would look like the labels of another series.
     let replica = b"\x0a\x10\x0a\x0b__replica__\x12\x01r".as_slice();
