@@ -2,7 +2,7 @@
 //!
 //! An element is a sample or an exemplar: each comes in a `TimeSeries` of its own and costs the same here.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used)] // a bench without its corpus has nothing to say
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use promdedup::series::{ReplicaNames, SeriesKey, TenantHash};
@@ -39,10 +39,7 @@ fn bodies(names: &ReplicaNames) -> Vec<Body> {
 fn walk(raw: &[u8], names: &ReplicaNames, series: &mut Vec<TimeSeries>, samples: &mut Vec<Sample>) {
     series.clear();
     samples.clear();
-    let mut walker = Walker::new(raw, names);
-    while let Some(next) = walker.next(samples) {
-        series.push(next.expect("well formed"));
-    }
+    Walker::new(raw, names).all(series, samples).expect("well formed");
 }
 
 fn stages(criterion: &mut Criterion) {
@@ -95,7 +92,7 @@ fn stages(criterion: &mut Criterion) {
             }
         });
     });
-    let spliced: Vec<_> = bodies.iter().map(|body| splice_all(body)).collect();
+    let spliced: Vec<_> = bodies.iter().map(splice_all).collect();
     group.bench_function("compress", |bench| {
         bench.iter(|| {
             for raw in &spliced {

@@ -18,7 +18,7 @@ const TIMESERIES: u32 = 1;
 const METADATA: u32 = 3;
 
 /// One `TimeSeries` of a body, as spans into it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TimeSeries {
     /// The whole message, without its key and length.
     pub payload: Span,
@@ -124,28 +124,42 @@ impl<'a> Walker<'a> {
     }
 
     /// The next series, whose samples are appended to `samples`. Nothing follows an error.
-    #[inline(always)]
     pub fn next(&mut self, samples: &mut Vec<Sample>) -> Option<Result<TimeSeries, Malformed>> {
-        match self.step(samples) {
-            Ok(series) => series.map(Ok),
-            Err(malformed) => {
-                self.at = self.body.len();
-                Some(Err(malformed))
-            }
+        let mut found = TimeSeries::default();
+        match self.seek() {
+            Ok(None) => None,
+            Ok(Some(payload)) => match self.time_series(payload, &mut found, samples) {
+                Ok(()) => Some(Ok(found)),
+                Err(malformed) => Some(Err(self.stop_inside(malformed))),
+            },
+            Err(malformed) => Some(Err(self.stop(malformed))),
         }
     }
 
     /// All series to come, appended to `series`, and their samples to `samples`: as [`next`](Self::next) to the end, but
     /// each is written where it stays.
     pub fn all(&mut self, series: &mut Vec<TimeSeries>, samples: &mut Vec<Sample>) -> Result<(), Malformed> {
-        while let Some(next) = self.next(samples) {
-            series.push(next?);
+        while let Some(payload) = self.seek().map_err(|malformed| self.stop(malformed))? {
+            let found = series.push_mut(TimeSeries::default());
+            self.time_series(payload, found, samples).map_err(|malformed| self.stop_inside(malformed))?;
         }
         Ok(())
     }
 
+    #[cold]
+    fn stop(&mut self, malformed: Malformed) -> Malformed {
+        self.at = self.body.len();
+        malformed
+    }
+
+    #[cold]
+    fn stop_inside(&mut self, malformed: Malformed) -> Malformed {
+        self.stop(malformed).in_series(self.series)
+    }
+
+    /// The message of the next series; what comes before it is noted.
     #[inline(always)]
-    fn step(&mut self, samples: &mut Vec<Sample>) -> Result<Option<TimeSeries>, Malformed> {
+    fn seek(&mut self) -> Result<Option<Span>, Malformed> {
         if self.body.len() > BODY_BYTES_MAX && self.at < self.body.len() {
             return Err(Malformed::new(self.at, Flaw::TooLong { given: self.body.len() }));
         }
@@ -155,8 +169,7 @@ impl<'a> Walker<'a> {
             match (field.number, field.wire_type) {
                 (TIMESERIES, LENGTH) => {
                     self.series += 1;
-                    let series = self.time_series(field.content, samples);
-                    return series.map(Some).map_err(|malformed| malformed.in_series(self.series));
+                    return Ok(Some(field.content));
                 }
                 (METADATA, LENGTH) => self.metadata.push(field.whole()),
                 (TIMESERIES | METADATA, _) => return Err(field.wrong_wire_type()),
@@ -173,8 +186,14 @@ impl<'a> Walker<'a> {
         }
     }
 
-    #[inline(always)]
-    fn time_series(&self, payload: Span, samples: &mut Vec<Sample>) -> Result<TimeSeries, Malformed> {
+    /// Fills in `found` where it lies: moved, it would cost as much as five labels.
+    #[inline(never)]
+    fn time_series(
+        &self,
+        payload: Span,
+        found: &mut TimeSeries,
+        samples: &mut Vec<Sample>,
+    ) -> Result<(), Malformed> {
         let message = &self.body[..payload.end as usize];
         let mut replica = Replica::default();
         let (mut plain, labels_end) = self.leading_labels(message, payload.start as usize, &mut replica)?;
@@ -186,9 +205,14 @@ impl<'a> Walker<'a> {
             let field = fields::read_quick(message, at)?;
             at = field.end();
             match (field.number, field.wire_type) {
-                (SAMPLES, LENGTH) => samples.push(float(message, &field)?),
+                (SAMPLES, LENGTH) => match usual_float(&message[..at], field.content.len()) {
+                    Some((at, bits)) => {
+                        samples.push(Sample { field: field.whole(), at, bits, histogram: false });
+                    }
+                    None => float(message, &field, samples)?,
+                },
                 (EXEMPLARS, LENGTH) => exemplars += 1,
-                (HISTOGRAMS, LENGTH) => samples.push(histogram(message, &field)?),
+                (HISTOGRAMS, LENGTH) => histogram(message, &field, samples)?,
                 (LABELS, LENGTH) => {
                     plain = false;
                     replica.consider(&labels::read(self.body, &field)?, self.body, self.names);
@@ -205,7 +229,7 @@ impl<'a> Walker<'a> {
             let Span { start, end } = replica.field;
             (Span { start: payload.start, end: start }, Span { start: end, end: labels_end.max(end) })
         };
-        Ok(TimeSeries {
+        *found = TimeSeries {
             payload,
             before,
             after,
@@ -216,7 +240,8 @@ impl<'a> Walker<'a> {
             exemplars,
             plain: plain && !replica.odd,
             under_first: replica.rank == Some(0),
-        })
+        };
+        Ok(())
     }
 
     /// Walks over the labels at the head of a series: are all of them in the shortest encoding, and where do they end?
@@ -230,24 +255,36 @@ impl<'a> Walker<'a> {
         let mut plain = true;
         let mut at = start;
         loop {
-            let head = &message[at..];
+            let head = ordinary_labels(&message[at..], self.names);
+            at = message.len() - head.len();
             if let Some(label) = short_label(head) {
-                if self.names.may_have_length(label.name_length) {
-                    replica.consider_short(self.body, at, &label, self.names);
-                }
+                replica.consider_short(self.body, at, &label, self.names);
                 at += label.length;
-                continue;
-            }
-            if head.first() != Some(&0x0a) {
+            } else if head.first() == Some(&0x0a) {
+                let field = fields::read(message, at)?;
+                let label = labels::read(self.body, &field)?;
+                plain &= label.shortest;
+                replica.consider(&label, self.body, self.names);
+                at = field.end();
+            } else {
                 return Ok((plain, at));
             }
-            let field = fields::read(message, at)?;
-            let label = labels::read(self.body, &field)?;
-            plain &= label.shortest;
-            replica.consider(&label, self.body, self.names);
-            at = field.end();
         }
     }
+}
+
+/// What is left at the first label that is not a short one, or is perhaps the replica label.
+///
+/// The walk spends most of its time here, so this loop is kept apart, where it has the registers for itself.
+#[inline(never)]
+fn ordinary_labels<'a>(mut head: &'a [u8], names: &ReplicaNames) -> &'a [u8] {
+    while let Some(label) = short_label(head)
+        && !names.may_have_length(label.name_length)
+        && let Some(rest) = head.get(label.length..)
+    {
+        head = rest;
+    }
+    head
 }
 
 /// The replica label found so far.
@@ -305,83 +342,59 @@ struct ShortLabel {
 /// The short label at the head, if one is there. Names and values may be empty: no known key has such a label.
 #[inline(always)]
 fn short_label(head: &[u8]) -> Option<ShortLabel> {
-    let &[label, length, name, name_length] = head.first_chunk()?;
-    let (content, name_length) = (usize::from(length), usize::from(name_length));
-    // The next label is found by `length` alone, so the processor need not wait for what is checked here.
+    let head_bytes = head.first_chunk()?;
+    let (content, name_length) = (usize::from(head_bytes[1]), usize::from(head_bytes[3]));
+    // The next label is found by the length alone, so the processor need not wait for what is checked here.
     let whole = head.get(..content + 2)?;
-    let &[value, value_length] = whole.get(name_length + 4..)?.first_chunk()?;
-    let right = (u32::from_le_bytes([label, name, value, length & 0x80]) == 0x0012_0a0a)
-        & (name_length + 4 + usize::from(value_length) == content);
+    let value_bytes = whole.get(name_length + 4..)?.first_chunk()?;
+    // Both keys, and a length of one byte; then the key of the value, and its length as the other two demand.
+    let right = (u32::from_le_bytes(*head_bytes) & 0x00ff_80ff == 0x000a_000a)
+        & (usize::from(u16::from_le_bytes(*value_bytes))
+            == 0x12 | content.wrapping_sub(name_length + 4) << 8);
     right.then_some(ShortLabel { length: content + 2, name_length })
 }
 
-/// A `Sample`: value = 1, timestamp = 2. What is missing is 0, what is repeated counts the last time.
+/// A sample as it is written in this age, of `length` bytes at the end of `message`: eight bytes of value (or none, for a
+/// zero) and six of milliseconds. Whether the value is a zero nobody can predict, so there is no branch on it.
 #[inline(always)]
-fn float(message: &[u8], field: &Field) -> Result<Sample, Malformed> {
-    match usual_float(field.content.of(message)) {
-        Some((at, bits)) => Ok(Sample { field: field.whole(), at, bits, histogram: false }),
-        None => any_float(message, field),
-    }
-}
-
-/// A sample as it is written in this age: eight bytes of value (or none, for a zero), six of milliseconds.
-#[inline(always)]
-fn usual_float(content: &[u8]) -> Option<(i64, u64)> {
-    let (value, &[key, a, b, c, d, e, f]) = content.split_last_chunk()?;
-    let bits = match value {
-        &[0x09, ref bits @ ..] => u64::from_le_bytes(*<&[u8; 8]>::try_from(bits).ok()?),
-        [] => 0,
-        _ => return None,
-    };
+fn usual_float(message: &[u8], length: usize) -> Option<(i64, u64)> {
+    let window: &[u8; 16] = message.last_chunk()?;
+    let &[value_key, v0, v1, v2, v3, v4, v5, v6, v7, key, a, b, c, d, e, f] = window;
+    let has_value = (length == 16) & (value_key == 0x09);
+    let bits = if has_value { u64::from_le_bytes([v0, v1, v2, v3, v4, v5, v6, v7]) } else { 0 };
     let groups = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
-    if key != 0x10 || groups & 0x8080_8080_8080 != 0x0080_8080_8080 {
-        return None;
-    }
+    let usual = (has_value | (length == 7)) & (key == 0x10) & (groups & 0x8080_8080_8080 == 0x0080_8080_8080);
     // Six groups of 7 bits to three of 14, and these to one number.
     let pairs = groups & 0x007f_007f_007f | (groups & 0x7f00_7f00_7f00) >> 1;
     let at = pairs & 0x3fff | pairs >> 2 & 0x3fff << 14 | pairs >> 4 & 0x3fff << 28;
-    Some((at.cast_signed(), bits))
+    usual.then_some((at.cast_signed(), bits))
 }
 
+/// A `Sample`: value = 1, timestamp = 2. What is missing is 0, what is repeated counts the last time.
 #[inline(never)]
-fn any_float(message: &[u8], field: &Field) -> Result<Sample, Malformed> {
+fn float(message: &[u8], field: &Field, samples: &mut Vec<Sample>) -> Result<(), Malformed> {
+    any_sample(message, field, 1, 2).map(|sample| samples.push(sample))
+}
+
+/// A `Histogram`: sum = 3, timestamp = 15.
+#[inline(never)]
+fn histogram(message: &[u8], field: &Field, samples: &mut Vec<Sample>) -> Result<(), Malformed> {
+    any_sample(message, field, 3, 15).map(|sample| samples.push(Sample { histogram: true, ..sample }))
+}
+
+fn any_sample(message: &[u8], field: &Field, value: u32, timestamp: u32) -> Result<Sample, Malformed> {
     let message = &message[..field.end()];
     let mut sample = Sample { field: field.whole(), at: 0, bits: 0, histogram: false };
     let mut at = field.content.start as usize;
     while at < message.len() {
         let field = fields::read(message, at)?;
-        number(&mut sample, message, &field, 1, 2)?;
+        match (field.number, field.wire_type) {
+            (number, FIXED64) if number == value => sample.bits = field.fixed64(message)?,
+            (number, VARINT) if number == timestamp => sample.at = field.varint(message)?.cast_signed(),
+            (number, _) if number == value || number == timestamp => return Err(field.wrong_wire_type()),
+            _ => {}
+        }
         at = field.end();
     }
     Ok(sample)
-}
-
-/// A `Histogram`: sum = 3, timestamp = 15.
-#[inline(never)]
-fn histogram(message: &[u8], field: &Field) -> Result<Sample, Malformed> {
-    let message = &message[..field.end()];
-    let mut sample = Sample { field: field.whole(), at: 0, bits: 0, histogram: true };
-    let mut at = field.content.start as usize;
-    while at < message.len() {
-        let field = fields::read(message, at)?;
-        number(&mut sample, message, &field, 3, 15)?;
-        at = field.end();
-    }
-    Ok(sample)
-}
-
-fn number(
-    sample: &mut Sample,
-    message: &[u8],
-    field: &Field,
-    value: u32,
-    timestamp: u32,
-) -> Result<(), Malformed> {
-    match field.wire_type {
-        FIXED64 if field.number == value => sample.bits = field.fixed64(message)?,
-        VARINT if field.number == timestamp => sample.at = field.varint(message)?.cast_signed(),
-        _ if field.number == value || field.number == timestamp => return Err(field.wrong_wire_type()),
-        _ => {}
-    }
-    Ok(())
 }

@@ -3,6 +3,8 @@
 //! Where prost refuses a body the walk may take it (it looks into no exemplar), but it never panics. Where prost takes a
 //! body the walk refuses it only for a group.
 
+#![allow(clippy::unwrap_used)]
+
 mod corpus;
 mod odd;
 mod oracle;

@@ -27,10 +27,15 @@ pub(crate) fn walk(body: &[u8], names: &ReplicaNames) -> Result<Walked, Malforme
             Err(malformed) => {
                 assert_eq!(walker.next(&mut samples), None, "nothing follows an error");
                 assert!(malformed.at <= body.len(), "{malformed}");
+                let all = Walker::new(body, names).all(&mut Vec::new(), &mut Vec::new());
+                assert_eq!(all, Err(malformed));
                 return Err(malformed);
             }
         }
     }
+    let (mut all, mut all_samples) = (Vec::new(), Vec::new());
+    Walker::new(body, names).all(&mut all, &mut all_samples).unwrap();
+    assert_eq!((&all, &all_samples), (&series, &samples));
     Ok(Walked { series, samples, metadata: walker.metadata, unknown: walker.unknown })
 }
 
