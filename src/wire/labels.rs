@@ -178,12 +178,9 @@ pub(super) fn read(body: &[u8], field: &Field) -> Result<Label, Malformed> {
     while at < message.len() {
         let inner = fields::read(message, at)?;
         match (inner.number, inner.wire_type) {
-            (1, LENGTH) => {
-                in_order &= at == start;
-                label.name = inner.content;
-            }
+            (1, LENGTH) => label.name = inner.content,
             (2, LENGTH) => {
-                in_order &= at != start && inner.end() == message.len();
+                in_order &= inner.end() == message.len();
                 label.value = inner.content;
             }
             (1 | 2, _) => return Err(inner.wrong_wire_type()),
@@ -191,7 +188,7 @@ pub(super) fn read(body: &[u8], field: &Field) -> Result<Label, Malformed> {
         }
         at = inner.end();
     }
-    // Name first and once, value last, and nothing is longer than it must be, so nothing else is in between.
+    // The value is last, and nothing is longer than it must be: so the name is before it, once, and all the rest.
     let shortest = series::encoded_len(label.name.of(body), label.value.of(body));
     label.shortest = in_order
         && !label.name.is_empty()

@@ -177,12 +177,17 @@ fn splices_agree(
         let held = samples.iter().find(|sample| sample.histogram).map(|sample| sample.message(body));
         let mut steps = vec![Step::Float { at: -5, bits: promdedup::wire::STALE_NAN_BITS }];
         steps.push(Step::Float { at: 0, bits: 0 });
+        steps.push(Step::Float { at: i64::MAX, bits: (-0.0_f64).to_bits() });
         steps.extend(held.map(Step::Histogram));
         out.clear();
         splice::edited(body, series, labels, &steps, false, &mut out);
         let stale = f64::from_bits(promdedup::wire::STALE_NAN_BITS);
         let edited = proto::TimeSeries {
-            samples: vec![proto::Sample { value: stale, timestamp: -5 }, proto::Sample::default()],
+            samples: vec![
+                proto::Sample { value: stale, timestamp: -5 },
+                proto::Sample::default(),
+                proto::Sample { value: -0.0, timestamp: i64::MAX },
+            ],
             histograms: whole.histograms.iter().take(1).cloned().collect(),
             exemplars: Vec::new(),
             ..whole

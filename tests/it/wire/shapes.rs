@@ -1,11 +1,13 @@
 //! Shapes of series, one line a case: what is plain, what identity they have, what is refused and where.
 
-use super::oracle::walk;
+use super::oracle::{check, walk};
+use promdedup::proto;
 use promdedup::series::{ReplicaNames, SeriesKey, TenantHash, encode_label};
 use promdedup::wire::labels::{InvalidLabels, canonicalize};
 use promdedup::wire::splice::{self, Labels};
 use promdedup::wire::v1::TimeSeries;
 use promdedup::wire::{Flaw, Malformed};
+use prost::Message as _;
 
 /// A request with one series of these labels, in this order, and one sample: 1.0 at 1.
 fn body(labels: &[(&str, &str)]) -> Vec<u8> {
@@ -149,6 +151,36 @@ fn labels_that_are_refused() {
     check(b"\x0a\x07\x0a\x01a\x12\x02b\xff", InvalidLabels::ValueNotUtf8 { name: "a".into(), at: 25 });
     let replica = b"\x0a\x10\x0a\x0b__replica__\x12\x01\xff";
     check(replica, InvalidLabels::ValueNotUtf8 { name: "__replica__".into(), at: 34 });
+}
+
+#[test]
+fn text_is_judged_on_both_sides_of_the_replica_label() {
+    let good = b"\x0a\x0d\x0a\x08__name__\x12\x01m".as_slice();
+    let (bad, replica) = (b"\x0a\x06\x0a\x01a\x12\x01\xff", b"\x0a\x10\x0a\x0b__replica__\x12\x01r");
+    for (labels, at) in [([good, bad, replica], 24), ([good, replica, bad], 42)] {
+        let body = wrap(&labels.concat());
+        assert!(only(&body).plain);
+        let verdict = canonicalize(&body, &only(&body), &ReplicaNames::default(), &mut Vec::new());
+        assert_eq!(verdict.unwrap_err(), InvalidLabels::ValueNotUtf8 { name: "a".into(), at });
+    }
+}
+
+#[test]
+fn long_lengths() {
+    for length in [100, 123, 124, 127, 128, 1_280, 16_383, 16_384, 20_000, 40_000, 2_100_000] {
+        // A value that a careless walk would take for the end of a short label: with 1,280 bytes, the two length bytes
+        // of the label look like the length of a short one and the key of its name.
+        let value = ["vvvvv\x12x", &"v".repeat(length - 7)].concat();
+        let labels = [("__name__", "m"), ("a", value.as_str()), ("prometheus_replica", "r"), ("z", "1")];
+        let labels = labels.map(|(name, value)| proto::Label { name: name.into(), value: value.into() });
+        let series = proto::TimeSeries { labels: labels.into(), ..proto::TimeSeries::default() };
+        let body = proto::WriteRequest { timeseries: vec![series], metadata: Vec::new() }.encode_to_vec();
+        check(&body);
+        assert!(only(&body).plain, "{length}");
+        let TimeSeries { payload, before, after, .. } = only(&body);
+        assert_eq!(after.start - before.end, 25, "the replica label");
+        assert_eq!((before.start, after.len()), (payload.start, 8));
+    }
 }
 
 #[test]
