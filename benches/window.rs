@@ -14,8 +14,7 @@ use xxhash_rust::xxh3::xxh3_128;
 const BATCH: usize = 2_000;
 /// As many series as a target of node_exporter or cAdvisor has.
 const SERIES_PER_TARGET: u64 = 800;
-const CIRCUMSTANCES: Circumstances =
-    Circumstances { out_of_order_window_ms: 0, retry: false, busy: false };
+const CIRCUMSTANCES: Circumstances = Circumstances { out_of_order_window_ms: 0, retry: false, busy: false };
 
 fn key(series: u64) -> SeriesKey {
     SeriesKey(xxh3_128(&series.to_le_bytes()))
@@ -32,7 +31,8 @@ struct Filled {
 fn fill(series: u64) -> Filled {
     let window = Arc::new(Window::new(series as usize));
     let group = window.group_number(GroupKey(1), "bench/k8s", 0).unwrap();
-    let mut filled = Filled { window, group, keys: (0..series).map(key).collect(), log: Some(Log::default()) };
+    let mut filled =
+        Filled { window, group, keys: (0..series).map(key).collect(), log: Some(Log::default()) };
     for first in (0..series).step_by(BATCH) {
         let mut flight = Flight::begin(&filled.window, filled.log.take().unwrap()).unwrap();
         for i in first..(first + BATCH as u64).min(series) {

@@ -14,6 +14,10 @@ pub(super) const LABELS: u32 = 1;
 pub(super) const SAMPLES: u32 = 2;
 pub(super) const EXEMPLARS: u32 = 3;
 pub(super) const HISTOGRAMS: u32 = 4;
+/// Bounds of one request. Prometheus sends 2,000 items by default, and tens of thousands at most.
+const SERIES_MAX: usize = 1 << 18;
+const SAMPLES_MAX: usize = 1 << 20;
+const METADATA_MAX: usize = 1 << 18;
 const TIMESERIES: u32 = 1;
 const METADATA: u32 = 3;
 
@@ -116,6 +120,12 @@ impl Sample {
     }
 }
 
+/// Refuses what would exceed a bound: a few bytes of a body can stand for a record many times as large.
+#[inline(always)]
+fn bound(what: &'static str, count: usize, max: usize, field: Span) -> Result<(), Malformed> {
+    if count < max { Ok(()) } else { Err(Malformed::new(field.start as usize, Flaw::TooMany { what, max })) }
+}
+
 impl<'a> Walker<'a> {
     /// Stands before the first field of `body`.
     #[must_use]
@@ -168,10 +178,14 @@ impl<'a> Walker<'a> {
             self.at = field.end();
             match (field.number, field.wire_type) {
                 (TIMESERIES, LENGTH) => {
+                    bound("series", self.series as usize, SERIES_MAX, field.whole())?;
                     self.series += 1;
                     return Ok(Some(field.content));
                 }
-                (METADATA, LENGTH) => self.metadata.push(field.whole()),
+                (METADATA, LENGTH) => {
+                    bound("metadata entries", self.metadata.len(), METADATA_MAX, field.whole())?;
+                    self.metadata.push(field.whole());
+                }
                 (TIMESERIES | METADATA, _) => return Err(field.wrong_wire_type()),
                 _ => self.carry(field.whole()),
             }
@@ -204,6 +218,7 @@ impl<'a> Walker<'a> {
         while at < message.len() {
             let field = fields::read_quick(message, at)?;
             at = field.end();
+            bound("samples", samples.len(), SAMPLES_MAX, field.whole())?;
             match (field.number, field.wire_type) {
                 (SAMPLES, LENGTH) => match usual_float(&message[..at], field.content.len()) {
                     Some((at, bits)) => {
