@@ -12,3 +12,4 @@ mod receive;
 mod stand_in;
 mod support;
 mod tidy;
+mod wire;
