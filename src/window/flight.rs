@@ -188,11 +188,11 @@ impl Flight {
             }
             self.repeats |= unpacked.marks.unanswered;
             self.takes_over |= verdict.takeover.is_some();
-            if let Some(undo) = undo {
-                self.log.moves.push((unpacked.target, undo));
-            }
         }
         let settles = forwards || mine;
+        if let Some(undo) = undo.filter(|_| settles) {
+            self.log.moves.push((unpacked.target, undo));
+        }
         let mut room = true;
         if histograms {
             let log = settles.then_some(&mut self.log);

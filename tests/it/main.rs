@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
 mod admin;
+mod adversity;
 mod command;
 mod config;
 mod forward;
