@@ -248,7 +248,7 @@ fn number_of(word: u64) -> u32 {
 fn probe(index: &Index, key: SeriesKey) -> impl Iterator<Item = usize> + use<> {
     let len = index.len();
     // The upper half of a product spreads 32 bits of the key over any length, not only over powers of two.
-    let start = (u64::from(key.0 as u32) * len as u64 >> 32) as usize;
+    let start = ((u64::from(key.0 as u32) * len as u64) >> 32) as usize;
     (start..len).chain(0..start)
 }
 

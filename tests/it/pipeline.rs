@@ -358,6 +358,15 @@ async fn a_new_group_is_held_back_until_its_backlogs_are_known() {
 }
 
 #[tokio::test]
+async fn exemplars_of_a_new_group_are_held_back_too() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 6_000);
+    let exemplar = [ts("m", "a", 0).no_sample().exemplar()];
+    assert_eq!(pipeline.later(0, &exemplar).await.status, 503);
+    assert_eq!(pipeline.later(6, &exemplar).await.status, 204);
+    assert_eq!(sent(&fake), ["m{} e"]);
+}
+
+#[tokio::test]
 async fn a_jump_waits_while_another_replica_still_sends_older_data() {
     let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 1);
     assert_eq!(pipeline.later(0, &[ts("m", "a", 0), ts("m", "b", 6)]).await.status, 503);
