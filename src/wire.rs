@@ -8,6 +8,7 @@
 
 mod fields;
 pub mod labels;
+mod shape;
 pub mod snappy;
 pub mod splice;
 pub mod v1;

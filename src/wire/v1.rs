@@ -1,13 +1,14 @@
 //! The walk over a remote-write 1.0 body (`prometheus.WriteRequest`).
 //!
 //! Owns the field numbers of that message (Prometheus `prompb/{remote,types}.proto`) and one pass over its bytes that
-//! finds labels, replica label, samples and the ends of everything. Allocates nothing, decodes no value, looks into no
-//! exemplar or metadata. Does not judge labels (order, repetition, UTF-8): a series whose key is known has been judged
-//! before, and [`labels::canonicalize`](super::labels::canonicalize) judges the others.
+//! finds labels, replica label, samples and the ends of everything. Allocates nothing and decodes no value; of
+//! exemplars, metadata and histograms it sees only that they can be read. Does not judge labels (order, repetition,
+//! UTF-8): a series whose key is known has been judged before, and
+//! [`labels::canonicalize`](super::labels::canonicalize) judges the others.
 
 use super::fields::{self, FIXED64, Field, LENGTH, VARINT};
 use super::labels::{self, Label};
-use super::{BODY_BYTES_MAX, Flaw, Malformed, Span};
+use super::{BODY_BYTES_MAX, Flaw, Malformed, Span, shape};
 use crate::series::{self, ReplicaNames};
 
 pub(super) const LABELS: u32 = 1;
@@ -184,6 +185,7 @@ impl<'a> Walker<'a> {
                 }
                 (METADATA, LENGTH) => {
                     bound("metadata entries", self.metadata.len(), METADATA_MAX, field.whole())?;
+                    shape::metadata(self.body, &field)?;
                     self.metadata.push(field.whole());
                 }
                 (TIMESERIES | METADATA, _) => return Err(field.wrong_wire_type()),
@@ -226,7 +228,10 @@ impl<'a> Walker<'a> {
                     }
                     None => float(message, &field, samples)?,
                 },
-                (EXEMPLARS, LENGTH) => exemplars += 1,
+                (EXEMPLARS, LENGTH) => {
+                    shape::exemplar(message, &field)?;
+                    exemplars += 1;
+                }
                 (HISTOGRAMS, LENGTH) => histogram(message, &field, samples)?,
                 (LABELS, LENGTH) => {
                     plain = false;
@@ -394,6 +399,7 @@ fn float(message: &[u8], field: &Field, samples: &mut Vec<Sample>) -> Result<(),
 /// A `Histogram`: sum = 3, timestamp = 15.
 #[inline(never)]
 fn histogram(message: &[u8], field: &Field, samples: &mut Vec<Sample>) -> Result<(), Malformed> {
+    shape::histogram(message, field)?;
     any_sample(message, field, 3, 15).map(|sample| samples.push(Sample { histogram: true, ..sample }))
 }
 
