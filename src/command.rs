@@ -90,6 +90,9 @@ fn play(
 ) -> anyhow::Result<ExitCode> {
     let DemoArguments { duration, series, replicas, interval, no_senders } = arguments;
     let options = DemoOptions { duration, series, replicas, interval, no_senders, ..DemoOptions::default() };
+    if let Err(mistake) = demo::check(&options) {
+        return Ok(misconfigured(mistake.as_ref()));
+    }
     let environment = demo::environment(environment.into_iter().collect(), no_senders);
     // Everything but the upstream is known before it runs, so that a mistake shows at once.
     let url = "http://127.0.0.1:1/api/v1/receive".to_owned();

@@ -121,7 +121,8 @@ pub(super) fn with_upstream(environment: &[(OsString, OsString)], url: String) -
     others.chain([("PROMDEDUP_UPSTREAM_URL".into(), url.into())]).collect()
 }
 
-fn check(options: &DemoOptions) -> anyhow::Result<()> {
+/// Whether a demo can be told so.
+pub(super) fn check(options: &DemoOptions) -> anyhow::Result<()> {
     if options.no_senders {
         return Ok(());
     }

@@ -44,6 +44,8 @@ fn wrong_configuration_and_wrong_usage_exit_64() {
     refused(&["check"], &[("PROMDEDUP_UPSTREAM_URL", "x")], &["scheme"]);
     refused(&["--no-such-flag"], &[URL], &["--no-such-flag"]);
     refused(&["dance"], &[URL], &["dance"]);
+    refused(&["demo", "--duration", "3s"], &[], &["--duration 3s", "at least 12 intervals"]);
+    refused(&["demo", "--replicas", "1"], &[], &["--replicas 1", "at least 2"]);
 }
 
 #[test]
