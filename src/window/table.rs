@@ -290,19 +290,7 @@ mod tests {
     use crate::policy::{ReplicaId, Series};
 
     fn unpacked(target: u32) -> Unpacked {
-        let series = Series {
-            owner: ReplicaId(0),
-            watermark: None,
-            interval: 0,
-            released: false,
-            stale: false,
-            born: false,
-            slow: false,
-            quick: false,
-            other: None,
-            held: [None; 2],
-            holder: ReplicaId(0),
-        };
+        let series = Series::new(ReplicaId(0));
         Unpacked { series, target, marks: Marks::default() }
     }
 
