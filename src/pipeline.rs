@@ -247,6 +247,7 @@ impl<U: Upstream> Pipeline<U> {
             };
             bench.judge(&mut buffers.request, part.clone(), &mut flight, &mut buffers.judged);
             if buffers.judged.busy.is_empty() {
+                flight.depart();
                 return Some(flight);
             }
             // Nothing may be reserved while we wait, or two requests could wait for each other.

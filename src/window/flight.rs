@@ -60,7 +60,7 @@ pub enum Decision {
     },
     /// It is to be held, and there is no room for another histogram.
     Unheld,
-    /// Rule 1, on a watermark that another flight has only reserved: a duplicate if that ends well.
+    /// Rule 1, on a watermark that another flight has only reserved and is sending: a duplicate if that ends well.
     Leans(FlightId),
     /// Rule 2: another flight carries the series. Wait for its end and decide again.
     Busy(FlightId),
@@ -224,6 +224,11 @@ impl Flight {
         if room { Decision::Decided { verdict, histograms } } else { Decision::Unheld }
     }
 
+    /// Everything is decided and it is going to be sent: from now on duplicates may lean on it.
+    pub fn depart(&self) {
+        self.window.slots.depart(self.id);
+    }
+
     /// Upstream has it (or has refused it for good): the new watermarks stand. Gives the memory back.
     pub fn commit(mut self) -> Log {
         self.settle(true, true)
@@ -245,7 +250,9 @@ impl Flight {
                     let other = self.window.slots.current(slot);
                     // Where upstream takes late samples, one below the watermark may be more than a duplicate.
                     let below = guard.watermark().is_some_and(|watermark| at <= watermark);
-                    let leans = below && late_ms == 0 && entry.is(key);
+                    // One that has not left may still give up in favour of a third, which is no failure.
+                    let sent = self.window.slots.has_departed(slot);
+                    let leans = below && late_ms == 0 && sent && entry.is(key);
                     // Only if nothing has moved is `other` surely the flight that reserved this watermark.
                     match entry.guard() == guard {
                         true if leans => return Err(Decision::Leans(other)),

@@ -159,6 +159,9 @@ fn a_duplicate_leans_on_a_reservation_and_all_else_waits_for_it() {
     let mut owner = story.flight();
     story.decide(&mut owner, 9, A, 30);
     let mut standby = story.flight();
+    // It may still give way to a third, and what it reserved so would not have failed.
+    assert!(matches!(story.try_decide(&mut standby, 9, B, 21), Decision::Busy(_)));
+    owner.depart();
     assert!(matches!(story.try_decide(&mut standby, 9, B, 21), Decision::Leans(_)));
     assert!(matches!(story.try_decide(&mut standby, 9, B, 30), Decision::Leans(_)));
     let Decision::Busy(on) = story.try_decide(&mut standby, 9, B, 36) else { panic!("must wait") };
