@@ -300,14 +300,17 @@ impl Request {
             let tally = self.tallies.of(item.tally);
             if tally.first_contact {
                 item.kind = Kind::Waiting;
-                tally.held_back = true;
-                self.held_back = true;
                 let first = item.series.first_sample as usize;
+                let mut holds = item.series.samples == 0;
                 for fate in &mut self.fates[first..first + item.series.samples as usize] {
                     if *fate == Fate::Pending {
                         *fate = Fate::Failed;
+                        holds = true;
                     }
                 }
+                // What is refused anyway need not come again.
+                tally.held_back |= holds;
+                self.held_back |= holds;
             }
         }
     }
