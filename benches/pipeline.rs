@@ -59,7 +59,7 @@ fn pair(c: &mut Criterion) {
         body_bytes_max: 32 << 20,
         future_max_ms: i64::MAX / 2,
         out_of_order_window_ms: 0,
-        first_contact_hold_ms: 6_000,
+        first_contact_hold_ms: 0,
         busy_wait_max: Duration::from_secs(10),
     };
     let (bodies, samples) = scrapes(50);

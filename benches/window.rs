@@ -1,2 +1,137 @@
-//! Bench.
-fn main() {}
+//! The window alone, with policy: batches of 2,000 samples of known series, scattered over a table of a million.
+//!
+//! ns per sample. Prints first what a series costs in memory, as the system sees it: `cargo bench --bench window`.
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::panic, reason = "a bench")]
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use promdedup::policy::{Action, Circumstances, ReplicaId, Sample, TimestampMs};
+use promdedup::series::{GroupKey, Place, SeriesKey, TargetKey};
+use promdedup::window::{Decision, Flight, Known, Log, Window};
+use std::hint::black_box;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_128;
+
+const BATCH: usize = 2_000;
+/// As many series as a target of node_exporter or cAdvisor has.
+const SERIES_PER_TARGET: u64 = 800;
+const CIRCUMSTANCES: Circumstances = Circumstances { out_of_order_window_ms: 0, retry: false, busy: false };
+
+fn key(series: u64) -> SeriesKey {
+    SeriesKey(xxh3_128(&series.to_le_bytes()))
+}
+
+struct Filled {
+    window: Arc<Window>,
+    group: u32,
+    keys: Vec<SeriesKey>,
+    log: Option<Log>,
+}
+
+/// A window that knows that many series, all owned by replica 0.
+fn fill(series: u64) -> Filled {
+    let window = Arc::new(Window::new(series as usize));
+    let group = window.group_number(GroupKey(1), "bench/k8s", 0).unwrap();
+    let mut filled =
+        Filled { window, group, keys: (0..series).map(key).collect(), log: Some(Log::default()) };
+    for first in (0..series).step_by(BATCH) {
+        let mut flight = Flight::begin(&filled.window, filled.log.take().unwrap()).unwrap();
+        for i in first..(first + BATCH as u64).min(series) {
+            let place = Place {
+                group: GroupKey(1),
+                group_name: String::new(),
+                target: TargetKey(u128::from(i / SERIES_PER_TARGET)),
+                is_up: false,
+            };
+            let number = match flight.admit(filled.keys[i as usize], &place, ReplicaId(0), group) {
+                promdedup::window::Admitted::Entry(number) => number,
+                promdedup::window::Admitted::Full => panic!("full at {i}"),
+            };
+            let known = Known { number, key: filled.keys[i as usize], group, histogram: None };
+            flight.decide(known, &sample(0, 0), CIRCUMSTANCES, |_, _| false);
+        }
+        filled.log = Some(flight.commit());
+    }
+    filled
+}
+
+fn sample(replica: u8, ms: i64) -> Sample {
+    Sample { replica: ReplicaId(replica), at: TimestampMs(ms), payload: ms as u64, stale: false, up: None }
+}
+
+impl Filled {
+    /// One request of known series: found, decided, settled.
+    fn batch(&mut self, keys: &[SeriesKey], numbers: &mut Vec<u32>, replica: u8, ms: i64) -> usize {
+        self.window.locate(keys, numbers);
+        let mut flight = Flight::begin(&self.window, self.log.take().unwrap()).unwrap();
+        let mut forwarded = 0;
+        for (key, number) in keys.iter().zip(numbers.iter()) {
+            let known = Known { number: *number, key: *key, group: self.group, histogram: None };
+            match flight.decide(known, &sample(replica, ms), CIRCUMSTANCES, |_, _| false) {
+                Decision::Decided { verdict, .. } => {
+                    forwarded += usize::from(verdict.action == Action::Forward);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        self.log = Some(flight.commit());
+        forwarded
+    }
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+fn memory() {
+    println!("series     | bytes a series, resident | by its own count");
+    for series in [100_000, 250_000, 1_000_000, 2_500_000, 4_000_000] {
+        let before = resident_bytes();
+        let filled = fill(series);
+        let keys = filled.keys.len() * size_of::<SeriesKey>();
+        let resident = (resident_bytes() - before - keys) as f64 / series as f64;
+        println!("{series:10} | {resident:24.1} | {:.1}", filled.window.bytes() as f64 / series as f64);
+    }
+}
+
+fn known_series(c: &mut Criterion) {
+    // In test mode it only has to work.
+    if !std::env::args().any(|argument| argument == "--test") {
+        memory();
+    }
+    let mut group = c.benchmark_group("window");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for (name, replica, series) in [
+        ("owner, forwarded, 1 M series", 0, 1_000_000),
+        ("standby, duplicate, 1 M series", 1, 1_000_000),
+        ("owner, forwarded, 10 k series", 0, 10_000),
+    ] {
+        let mut filled = fill(series);
+        let keys = filled.keys.clone();
+        let (mut numbers, mut ms, mut at) = (Vec::new(), 15_000, 0);
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let forwarded = filled.batch(&keys[at..at + BATCH], &mut numbers, replica, ms);
+                assert_eq!(forwarded, if replica == 0 { BATCH } else { 0 });
+                at = (at + BATCH) % keys.len();
+                if at == 0 && replica == 0 {
+                    ms += 15_000;
+                }
+                black_box(forwarded)
+            });
+        });
+    }
+    group.bench_function("located, 1 M series", |b| {
+        let filled = fill(1_000_000);
+        let (mut numbers, mut at) = (Vec::new(), 0);
+        b.iter(|| {
+            filled.window.locate(&filled.keys[at..at + BATCH], &mut numbers);
+            at = (at + BATCH) % filled.keys.len();
+            black_box(numbers.last().copied())
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, known_series);
+criterion_main!(benches);

@@ -7,6 +7,7 @@ mod serve;
 use crate::app::{Addresses, App};
 use crate::config::{Config, EXIT_MISCONFIGURED, Settings};
 use crate::telemetry;
+use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 use demo::{DemoOptions, ProxyAddresses, RunningProxy, Screen};
 use std::ffi::OsString;
@@ -17,7 +18,7 @@ use std::time::Duration;
 ///
 /// Every flag is an environment variable too; a flag wins.
 #[derive(Debug, Parser)]
-#[command(name = "promdedup", version, args_conflicts_with_subcommands = true)]
+#[command(name = "promdedup", version)]
 pub struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
@@ -71,13 +72,18 @@ pub fn run(
             return Ok(ExitCode::from(code));
         }
     };
-    match line.command.unwrap_or(Command::Serve(line.settings)) {
-        Command::Serve(settings) => match Config::parse(&settings, environment) {
+    // Flags may stand before or after the command's name.
+    let before = line.settings;
+    match line.command.unwrap_or(Command::Serve(Settings::default())) {
+        Command::Serve(settings) => match Config::parse(&settings.or(before), environment) {
             Ok(config) => serve::run(config),
             Err(error) => Ok(misconfigured(&error)),
         },
+        Command::Demo(_) if before != Settings::default() => Ok(misconfigured(
+            anyhow!("demo takes the proxy's settings from the environment, not as flags").as_ref(),
+        )),
         Command::Demo(arguments) => play(arguments, environment),
-        Command::Check(settings) => match Config::parse(&settings, environment) {
+        Command::Check(settings) => match Config::parse(&settings.or(before), environment) {
             Ok(config) => check::run(config),
             Err(error) => Ok(misconfigured(&error)),
         },
@@ -90,6 +96,9 @@ fn play(
 ) -> anyhow::Result<ExitCode> {
     let DemoArguments { duration, series, replicas, interval, no_senders } = arguments;
     let options = DemoOptions { duration, series, replicas, interval, no_senders, ..DemoOptions::default() };
+    if let Err(mistake) = demo::check(&options) {
+        return Ok(misconfigured(mistake.as_ref()));
+    }
     let environment = demo::environment(environment.into_iter().collect(), no_senders);
     // Everything but the upstream is known before it runs, so that a mistake shows at once.
     let url = "http://127.0.0.1:1/api/v1/receive".to_owned();

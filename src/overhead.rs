@@ -44,7 +44,7 @@ pub fn register(registry: &Registry, window: Arc<Window>) -> Result<(), promethe
         evictions: IntCounter::new("promdedup_window_evictions_total", "Series forgotten for being idle.")?,
         full: IntCounter::new(
             "promdedup_window_full_total",
-            "Series that found no room and were forwarded with their replica label.",
+            "Times that a series found no room (series, groups or replicas) and went on with its replica label.",
         )?,
         scrape: Mutex::new(()),
     }))

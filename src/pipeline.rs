@@ -18,7 +18,7 @@ use crate::policy::TimestampMs;
 use crate::series::{PlaceLabels, ReplicaNames, TenantHash};
 use crate::window::{Flight, Log, Metadata, Window};
 use crate::wire::snappy::{self, Unpack};
-use crate::wire::splice;
+use crate::wire::{Flaw, splice};
 use bytes::Bytes;
 use http::HeaderValue;
 use judge::{Bench, Judged};
@@ -170,9 +170,12 @@ impl<U: Upstream> Pipeline<U> {
                 _ => Reply::new(400, unpack.to_string()),
             },
         )?;
-        request
-            .read(&self.settings, bench.tenant, &self.window, bench.now_ms)
-            .map_err(|malformed| Reply::new(400, malformed.to_string()))?;
+        request.read(&self.settings, bench.tenant, &self.window, bench.now_ms).map_err(|malformed| {
+            match malformed.flaw {
+                Flaw::TooMany { .. } => Reply::new(413, malformed.flaw.to_string()),
+                _ => Reply::new(400, malformed.to_string()),
+            }
+        })?;
         self.metrics.read(incoming.body.len(), request.body.len());
         Ok(())
     }
@@ -244,6 +247,7 @@ impl<U: Upstream> Pipeline<U> {
             };
             bench.judge(&mut buffers.request, part.clone(), &mut flight, &mut buffers.judged);
             if buffers.judged.busy.is_empty() {
+                flight.depart();
                 return Some(flight);
             }
             // Nothing may be reserved while we wait, or two requests could wait for each other.

@@ -3,6 +3,7 @@
 use crate::config::{LogFormat, TelemetryConfig};
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Why logging cannot begin.
@@ -22,7 +23,10 @@ pub enum TelemetryError {
 /// When the filter is invalid, or logging has been set up before.
 pub fn start(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     let filter = EnvFilter::try_new(&config.filter)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

@@ -1,10 +1,11 @@
 //! WINDOW: remembers what was forwarded, who owns what, and what is in the air.
 //!
 //! Owns the table of series (one cache line each), the owners of targets and groups, and the flights that reserve,
-//! commit and roll back. Memory is bounded by the number of series and grows with use. On the path of a known series
-//! no thread takes a lock or waits for another one: a series is found by atomic loads and claimed by one
-//! compare-and-swap, and whoever comes second is told which flight to wait for ([`Decision`]). Locks are taken where
-//! series, targets and groups are born or die, and for a target's `up` once a scrape.
+//! commit and roll back. Memory is bounded by the number of series and grows with use. For a sample of a known float
+//! series no thread takes a lock or waits for another one: the series is found by atomic loads and claimed by one
+//! compare-and-swap, and whoever comes second is told which flight to wait for ([`Decision`]). Locks are taken once a
+//! request (its flight's number, the names of replicas), once a scrape of a target (its `up`), where series, targets
+//! and groups are born, move or die, and for histograms that are held.
 //! Refuses to read clocks, to talk to upstream, and to decide: that is the policy's.
 
 mod entry;
@@ -119,6 +120,11 @@ impl Window {
     #[must_use]
     pub fn histogram(&self, token: u64) -> Option<Arc<[u8]>> {
         self.histograms.get(token)
+    }
+
+    /// Counts a series that a bound other than that of series kept out.
+    pub fn note_full(&self) {
+        self.full.fetch_add(1, Relaxed);
     }
 
     /// Whether what belongs to a series without being a sample of it (an exemplar) goes with this replica's stream.

@@ -8,6 +8,7 @@
 
 mod fields;
 pub mod labels;
+mod shape;
 pub mod snappy;
 pub mod splice;
 pub mod v1;
@@ -104,6 +105,14 @@ pub enum Flaw {
     Group {
         /// Field number.
         field: u32,
+    },
+    /// More of something than one request may have: answered 413.
+    #[error("request has more than {max} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The bound.
+        max: usize,
     },
     /// The body is longer than a [`Span`] can address.
     #[error("body of {given} bytes exceeds {BODY_BYTES_MAX}")]

@@ -121,7 +121,8 @@ pub(super) fn with_upstream(environment: &[(OsString, OsString)], url: String) -
     others.chain([("PROMDEDUP_UPSTREAM_URL".into(), url.into())]).collect()
 }
 
-fn check(options: &DemoOptions) -> anyhow::Result<()> {
+/// Whether a demo can be told so.
+pub(super) fn check(options: &DemoOptions) -> anyhow::Result<()> {
     if options.no_senders {
         return Ok(());
     }
@@ -131,7 +132,7 @@ fn check(options: &DemoOptions) -> anyhow::Result<()> {
     let interval = options.interval;
     ensure!(interval >= Duration::from_millis(100), "--interval {interval:?}: at least 100ms");
     let intervals = options.duration.as_millis() / interval.as_millis();
-    ensure!(intervals >= 12, "--duration {:?}: at least 12 intervals of {interval:?}", options.duration);
+    ensure!(intervals >= 9, "--duration {:?}: at least 9 intervals of {interval:?}", options.duration);
     let samples = intervals * options.series as u128 * options.replicas as u128;
     ensure!(
         samples <= RECORDED_MAX,

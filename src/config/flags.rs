@@ -18,6 +18,15 @@ impl Settings {
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.given.get(name).map(OsString::as_os_str)
     }
+
+    /// These, and of others those that are not among them.
+    #[must_use]
+    pub fn or(mut self, others: Self) -> Self {
+        for (name, value) in others.given {
+            self.given.entry(name).or_insert(value);
+        }
+        self
+    }
 }
 
 impl FromArgMatches for Settings {

@@ -4,7 +4,7 @@
 //! carries. Refuses to wait: it says whom for.
 
 use super::Settings;
-use super::request::{Fate, Item, Kind, Request, Unit};
+use super::request::{Fate, Kind, Request, Unit};
 use super::tally::takeover_number;
 use crate::policy::{Action, Circumstances, Held, Sample, TimestampMs, Verdict};
 use crate::series::TenantHash;
@@ -93,11 +93,10 @@ impl Bench<'_> {
         judged.clear();
         for u in units {
             let unit = request.units[u];
-            let item = request.items[unit.item as usize];
-            match item.kind {
+            match request.items[unit.item as usize].kind {
                 Kind::Invalid | Kind::Waiting => {}
                 Kind::Single | Kind::Unadmitted => board_all(request, unit, judged, u),
-                Kind::Replicated if unit.count == 0 => self.follow(&item, request, judged, u),
+                Kind::Replicated if unit.count == 0 => self.follow(request, judged, u),
                 Kind::Replicated => {
                     for s in unit.first..unit.first + unit.count {
                         if request.fates[s as usize] == Fate::Pending {
@@ -195,7 +194,8 @@ impl Bench<'_> {
     }
 
     /// An exemplar in a `TimeSeries` of its own goes with its series' owner, or its target's.
-    fn follow(&self, item: &Item, request: &mut Request, judged: &mut Judged, u: usize) {
+    fn follow(&self, request: &mut Request, judged: &mut Judged, u: usize) {
+        let item = request.items[request.units[u].item as usize];
         if item.series.exemplars == 0 {
             return;
         }

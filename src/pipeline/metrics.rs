@@ -151,7 +151,7 @@ impl Metrics {
                 (&children.filled, tally.filled),
                 (&children.target_moves, tally.moves),
                 (&children.jump_waits, u64::from(tally.waits)),
-                (&children.first_contact_waits, u64::from(tally.first_contact && tally.failed > 0)),
+                (&children.first_contact_waits, u64::from(tally.held_back)),
                 (&children.duplicate_bytes, tally.duplicate_bytes * compressed as u64 / raw),
                 (&children.received, tally.samples()),
             ];

@@ -36,6 +36,8 @@ pub(super) struct Request {
     pub(super) labels: Vec<u8>,
     /// Who sent how much.
     pub(super) tallies: Tallies,
+    /// Something of it belongs to a group that is new to the window: all of it is to be sent again.
+    pub(super) held_back: bool,
     /// Why samples were refused: the first reason.
     pub(super) refusal: Option<String>,
     /// The wall clock.
@@ -188,6 +190,7 @@ impl Request {
         self.tallies.clear();
         self.keys.clear();
         self.refusal = None;
+        self.held_back = false;
     }
 
     fn walk(&mut self, settings: &Settings, tenant: TenantHash) -> Result<(), Malformed> {
@@ -274,7 +277,10 @@ impl Request {
                 (item.group, item.replica) = (group, id);
                 Kind::Replicated
             }
-            _ => Kind::Unadmitted,
+            _ => {
+                window.note_full();
+                Kind::Unadmitted
+            }
         };
     }
 
@@ -295,11 +301,16 @@ impl Request {
             if tally.first_contact {
                 item.kind = Kind::Waiting;
                 let first = item.series.first_sample as usize;
+                let mut holds = item.series.samples == 0;
                 for fate in &mut self.fates[first..first + item.series.samples as usize] {
                     if *fate == Fate::Pending {
                         *fate = Fate::Failed;
+                        holds = true;
                     }
                 }
+                // What is refused anyway need not come again.
+                tally.held_back |= holds;
+                self.held_back |= holds;
             }
         }
     }

@@ -36,6 +36,8 @@ pub(super) struct Tally {
     pub(super) waits: bool,
     /// The window has just met its group: its backlogs are to be known before anything moves.
     pub(super) first_contact: bool,
+    /// Something of it is held back for that.
+    pub(super) held_back: bool,
     /// The oldest time that another replica of its group still sends.
     pub(super) oldest_other: Option<TimestampMs>,
     /// The oldest sample time that has to be sent again.

@@ -81,10 +81,7 @@ impl Outcome {
         let all = request.fates.len();
         let count = |fate| request.fates.iter().filter(|f| **f == fate).count();
         let (failed, rejected, refused) = (count(Fate::Failed), count(Fate::Rejected), count(Fate::Refused));
-        if failed > 0 || self.unavailable.is_some() {
-            let why = self.unavailable.unwrap_or_else(|| {
-                "they are newer than what another replica still has to deliver".to_owned()
-            });
+        if let Some(why) = self.unavailable.or_else(|| why_again(request, failed)) {
             return Reply::new(503, format!("{failed} of {all} samples have to be sent again: {why}"));
         }
         if let Some(why) = self.too_big {
@@ -103,4 +100,19 @@ impl Outcome {
             ),
         }
     }
+}
+
+/// Why a request has to be sent again that upstream and other flights have nothing to do with.
+fn why_again(request: &Request, failed: usize) -> Option<String> {
+    if request.held_back {
+        return Some(
+            "their group is new here, and the backlogs of its replicas are to be known first".to_owned(),
+        );
+    }
+    let waits = request.tallies.iter().any(|tally| tally.waits);
+    let why = match waits {
+        true => "they are newer than what another replica still has to deliver",
+        false => "there is no room to hold them",
+    };
+    (failed > 0).then(|| why.to_owned())
 }

@@ -358,17 +358,10 @@ mod tests {
     #[test]
     fn a_far_other_saturates_instead_of_wrapping() {
         let series = Series {
-            owner: ReplicaId(0),
             watermark: Some(TimestampMs(0)),
             interval: i64::MAX,
-            released: false,
-            stale: false,
-            born: false,
-            slow: false,
-            quick: false,
             other: Some((TimestampMs(-1 << 40), ReplicaId(1))),
-            held: [None; 2],
-            holder: ReplicaId(0),
+            ..Series::new(ReplicaId(0))
         };
         let entry = Entry::free();
         let unpacked = Unpacked { series, target: 0, marks: Marks::default() };

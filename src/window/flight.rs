@@ -8,7 +8,7 @@
 use super::Window;
 use super::entry::{Entry, Image, Marks, NOBODY, TABLE, Unpacked};
 use super::slot::FlightId;
-use super::table::Added;
+use super::table::{Added, NONE};
 use super::target;
 use crate::policy::{self, Action, Circumstances, Held, ReplicaId, Sample, Series, TimestampMs, Up, Verdict};
 use crate::series::{Place, SeriesKey};
@@ -21,6 +21,8 @@ pub struct Flight {
     window: Arc<Window>,
     id: FlightId,
     log: Log,
+    /// An entry that is claimed and not in the log: only while a sample is decided, or after a panic in that.
+    open: u32,
     /// A series of it was in a flight before that ended without an answer.
     repeats: bool,
     takes_over: bool,
@@ -58,7 +60,7 @@ pub enum Decision {
     },
     /// It is to be held, and there is no room for another histogram.
     Unheld,
-    /// Rule 1, on a watermark that another flight has only reserved: a duplicate if that ends well.
+    /// Rule 1, on a watermark that another flight has only reserved and is sending: a duplicate if that ends well.
     Leans(FlightId),
     /// Rule 2: another flight carries the series. Wait for its end and decide again.
     Busy(FlightId),
@@ -94,7 +96,16 @@ impl Flight {
     pub fn begin(window: &Arc<Window>, log: Log) -> Option<Self> {
         let id = window.slots.begin()?;
         let window = Arc::clone(window);
-        Some(Self { window, id, log, repeats: false, takes_over: false, creates: false, settled: false })
+        Some(Self {
+            window,
+            id,
+            log,
+            open: NONE,
+            repeats: false,
+            takes_over: false,
+            creates: false,
+            settled: false,
+        })
     }
 
     /// Whether nothing is reserved.
@@ -164,35 +175,44 @@ impl Flight {
         {
             return refused;
         }
+        if !mine {
+            self.open = known.number;
+        }
         let mut unpacked = entry.load();
         let target = window.targets.slot(unpacked.target);
         if !entry.is(known.key) || target.group() != known.group {
             if !mine {
                 entry.release();
+                self.open = NONE;
             }
             return Decision::Gone;
         }
-        let image = entry.image();
         if !sample.stale && unpacked.marks.holds_histograms != known.histogram.is_some() {
             window.change_kind(&mut unpacked);
         }
         let histograms = unpacked.marks.holds_histograms;
         let held_before = unpacked.series.held;
-        let up = (unpacked.marks.is_up && !sample.stale).then(|| up(sample.payload));
-        let sample = Sample { up, ..*sample };
-        let (verdict, undo) = decide_with(&mut unpacked.series, target, &sample, circumstances, waits);
+        let (verdict, undo) = if unpacked.marks.is_up && !sample.stale {
+            decide_up(&mut unpacked.series, target, sample, circumstances, waits)
+        } else {
+            decide_with(&mut unpacked.series, target, sample, circumstances, waits)
+        };
         let forwards = verdict.action == Action::Forward;
         if forwards {
             if !mine {
+                // Nothing has been stored yet: this is how the series was.
+                let image = entry.image();
                 self.log.series.push(Reserved { number: known.number, created: false, image });
             }
             self.repeats |= unpacked.marks.unanswered;
             self.takes_over |= verdict.takeover.is_some();
-            if let Some(undo) = undo {
-                self.log.moves.push((unpacked.target, undo));
-            }
         }
         let settles = forwards || mine;
+        if let Some(undo) = undo
+            && settles
+        {
+            self.log.moves.push((unpacked.target, undo));
+        }
         let mut room = true;
         if histograms {
             let log = settles.then_some(&mut self.log);
@@ -200,7 +220,13 @@ impl Flight {
         }
         let keeps = if settles { self.id.slot } else { NOBODY };
         entry.store(&unpacked, window.tick.load(Relaxed), keeps);
+        self.open = NONE;
         if room { Decision::Decided { verdict, histograms } } else { Decision::Unheld }
+    }
+
+    /// Everything is decided and it is going to be sent: from now on duplicates may lean on it.
+    pub fn depart(&self) {
+        self.window.slots.depart(self.id);
     }
 
     /// Upstream has it (or has refused it for good): the new watermarks stand. Gives the memory back.
@@ -224,7 +250,9 @@ impl Flight {
                     let other = self.window.slots.current(slot);
                     // Where upstream takes late samples, one below the watermark may be more than a duplicate.
                     let below = guard.watermark().is_some_and(|watermark| at <= watermark);
-                    let leans = below && late_ms == 0 && entry.is(key);
+                    // One that has not left may still give up in favour of a third, which is no failure.
+                    let sent = self.window.slots.has_departed(slot);
+                    let leans = below && late_ms == 0 && sent && entry.is(key);
                     // Only if nothing has moved is `other` surely the flight that reserved this watermark.
                     match entry.guard() == guard {
                         true if leans => return Err(Decision::Leans(other)),
@@ -262,6 +290,9 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         if !self.settled {
+            if self.open != NONE && !self.log.series.iter().any(|reserved| reserved.number == self.open) {
+                self.window.table.entry(self.open).release();
+            }
             self.settle(false, false);
         }
     }
@@ -368,17 +399,15 @@ fn decide_with(
     circumstances: Circumstances,
     waits: impl Fn(TimestampMs, i64) -> bool + Copy,
 ) -> (Verdict, Option<target::Undo>) {
-    if sample.up.is_some() {
-        return decide_up(series, slot, sample, circumstances, waits);
-    }
+    let before = *series;
     loop {
         let snapshot = slot.snapshot();
-        let (mut after, mut target) = (*series, snapshot.target);
-        let verdict = policy::decide(&mut after, &mut target, None, sample, circumstances, waits);
+        let mut target = snapshot.target;
+        let verdict = policy::decide(series, &mut target, None, sample, circumstances, waits);
         if let Some(undo) = slot.keep(&snapshot, &target) {
-            *series = after;
             return (verdict, undo);
         }
+        *series = before;
     }
 }
 
@@ -391,6 +420,7 @@ fn decide_up(
     circumstances: Circumstances,
     waits: impl Fn(TimestampMs, i64) -> bool + Copy,
 ) -> (Verdict, Option<target::Undo>) {
+    let sample = &Sample { up: Some(up(sample.payload)), ..*sample };
     let mut ups = slot.ups();
     let ups = ups.get_or_insert_default();
     let snapshot = slot.snapshot();

@@ -5,7 +5,7 @@
 
 use event_listener::{Event, EventListener};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Mutex, PoisonError};
 
 /// One flight, for ever.
@@ -27,6 +27,8 @@ pub(super) struct Slots {
 struct Slot {
     /// High half: the generation in the air. Low half: how the 32 before it ended, the latest in bit 0 (1 = well).
     state: AtomicU64,
+    /// What it has reserved is on its way, or about to be; until then it may give all up again.
+    departed: AtomicBool,
     ended: Event,
 }
 
@@ -44,12 +46,23 @@ impl Slots {
         Some(FlightId { slot, generation: self.generation(slot) })
     }
 
+    /// The flight is going to be sent.
+    pub(super) fn depart(&self, flight: FlightId) {
+        self.slots[usize::from(flight.slot)].departed.store(true, Release);
+    }
+
+    /// Whether the flight that has a slot now is being sent.
+    pub(super) fn has_departed(&self, slot: u16) -> bool {
+        self.slots[usize::from(slot)].departed.load(Acquire)
+    }
+
     /// Ends a flight. Its entries must have been released before, or whoever waited would find them claimed still.
     pub(super) fn end(&self, flight: FlightId, well: bool) {
         let slot = &self.slots[usize::from(flight.slot)];
         let state = slot.state.load(Relaxed);
         let generation = u64::from(flight.generation.wrapping_add(1)) << 32;
         let history = u64::from((state as u32) << 1 | u32::from(well));
+        slot.departed.store(false, Relaxed);
         slot.state.store(generation | history, Release);
         slot.ended.notify(usize::MAX);
         self.free.lock().unwrap_or_else(PoisonError::into_inner).push_back(flight.slot);

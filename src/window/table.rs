@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 const SEGMENTS: usize = 256;
-const CHUNK: usize = 1 << 14;
+/// Half a MiB: memory grows in steps of it.
+const CHUNK: usize = 1 << 13;
 const INDEX_MIN: usize = 16;
 /// An index slot that never was used; the chain of a lookup ends here.
 const EMPTY: u64 = 0;
@@ -187,7 +188,8 @@ impl Table {
             .map(|slot| slot.load(Relaxed))
             .filter(|slot| ![EMPTY, GONE].contains(slot))
             .collect();
-        let len = if 8 * (alive.len() + 1) <= 3 * index.len() { index.len() } else { 2 * index.len() };
+        // By half, so that an index is never less than half full once it has grown.
+        let len = if 2 * (alive.len() + 1) <= index.len() { index.len() } else { index.len() * 3 / 2 };
         let grown: Index = (0..len).map(|_| AtomicU64::new(EMPTY)).collect();
         **filled = 0;
         for slot in alive {
@@ -244,9 +246,10 @@ fn number_of(word: u64) -> u32 {
 
 /// The slots of a key's chain, each once.
 fn probe(index: &Index, key: SeriesKey) -> impl Iterator<Item = usize> + use<> {
-    let mask = index.len() - 1;
-    let start = key.0 as usize & mask;
-    (0..=mask).map(move |step| (start + step) & mask)
+    let len = index.len();
+    // The upper half of a product spreads 32 bits of the key over any length, not only over powers of two.
+    let start = ((u64::from(key.0 as u32) * len as u64) >> 32) as usize;
+    (start..len).chain(0..start)
 }
 
 /// The first entry whose tag is the key's: nearly always the right one, which the caller checks.
@@ -287,19 +290,7 @@ mod tests {
     use crate::policy::{ReplicaId, Series};
 
     fn unpacked(target: u32) -> Unpacked {
-        let series = Series {
-            owner: ReplicaId(0),
-            watermark: None,
-            interval: 0,
-            released: false,
-            stale: false,
-            born: false,
-            slow: false,
-            quick: false,
-            other: None,
-            held: [None; 2],
-            holder: ReplicaId(0),
-        };
+        let series = Series::new(ReplicaId(0));
         Unpacked { series, target, marks: Marks::default() }
     }
 

@@ -44,11 +44,12 @@ pub(super) struct Snapshot {
     word: u64,
 }
 
-/// What undoes a change of owner or fence.
+/// What undoes a change of owner or fence, or of the newest time seen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Undo {
     before: Snapshot,
     after: u64,
+    seen: i64,
 }
 
 impl Targets {
@@ -170,10 +171,7 @@ impl TargetSlot {
     #[inline]
     pub(super) fn keep(&self, before: &Snapshot, after: &Target) -> Option<Option<Undo>> {
         if speaks(&before.target) == speaks(after) {
-            if after.seen != before.target.seen {
-                self.see(after.seen);
-            }
-            return Some(None);
+            return Some(self.see(before, after.seen));
         }
         let _alone = lock(&self.ups);
         self.keep_locked(before, after)
@@ -185,18 +183,18 @@ impl TargetSlot {
             return None;
         }
         if speaks(&before.target) == speaks(after) {
-            self.see(after.seen);
-            return Some(None);
+            return Some(self.see(before, after.seen));
         }
         self.since.store(after.since.map_or(NO_TIME, |t| t.0), Relaxed);
+        let seen = after.seen.map_or(NO_TIME, |t| t.0);
         if after.owner == before.target.owner {
-            self.see(after.seen);
+            self.seen.fetch_max(seen, Relaxed);
         } else {
-            self.seen.store(after.seen.map_or(NO_TIME, |t| t.0), Relaxed);
+            self.seen.store(seen, Relaxed);
         }
         let word = pack(after, (before.word >> 24) + 1);
         self.word.store(word, Release);
-        Some(Some(Undo { before: *before, after: word }))
+        Some(Some(Undo { before: *before, after: word, seen }))
     }
 
     /// Takes a change back, unless somebody has changed the target since.
@@ -206,15 +204,23 @@ impl TargetSlot {
             return;
         }
         let before = &undo.before.target;
+        if undo.after == undo.before.word {
+            // What its owner has shown since then stands.
+            let seen = before.seen.map_or(NO_TIME, |t| t.0);
+            let _ = self.seen.compare_exchange(undo.seen, seen, Relaxed, Relaxed);
+            return;
+        }
         self.since.store(before.since.map_or(NO_TIME, |t| t.0), Relaxed);
         self.seen.store(before.seen.map_or(NO_TIME, |t| t.0), Relaxed);
         self.word.store(pack(before, (undo.after >> 24) + 1), Release);
     }
 
-    fn see(&self, seen: Option<TimestampMs>) {
-        if let Some(t) = seen {
-            self.seen.fetch_max(t.0, Relaxed);
-        }
+    /// Raises the newest time seen. Only who raises it has something to undo.
+    #[inline]
+    fn see(&self, before: &Snapshot, after: Option<TimestampMs>) -> Option<Undo> {
+        let seen = after.filter(|_| after != before.target.seen)?.0;
+        let raised = self.seen.fetch_max(seen, Relaxed) < seen;
+        raised.then_some(Undo { before: *before, after: before.word, seen })
     }
 }
 
@@ -282,8 +288,14 @@ mod tests {
         let slot = targets.slot(targets.join(TargetKey(1), 0, A));
         let old = slot.snapshot();
         let seen = |ms| Target { seen: Some(TimestampMs(ms)), ..old.target };
-        assert!(slot.keep(&old, &seen(20)).unwrap().is_none());
+        let undo = slot.keep(&old, &seen(20)).unwrap().unwrap();
         assert!(slot.keep(&old, &seen(10)).unwrap().is_none());
         assert_eq!(slot.snapshot().target.seen, Some(TimestampMs(20)));
+        slot.undo(&undo);
+        assert_eq!(slot.snapshot().target.seen, None, "what was shown in vain was not shown");
+        let undo = slot.keep(&old, &seen(20)).unwrap().unwrap();
+        slot.keep(&slot.snapshot(), &seen(30)).unwrap().unwrap();
+        slot.undo(&undo);
+        assert_eq!(slot.snapshot().target.seen, Some(TimestampMs(30)), "somebody has seen more since");
     }
 }

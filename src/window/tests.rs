@@ -136,6 +136,22 @@ fn a_dropped_flight_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_panic_in_a_decision_releases_its_series() {
+    let story = Story::new(10);
+    story.deliver(9, A, 0);
+    story.deliver(9, A, 15);
+    let known = Known { number: story.number(9), key: SeriesKey(9), group: story.group, histogram: None };
+    let at = TimestampMs(90_000);
+    let sample = Sample { replica: A, at, payload: 0, stale: false, up: None };
+    let circumstances = Circumstances { out_of_order_window_ms: 0, retry: false, busy: false };
+    let flown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        story.flight().decide(known, &sample, circumstances, |_, _| panic!("a bug"))
+    }));
+    assert!(flown.is_err());
+    assert!(story.deliver(9, A, 30));
+}
+
+#[test]
 fn a_duplicate_leans_on_a_reservation_and_all_else_waits_for_it() {
     let story = Story::new(10);
     story.deliver(9, A, 0);
@@ -143,6 +159,9 @@ fn a_duplicate_leans_on_a_reservation_and_all_else_waits_for_it() {
     let mut owner = story.flight();
     story.decide(&mut owner, 9, A, 30);
     let mut standby = story.flight();
+    // It may still give way to a third, and what it reserved so would not have failed.
+    assert!(matches!(story.try_decide(&mut standby, 9, B, 21), Decision::Busy(_)));
+    owner.depart();
     assert!(matches!(story.try_decide(&mut standby, 9, B, 21), Decision::Leans(_)));
     assert!(matches!(story.try_decide(&mut standby, 9, B, 30), Decision::Leans(_)));
     let Decision::Busy(on) = story.try_decide(&mut standby, 9, B, 36) else { panic!("must wait") };

@@ -78,6 +78,9 @@ pub fn canonicalize(
     out: &mut Vec<u8>,
 ) -> Result<Canonical, InvalidLabels> {
     out.clear();
+    if let Some(verdict) = accept(body, series, names, out) {
+        return Ok(verdict);
+    }
     let mut labels = collect(body, series.payload)?;
     if labels.is_empty() {
         return Err(InvalidLabels::None);
@@ -120,6 +123,39 @@ pub fn canonicalize(
     Ok(Canonical { verbatim, replica, split: split.unwrap_or(out.len()) })
 }
 
+/// The verdict on labels that came as a Prometheus sends them, at a tenth of the cost. `None` says nothing of them.
+fn accept(body: &[u8], series: &TimeSeries, names: &ReplicaNames, out: &mut Vec<u8>) -> Option<Canonical> {
+    if !series.plain {
+        return None;
+    }
+    let (before, after) = (series.before.of(body), series.after.of(body));
+    // The keys and lengths of labels below 128 bytes are ASCII, so text is broken in a part exactly if it is broken in
+    // one of its labels. A longer label fails here and goes the slow way.
+    std::str::from_utf8(before).ok()?;
+    std::str::from_utf8(after).ok()?;
+    std::str::from_utf8(series.replica.of(body)).ok()?;
+    let first = names.first().as_bytes();
+    let (mut last, mut named, mut at, mut split) = (&[][..], false, 0, None);
+    for (name, value) in series::labels(before).chain(series::labels(after)) {
+        if name <= last || value.is_empty() {
+            return None;
+        }
+        if split.is_none() && name >= first {
+            split = Some(at);
+        }
+        named |= name == b"__name__";
+        last = name;
+        at += 2 + series::encoded_len(name, value);
+    }
+    if !named || at != before.len() + after.len() {
+        return None;
+    }
+    out.extend_from_slice(before);
+    out.extend_from_slice(after);
+    let replica = (!series.replica.is_empty()).then_some(series.replica);
+    Some(Canonical { verbatim: true, replica, split: split.unwrap_or(at) })
+}
+
 /// One label as received.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Label {
@@ -142,12 +178,9 @@ pub(super) fn read(body: &[u8], field: &Field) -> Result<Label, Malformed> {
     while at < message.len() {
         let inner = fields::read(message, at)?;
         match (inner.number, inner.wire_type) {
-            (1, LENGTH) => {
-                in_order &= at == start;
-                label.name = inner.content;
-            }
+            (1, LENGTH) => label.name = inner.content,
             (2, LENGTH) => {
-                in_order &= at != start && inner.end() == message.len();
+                in_order &= inner.end() == message.len();
                 label.value = inner.content;
             }
             (1 | 2, _) => return Err(inner.wrong_wire_type()),
@@ -155,7 +188,7 @@ pub(super) fn read(body: &[u8], field: &Field) -> Result<Label, Malformed> {
         }
         at = inner.end();
     }
-    // Name first and once, value last, and nothing is longer than it must be, so nothing else is in between.
+    // The value is last, and nothing is longer than it must be: so the name is before it, once, and all the rest.
     let shortest = series::encoded_len(label.name.of(body), label.value.of(body));
     label.shortest = in_order
         && !label.name.is_empty()

@@ -122,9 +122,12 @@ mod tests {
             decompress(&claim, usize::MAX, &mut raw),
             Err(Unpack::Implausible { given, compressed: 6 })
         );
-        // 2^35: does not fit 32 bits.
-        let beyond = [0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
-        assert!(matches!(decompress(&beyond, 32 << 20, &mut raw), Err(Unpack::TooBig { .. })));
+        // Five bytes that say more than the format allows, and six, which it does not know.
+        let beyond = [0xff, 0xff, 0xff, 0xff, 0x1f, 0];
+        let given = (1 << 33) - 1;
+        assert_eq!(decompress(&beyond, 32 << 20, &mut raw), Err(Unpack::TooBig { given, max: 32 << 20 }));
+        let endless = [0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
+        assert!(matches!(decompress(&endless, 32 << 20, &mut raw), Err(Unpack::Broken { .. })));
         assert_eq!(raw.capacity(), 0);
     }
 

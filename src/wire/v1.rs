@@ -1,24 +1,29 @@
 //! The walk over a remote-write 1.0 body (`prometheus.WriteRequest`).
 //!
 //! Owns the field numbers of that message (Prometheus `prompb/{remote,types}.proto`) and one pass over its bytes that
-//! finds labels, replica label, samples and the ends of everything. Allocates nothing, decodes no value, looks into no
-//! exemplar or metadata. Does not judge labels (order, repetition, UTF-8): a series whose key is known has been judged
-//! before, and [`labels::canonicalize`](super::labels::canonicalize) judges the others.
+//! finds labels, replica label, samples and the ends of everything. Allocates nothing and decodes no value; of
+//! exemplars, metadata and histograms it sees only that they can be read. Does not judge labels (order, repetition,
+//! UTF-8): a series whose key is known has been judged before, and
+//! [`labels::canonicalize`](super::labels::canonicalize) judges the others.
 
 use super::fields::{self, FIXED64, Field, LENGTH, VARINT};
 use super::labels::{self, Label};
-use super::{BODY_BYTES_MAX, Flaw, Malformed, Span};
+use super::{BODY_BYTES_MAX, Flaw, Malformed, Span, shape};
 use crate::series::{self, ReplicaNames};
 
 pub(super) const LABELS: u32 = 1;
 pub(super) const SAMPLES: u32 = 2;
 pub(super) const EXEMPLARS: u32 = 3;
 pub(super) const HISTOGRAMS: u32 = 4;
+/// Bounds of one request. Prometheus sends 2,000 items by default, and tens of thousands at most.
+const SERIES_MAX: usize = 1 << 18;
+const SAMPLES_MAX: usize = 1 << 20;
+const METADATA_MAX: usize = 1 << 18;
 const TIMESERIES: u32 = 1;
 const METADATA: u32 = 3;
 
 /// One `TimeSeries` of a body, as spans into it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TimeSeries {
     /// The whole message, without its key and length.
     pub payload: Span,
@@ -36,7 +41,8 @@ pub struct TimeSeries {
     pub samples: u32,
     /// How many exemplars it has.
     pub exemplars: u32,
-    /// All labels come first and each is in the shortest encoding, so that `before`, `after` and `rest` say it all.
+    /// All labels come first, each in the shortest encoding, and no replica label is there twice: `before`, `after` and
+    /// `rest` say it all.
     pub plain: bool,
     /// The replica label is the one of highest precedence.
     pub under_first: bool,
@@ -115,6 +121,12 @@ impl Sample {
     }
 }
 
+/// Refuses what would exceed a bound: a few bytes of a body can stand for a record many times as large.
+#[inline(always)]
+fn bound(what: &'static str, count: usize, max: usize, field: Span) -> Result<(), Malformed> {
+    if count < max { Ok(()) } else { Err(Malformed::new(field.start as usize, Flaw::TooMany { what, max })) }
+}
+
 impl<'a> Walker<'a> {
     /// Stands before the first field of `body`.
     #[must_use]
@@ -123,31 +135,59 @@ impl<'a> Walker<'a> {
     }
 
     /// The next series, whose samples are appended to `samples`. Nothing follows an error.
-    #[inline]
     pub fn next(&mut self, samples: &mut Vec<Sample>) -> Option<Result<TimeSeries, Malformed>> {
-        match self.step(samples) {
-            Ok(series) => series.map(Ok),
-            Err(malformed) => {
-                self.at = self.body.len();
-                Some(Err(malformed))
-            }
+        let mut found = TimeSeries::default();
+        match self.seek() {
+            Ok(None) => None,
+            Ok(Some(payload)) => match self.time_series(payload, &mut found, samples) {
+                Ok(()) => Some(Ok(found)),
+                Err(malformed) => Some(Err(self.stop_inside(malformed))),
+            },
+            Err(malformed) => Some(Err(self.stop(malformed))),
         }
     }
 
-    fn step(&mut self, samples: &mut Vec<Sample>) -> Result<Option<TimeSeries>, Malformed> {
+    /// All series to come, appended to `series`, and their samples to `samples`: as [`next`](Self::next) to the end, but
+    /// each is written where it stays.
+    pub fn all(&mut self, series: &mut Vec<TimeSeries>, samples: &mut Vec<Sample>) -> Result<(), Malformed> {
+        while let Some(payload) = self.seek().map_err(|malformed| self.stop(malformed))? {
+            let found = series.push_mut(TimeSeries::default());
+            self.time_series(payload, found, samples).map_err(|malformed| self.stop_inside(malformed))?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn stop(&mut self, malformed: Malformed) -> Malformed {
+        self.at = self.body.len();
+        malformed
+    }
+
+    #[cold]
+    fn stop_inside(&mut self, malformed: Malformed) -> Malformed {
+        self.stop(malformed).in_series(self.series)
+    }
+
+    /// The message of the next series; what comes before it is noted.
+    #[inline(always)]
+    fn seek(&mut self) -> Result<Option<Span>, Malformed> {
         if self.body.len() > BODY_BYTES_MAX && self.at < self.body.len() {
             return Err(Malformed::new(self.at, Flaw::TooLong { given: self.body.len() }));
         }
         while self.at < self.body.len() {
-            let field = fields::read(self.body, self.at)?;
+            let field = fields::read_quick(self.body, self.at)?;
             self.at = field.end();
             match (field.number, field.wire_type) {
                 (TIMESERIES, LENGTH) => {
+                    bound("series", self.series as usize, SERIES_MAX, field.whole())?;
                     self.series += 1;
-                    let series = self.time_series(field.content, samples);
-                    return series.map(Some).map_err(|malformed| malformed.in_series(self.series));
+                    return Ok(Some(field.content));
                 }
-                (METADATA, LENGTH) => self.metadata.push(field.whole()),
+                (METADATA, LENGTH) => {
+                    bound("metadata entries", self.metadata.len(), METADATA_MAX, field.whole())?;
+                    shape::metadata(self.body, &field)?;
+                    self.metadata.push(field.whole());
+                }
                 (TIMESERIES | METADATA, _) => return Err(field.wrong_wire_type()),
                 _ => self.carry(field.whole()),
             }
@@ -162,21 +202,37 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn time_series(&self, payload: Span, samples: &mut Vec<Sample>) -> Result<TimeSeries, Malformed> {
+    /// Fills in `found` where it lies: moved, it would cost as much as five labels.
+    #[inline(never)]
+    fn time_series(
+        &self,
+        payload: Span,
+        found: &mut TimeSeries,
+        samples: &mut Vec<Sample>,
+    ) -> Result<(), Malformed> {
         let message = &self.body[..payload.end as usize];
-        let mut replica = Replica { rank: u8::MAX, field: Span::default(), value: Span::default() };
+        let mut replica = Replica::default();
         let (mut plain, labels_end) = self.leading_labels(message, payload.start as usize, &mut replica)?;
 
         let first_sample = samples.len();
         let mut exemplars = 0;
         let mut at = labels_end;
         while at < message.len() {
-            let field = fields::read(message, at)?;
+            let field = fields::read_quick(message, at)?;
             at = field.end();
+            bound("samples", samples.len(), SAMPLES_MAX, field.whole())?;
             match (field.number, field.wire_type) {
-                (SAMPLES, LENGTH) => samples.push(float(message, &field)?),
-                (EXEMPLARS, LENGTH) => exemplars += 1,
-                (HISTOGRAMS, LENGTH) => samples.push(histogram(message, &field)?),
+                (SAMPLES, LENGTH) => match usual_float(&message[..at], field.content.len()) {
+                    Some((at, bits)) => {
+                        samples.push(Sample { field: field.whole(), at, bits, histogram: false });
+                    }
+                    None => float(message, &field, samples)?,
+                },
+                (EXEMPLARS, LENGTH) => {
+                    shape::exemplar(message, &field)?;
+                    exemplars += 1;
+                }
+                (HISTOGRAMS, LENGTH) => histogram(message, &field, samples)?,
                 (LABELS, LENGTH) => {
                     plain = false;
                     replica.consider(&labels::read(self.body, &field)?, self.body, self.names);
@@ -187,13 +243,13 @@ impl<'a> Walker<'a> {
         }
 
         let labels_end = Span::at(labels_end, labels_end).start;
-        let (before, after) = if replica.rank == u8::MAX {
+        let (before, after) = if replica.rank.is_none() {
             (Span { start: payload.start, end: labels_end }, Span { start: labels_end, end: labels_end })
         } else {
             let Span { start, end } = replica.field;
             (Span { start: payload.start, end: start }, Span { start: end, end: labels_end.max(end) })
         };
-        Ok(TimeSeries {
+        *found = TimeSeries {
             payload,
             before,
             after,
@@ -202,9 +258,10 @@ impl<'a> Walker<'a> {
             first_sample: Span::at(first_sample, 0).start,
             samples: Span::at(samples.len() - first_sample, 0).start,
             exemplars,
-            plain,
-            under_first: replica.rank == 0,
-        })
+            plain: plain && !replica.odd,
+            under_first: replica.rank == Some(0),
+        };
+        Ok(())
     }
 
     /// Walks over the labels at the head of a series: are all of them in the shortest encoding, and where do they end?
@@ -218,32 +275,47 @@ impl<'a> Walker<'a> {
         let mut plain = true;
         let mut at = start;
         loop {
-            let head = &message[at..];
-            if let Some((length, name_length)) = short_label(head) {
-                if self.names.may_have_length(name_length) {
-                    replica.consider_short(at, length, name_length, self.body, self.names);
-                }
-                at += length;
-                continue;
-            }
-            if head.first() != Some(&0x0a) {
+            let head = ordinary_labels(&message[at..], self.names);
+            at = message.len() - head.len();
+            if let Some(label) = short_label(head) {
+                replica.consider_short(self.body, at, &label, self.names);
+                at += label.length;
+            } else if head.first() == Some(&0x0a) {
+                let field = fields::read(message, at)?;
+                let label = labels::read(self.body, &field)?;
+                plain &= label.shortest;
+                replica.consider(&label, self.body, self.names);
+                at = field.end();
+            } else {
                 return Ok((plain, at));
             }
-            let field = fields::read(message, at)?;
-            let label = labels::read(self.body, &field)?;
-            plain &= label.shortest;
-            replica.consider(&label, self.body, self.names);
-            at = field.end();
         }
     }
 }
 
+/// What is left at the first label that is not a short one, or is perhaps the replica label.
+///
+/// The walk spends most of its time here, so this loop is kept apart, where it has the registers for itself.
+#[inline(never)]
+fn ordinary_labels<'a>(mut head: &'a [u8], names: &ReplicaNames) -> &'a [u8] {
+    while let Some(label) = short_label(head)
+        && !names.may_have_length(label.name_length)
+        && let Some(rest) = head.get(label.length..)
+    {
+        head = rest;
+    }
+    head
+}
+
 /// The replica label found so far.
+#[derive(Default)]
 struct Replica {
-    /// Precedence of its name; `u8::MAX` = none found.
-    rank: u8,
+    /// Precedence of its name; `None` = none found.
+    rank: Option<u8>,
     field: Span,
     value: Span,
+    /// A configured name is there twice (were one of them cut, the other could pass for a label), or without a value.
+    odd: bool,
 }
 
 impl Replica {
@@ -251,97 +323,99 @@ impl Replica {
     fn consider(&mut self, label: &Label, body: &[u8], names: &ReplicaNames) {
         if !label.value.is_empty()
             && let Some(rank) = names.rank(label.name.of(body))
-            && rank < self.rank
         {
-            *self = Self { rank, field: label.field, value: label.value };
+            self.rival(rank, label.field, label.value);
         }
     }
 
-    fn consider_short(
-        &mut self,
-        at: usize,
-        length: usize,
-        name_length: usize,
-        body: &[u8],
-        names: &ReplicaNames,
-    ) {
+    #[inline]
+    fn consider_short(&mut self, body: &[u8], at: usize, label: &ShortLabel, names: &ReplicaNames) {
         let name = at + 4;
-        if let Some(rank) = names.rank(&body[name..name + name_length])
-            && rank < self.rank
-        {
-            let end = at + length;
-            *self = Self { rank, field: Span::at(at, end), value: Span::at(name + name_length + 2, end) };
+        let value = name + label.name_length + 2;
+        let end = at + label.length;
+        if let Some(rank) = names.rank(&body[name..name + label.name_length]) {
+            if value == end {
+                self.odd = true;
+            } else {
+                self.rival(rank, Span::at(at, end), Span::at(value, end));
+            }
+        }
+    }
+
+    fn rival(&mut self, rank: u8, field: Span, value: Span) {
+        match self.rank {
+            Some(known) if known == rank => self.odd = true,
+            Some(known) if known < rank => {}
+            _ => (self.rank, self.field, self.value) = (Some(rank), field, value),
         }
     }
 }
 
-/// If a label in the shortest encoding, of less than 128 bytes, is at the head: its whole length, and its name's.
-#[inline]
-fn short_label(head: &[u8]) -> Option<(usize, usize)> {
-    let &[0x0a, length, 0x0a, name_length, ref tail @ ..] = head else { return None };
-    let (length, name_length) = (usize::from(length), usize::from(name_length));
-    let &[0x12, value_length] = tail.get(name_length..name_length + 2)? else { return None };
-    let value_length = usize::from(value_length);
-    let fits = (length < 0x80)
-        & (name_length > 0)
-        & (value_length > 0)
-        & (name_length + value_length + 4 == length)
-        & (length + 2 <= head.len());
-    fits.then_some((length + 2, name_length))
+/// A label of less than 128 bytes in the shortest encoding.
+struct ShortLabel {
+    /// Of the whole field, key included, in bytes.
+    length: usize,
+    /// Of its name, in bytes.
+    name_length: usize,
+}
+
+/// The short label at the head, if one is there. Names and values may be empty: no known key has such a label.
+#[inline(always)]
+fn short_label(head: &[u8]) -> Option<ShortLabel> {
+    let head_bytes = head.first_chunk()?;
+    let (content, name_length) = (usize::from(head_bytes[1]), usize::from(head_bytes[3]));
+    // The next label is found by the length alone, so the processor need not wait for what is checked here.
+    let whole = head.get(..content + 2)?;
+    let value_bytes = whole.get(name_length + 4..)?.first_chunk()?;
+    // Both keys, and a length of one byte; then the key of the value, and its length as the other two demand.
+    let right = (u32::from_le_bytes(*head_bytes) & 0x00ff_80ff == 0x000a_000a)
+        & (usize::from(u16::from_le_bytes(*value_bytes))
+            == 0x12 | content.wrapping_sub(name_length + 4) << 8);
+    right.then_some(ShortLabel { length: content + 2, name_length })
+}
+
+/// A sample as it is written in this age, of `length` bytes at the end of `message`: eight bytes of value (or none, for a
+/// zero) and six of milliseconds. Whether the value is a zero nobody can predict, so there is no branch on it.
+#[inline(always)]
+fn usual_float(message: &[u8], length: usize) -> Option<(i64, u64)> {
+    let window: &[u8; 16] = message.last_chunk()?;
+    let &[value_key, v0, v1, v2, v3, v4, v5, v6, v7, key, a, b, c, d, e, f] = window;
+    let has_value = (length == 16) & (value_key == 0x09);
+    let bits = if has_value { u64::from_le_bytes([v0, v1, v2, v3, v4, v5, v6, v7]) } else { 0 };
+    let groups = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+    let usual = (has_value | (length == 7)) & (key == 0x10) & (groups & 0x8080_8080_8080 == 0x0080_8080_8080);
+    // Six groups of 7 bits to three of 14, and these to one number.
+    let pairs = groups & 0x007f_007f_007f | (groups & 0x7f00_7f00_7f00) >> 1;
+    let at = pairs & 0x3fff | pairs >> 2 & 0x3fff << 14 | pairs >> 4 & 0x3fff << 28;
+    usual.then_some((at.cast_signed(), bits))
 }
 
 /// A `Sample`: value = 1, timestamp = 2. What is missing is 0, what is repeated counts the last time.
-#[inline]
-fn float(message: &[u8], field: &Field) -> Result<Sample, Malformed> {
-    let message = &message[..field.end()];
-    let mut sample = Sample { field: field.whole(), at: 0, bits: 0, histogram: false };
-    let mut at = field.content.start as usize;
-    while let Some(&key) = message.get(at) {
-        match key {
-            0x09 => {
-                sample.bits = fields::fixed64(message, at + 1)?;
-                at += 9;
-            }
-            0x10 => {
-                let (value, end) = fields::varint(message, at + 1)?;
-                sample.at = value.cast_signed();
-                at = end;
-            }
-            _ => {
-                let field = fields::read(message, at)?;
-                odd_number(&mut sample, message, &field, 1, 2)?;
-                at = field.end();
-            }
-        }
-    }
-    Ok(sample)
+#[inline(never)]
+fn float(message: &[u8], field: &Field, samples: &mut Vec<Sample>) -> Result<(), Malformed> {
+    any_sample(message, field, 1, 2).map(|sample| samples.push(sample))
 }
 
 /// A `Histogram`: sum = 3, timestamp = 15.
-fn histogram(message: &[u8], field: &Field) -> Result<Sample, Malformed> {
+#[inline(never)]
+fn histogram(message: &[u8], field: &Field, samples: &mut Vec<Sample>) -> Result<(), Malformed> {
+    shape::histogram(message, field)?;
+    any_sample(message, field, 3, 15).map(|sample| samples.push(Sample { histogram: true, ..sample }))
+}
+
+fn any_sample(message: &[u8], field: &Field, value: u32, timestamp: u32) -> Result<Sample, Malformed> {
     let message = &message[..field.end()];
-    let mut sample = Sample { field: field.whole(), at: 0, bits: 0, histogram: true };
+    let mut sample = Sample { field: field.whole(), at: 0, bits: 0, histogram: false };
     let mut at = field.content.start as usize;
     while at < message.len() {
         let field = fields::read(message, at)?;
-        odd_number(&mut sample, message, &field, 3, 15)?;
+        match (field.number, field.wire_type) {
+            (number, FIXED64) if number == value => sample.bits = field.fixed64(message)?,
+            (number, VARINT) if number == timestamp => sample.at = field.varint(message)?.cast_signed(),
+            (number, _) if number == value || number == timestamp => return Err(field.wrong_wire_type()),
+            _ => {}
+        }
         at = field.end();
     }
     Ok(sample)
-}
-
-fn odd_number(
-    sample: &mut Sample,
-    message: &[u8],
-    field: &Field,
-    value: u32,
-    timestamp: u32,
-) -> Result<(), Malformed> {
-    match field.wire_type {
-        FIXED64 if field.number == value => sample.bits = field.fixed64(message)?,
-        VARINT if field.number == timestamp => sample.at = field.varint(message)?.cast_signed(),
-        _ if field.number == value || field.number == timestamp => return Err(field.wrong_wire_type()),
-        _ => {}
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::peer::{Line, Peer, config, soon};
 use promdedup::app::{Addresses, App};
+use promdedup::stand_in::request::Body;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -31,8 +32,9 @@ impl Running {
 
     async fn write(&self) -> u16 {
         let mut line = Line::open(self.at.data).await;
-        // A whole, empty remote write.
-        line.post("/api/v1/receive", "content-encoding: snappy\r\n", &[0]).await;
+        // Without a replica label each goes to the upstream.
+        let body = Body::new().series(&[("__name__", "m")], &[(1, 1.0)]).compressed();
+        line.post("/api/v1/receive", "content-encoding: snappy\r\n", &body).await;
         line.hear().await.status
     }
 }

@@ -42,8 +42,16 @@ fn wrong_configuration_and_wrong_usage_exit_64() {
         &["UPSTREAM_URL", "FUTURE_MAX", "PROMDEDUP_LOGS"],
     );
     refused(&["check"], &[("PROMDEDUP_UPSTREAM_URL", "x")], &["scheme"]);
+    refused(
+        &["--listen", "x", "--admin-listen", "z", "serve", "--listen", "y"],
+        &[URL],
+        &["PROMDEDUP_LISTEN=\"y\"", "\"z\""],
+    );
+    refused(&["--listen", "127.0.0.1:0", "demo"], &[], &["environment"]);
     refused(&["--no-such-flag"], &[URL], &["--no-such-flag"]);
     refused(&["dance"], &[URL], &["dance"]);
+    refused(&["demo", "--duration", "3s"], &[], &["--duration 3s", "at least 9 intervals"]);
+    refused(&["demo", "--replicas", "1"], &[], &["--replicas 1", "at least 2"]);
 }
 
 #[test]

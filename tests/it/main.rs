@@ -1,8 +1,8 @@
 //! One test binary; a module by subject.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may say so by a panic")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
 mod admin;
+mod adversity;
 mod command;
 mod config;
 mod forward;
@@ -13,3 +13,4 @@ mod receive;
 mod stand_in;
 mod support;
 mod tidy;
+mod wire;

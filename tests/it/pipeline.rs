@@ -290,6 +290,9 @@ async fn a_malformed_body_is_refused_with_its_place() {
     // A claim of 4 GiB, and one above the bound that is no lie.
     assert_eq!(pipeline.packed(vec![0xff, 0xff, 0xff, 0xff, 0x0f]).await.status, 413);
     assert_eq!(pipeline.raw(&vec![0; 2 << 20]).await.status, 413);
+    // Two bytes a series: a record of ours is many times as large.
+    let reply = pipeline.raw(&[0x0a, 0].repeat(300_000)).await;
+    assert_eq!((reply.status, reply.text.as_str()), (413, "request has more than 262144 series"));
     assert_eq!(fake.requests(), 0);
     assert_eq!(pipeline.samples(), []);
 }
@@ -352,6 +355,15 @@ async fn a_new_group_is_held_back_until_its_backlogs_are_known() {
     );
     assert_eq!(sent(&fake)[6..], ["m{} 100"]);
     assert_eq!(pipeline.metric("promdedup_waits_total", &[("reason", "first_contact")]), 7);
+}
+
+#[tokio::test]
+async fn exemplars_of_a_new_group_are_held_back_too() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 6_000);
+    let exemplar = [ts("m", "a", 0).no_sample().exemplar()];
+    assert_eq!(pipeline.later(0, &exemplar).await.status, 503);
+    assert_eq!(pipeline.later(6, &exemplar).await.status, 204);
+    assert_eq!(sent(&fake), ["m{} e"]);
 }
 
 #[tokio::test]

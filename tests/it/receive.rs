@@ -81,9 +81,23 @@ impl Proxy {
         self.fake.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn metrics(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).expect("text")
+    }
+
     fn shows(&self, line: &str) {
-        let text = TextEncoder::new().encode_to_string(&self.registry.gather()).expect("text");
+        let text = self.metrics();
         assert!(text.lines().any(|each| each == line), "{line} is not in:\n{text}");
+    }
+
+    /// For what is counted a moment after the answer is out.
+    async fn comes_to_show(&self, line: &str) {
+        soon(async {
+            while !self.metrics().lines().any(|each| each == line) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     async fn drain(mut self) -> Result<(), ReceiveError> {
@@ -302,7 +316,9 @@ async fn bytes_on_the_wire_are_counted() {
     proxy.shows(&format!(
         "promdedup_network_bytes_total{{direction=\"received\",side=\"sender\"}} {received}"
     ));
-    proxy.shows(&format!("promdedup_network_bytes_total{{direction=\"sent\",side=\"sender\"}} {sent}"));
+    proxy
+        .comes_to_show(&format!("promdedup_network_bytes_total{{direction=\"sent\",side=\"sender\"}} {sent}"))
+        .await;
 }
 
 #[tokio::test]
