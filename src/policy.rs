@@ -67,10 +67,7 @@ pub fn decide(
 
     let arrival = up::notice(series.interval, target, ups.as_deref_mut(), sample);
     let owns = replica == series.owner && target.fenced != Some(replica);
-    // How its series ends is the owner's to say although it is fenced or yields, or the end would be said by nobody when the
-    // heir's stale marker comes next: both would be a standby's.
-    let ends = sample.stale && replica == series.owner;
-    let owner = ends || owns && !yields(series, target, sample);
+    let owner = owns && !yields(series, target, sample);
     let interval = if series.interval == 0 { own_distance(series, sample) } else { series.interval };
     note_other(series, target, sample, owns, owner);
     let plain = |action| Verdict { action, fills: [None; 2], takeover: None, moved: arrival.moved };

@@ -10,12 +10,8 @@ fn up_fences() {
     check_target("", "a15");
     // It begins with the owner's 0 while a standby's newest is 1 and at most 1.5 intervals old.
     check_target("up.a30=0", "a30 fenced a for b");
-    check("| up.a30=0 a30 a31", "- - -");
+    check("| up.a30=0 a30! a31", "- - -");
     check("a30! | up.a30=0", "-"); // in either order
-    // A series that ends for both ends downstream, in either order of `up` and markers.
-    check("| a30! up.a30=0 b36! up.b36=0", "withheld - fill21 ended:b36! -");
-    check("| up.a30=0 a30! up.b36=0 b36!", "- withheld - fill21 ended:b36!");
-    check("| up.a30=0 a30! b36", "- withheld fill21 align:b36*"); // and goes on with its heir
     check_target("up.b36=0 up.a42=0", "a42");
     check_target("up.b36=2 up.a42=0", "a42");
     check_target("up.a43=0", "a43 fenced a for b"); // 22 s
