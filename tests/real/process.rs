@@ -14,18 +14,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Looks until there is something, but not longer than `patience`; then the test fails.
-pub(crate) async fn eventually<T>(what: &str, patience: Duration, look: impl AsyncFnMut() -> Option<T>) -> T {
-    within(patience, look).await.unwrap_or_else(|| panic!("{what}: not within {patience:?}"))
-}
-
-/// Looks until there is something, but not longer than `patience`.
-pub(crate) async fn within<T>(patience: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+pub(crate) async fn eventually<T>(
+    what: &str,
+    patience: Duration,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let deadline = Instant::now() + patience;
     loop {
-        let found = look().await;
-        if found.is_some() || Instant::now() >= deadline {
+        if let Some(found) = look().await {
             return found;
         }
+        assert!(Instant::now() < deadline, "{what}: not within {patience:?}");
         sleep(POLL).await;
     }
 }

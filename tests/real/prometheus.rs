@@ -70,11 +70,6 @@ impl Prometheus {
         all.iter().map(|one| (labels(&one["metric"]), points(&one["values"]))).collect()
     }
 
-    /// Whether an instant query finds nothing (any more).
-    pub(crate) async fn finds_nothing(&self, query: &str) -> bool {
-        self.ask(query).await.as_array().expect("a vector").is_empty()
-    }
-
     async fn ask(&self, query: &str) -> Value {
         let url = self.url(&format!("/api/v1/query?query={}", encoded(query)));
         let text = page(&url).await.unwrap_or_else(|| panic!("{} does not answer {query}", self.name));

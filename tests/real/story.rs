@@ -1,7 +1,7 @@
 //! The story: two replicas, a healthy time, a target that only one of them reaches, a target that is gone, a replica that is killed
 //! and comes back; then what arrived is judged and the figures are printed.
 
-use crate::process::{PATIENCE, eventually, within};
+use crate::process::{PATIENCE, eventually};
 use crate::prometheus::Prometheus;
 use crate::proxy::{Metrics, Proxy};
 use crate::targets::{Kind, Off, Target};
@@ -9,7 +9,6 @@ use crate::upstream::Upstream;
 use crate::verdict::{Evidence, Findings, Series};
 use promdedup::stand_in::{Labels, Point, now_ms};
 use std::fmt::Write as _;
-use std::ops::RangeInclusive;
 use std::time::Instant;
 use tempfile::TempDir;
 
@@ -46,7 +45,6 @@ pub(crate) struct Story {
     began: Instant,
     /// Counters of the replicas' senders from before the kill.
     before_kill: Vec<Senders>,
-    outages: Vec<(&'static str, RangeInclusive<i64>)>,
     /// From when on a target has to come from one replica.
     united_ms: i64,
     _rules: TempDir,
@@ -92,7 +90,6 @@ impl Story {
             targets,
             began,
             before_kill: Vec::new(),
-            outages: Vec::new(),
             united_ms: 0,
             _rules: rules,
         }
@@ -102,7 +99,6 @@ impl Story {
     pub(crate) async fn tell(mut self) {
         let mut problems = self.be_healthy().await;
         self.lose_a_target_in_one_replica().await;
-        self.lose_a_target().await;
         self.lose_a_replica().await;
         self.settle(2).await;
 
@@ -158,23 +154,6 @@ impl Story {
         self.settle(1).await;
         let moved = self.moves().await - moves;
         self.say(&format!("a target was gone for {}, {moved} targets moved", NAMES[owner]));
-    }
-
-    /// Nobody reaches a target: upstream is told, and told when it is back.
-    async fn lose_a_target(&mut self) {
-        let probe = self.probe("switch");
-        self.target("switch").switch(Off::All);
-        let off_ms = now_ms();
-        let gone = within(PATIENCE, async || self.upstream.has_ended(&probe).await.then_some(())).await;
-        assert!(gone.is_some(), "upstream is not told that a target is gone:\n{}", self.tails(&probe).await);
-        self.settle(1).await;
-        assert!(self.upstream.has_ended(&probe).await, "nothing of the target while it is gone");
-        self.target("switch").switch(Off::Nobody);
-        let back = async || (!self.upstream.has_ended(&probe).await).then_some(());
-        eventually("upstream knows that the target is back", PATIENCE, back).await;
-        self.outages.push(("switch", off_ms..=now_ms()));
-        self.settle(1).await;
-        self.say("a target was gone for all");
     }
 
     /// The owner of most is killed; the other takes over; the killed one returns to its data.
@@ -245,17 +224,6 @@ impl Story {
         usize::from(owned[1] > owned[0])
     }
 
-    /// The newest samples of a series everywhere.
-    async fn tails(&self, series: &Labels) -> String {
-        let Evidence { stored, own, .. } = self.evidence().await;
-        let mut text = format!("now {}\n", now_ms());
-        for (who, all) in ["stored"].iter().chain(&NAMES).zip([&stored].into_iter().chain(&own)) {
-            let points = all.get(series).map_or(&[] as &[Point], Vec::as_slice);
-            let _ = writeln!(text, "{who}: {:?}", &points[points.len().saturating_sub(12)..]);
-        }
-        text
-    }
-
     async fn evidence(&self) -> Evidence {
         let looked_ms = now_ms();
         let stored = self.upstream.stored().await;
@@ -263,7 +231,7 @@ impl Story {
         for replica in &self.replicas {
             own.push(as_sent(replica.samples().await));
         }
-        Evidence { stored, own, outages: self.outages.clone(), united_ms: self.united_ms, looked_ms }
+        Evidence { stored, own, united_ms: self.united_ms, looked_ms }
     }
 
     /// All lives of all senders.

@@ -30,7 +30,6 @@ pub(crate) enum Kind {
 pub(crate) enum Off {
     Nobody,
     Only(String),
-    All,
 }
 
 /// One target. Dropping it closes its port.
@@ -60,7 +59,6 @@ impl Target {
             let is_off = match off {
                 Off::Nobody => false,
                 Off::Only(replica) => asks == format!("replica={replica}"),
-                Off::All => true,
             };
             answer(kind, is_off, began.elapsed().as_secs_f64())
         });

@@ -59,17 +59,6 @@ impl Upstream {
         stored.last().map(|point| point.at_ms)
     }
 
-    /// Whether a series is known to have ended.
-    pub(crate) async fn has_ended(&self, series: &Labels) -> bool {
-        match self {
-            Self::Thanos(thanos) => {
-                let pairs: Vec<(&str, &str)> = series.iter().collect();
-                thanos.samples_of(&pairs).last().is_some_and(|point| point.is_stale_marker())
-            }
-            Self::Prometheus(prometheus) => prometheus.finds_nothing(&series.to_string()).await,
-        }
-    }
-
     /// Samples stored in all, stale markers included.
     pub(crate) async fn samples(&self) -> f64 {
         match self {

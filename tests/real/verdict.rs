@@ -2,15 +2,12 @@
 
 use promdedup::stand_in::{Labels, Point};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ops::RangeInclusive;
 
 /// Samples by series, each series in the order of arrival (or of time).
 pub(crate) type Series = BTreeMap<Labels, Vec<Point>>;
 
 /// Widest hole that is promised, in intervals, and the jitter of timestamps at both ends of it (1 % each).
 pub(crate) const HOLE_MAX: f64 = 1.5 + 0.02;
-/// As [`HOLE_MAX`], of the `up` of a target that no replica reaches.
-const UP_HOLE_MAX: f64 = 2.0 + 0.02;
 /// Labels that must not arrive.
 const REPLICA_LABELS: [&str; 2] = ["prometheus_replica", "__replica__"];
 
@@ -20,9 +17,6 @@ pub(crate) struct Evidence {
     pub(crate) stored: Series,
     /// What each replica has, with the external labels but without the replica label; no stale markers.
     pub(crate) own: Vec<Series>,
-    /// When no replica reached a target, by job. Each of two owners' first `up` of 0 may then be withheld, since the other still
-    /// reports 1, so `up` (and only that) may have a hole of two intervals.
-    pub(crate) outages: Vec<(&'static str, RangeInclusive<i64>)>,
     /// From when on the parts of a histogram have to come from one scrape.
     pub(crate) united_ms: i64,
     /// When `stored` was looked at. What replicas had shortly before may still have been on its way.
@@ -114,9 +108,6 @@ impl Evidence {
             let silence_ms = (longest_silence_ms(&scraped, after_ms, until_ms) - interval_ms).max(0);
             let intervals = (until_ms - after_ms - silence_ms) as f64 / interval_ms as f64;
             let hole = Hole { intervals, series: series.to_string(), after_ms, until_ms };
-            if self.is_outage(series, after_ms..=until_ms) && intervals < UP_HOLE_MAX {
-                continue;
-            }
             if intervals > HOLE_MAX {
                 findings.problem("holes", || format!("{hole:?}"));
             }
@@ -136,14 +127,6 @@ impl Evidence {
             };
             2 * (after.at_ms - before.at_ms) <= 3 * interval_ms
         })
-    }
-
-    fn is_outage(&self, series: &Labels, hole: RangeInclusive<i64>) -> bool {
-        let overlaps =
-            |outage: &RangeInclusive<i64>| hole.start() <= outage.end() && outage.start() <= hole.end();
-        let is_job = |job: &str| series.get("job") == Some(job);
-        series.get("__name__") == Some("up")
-            && self.outages.iter().any(|(job, outage)| is_job(job) && overlaps(outage))
     }
 
     /// Everything a replica has is stored, or something at most two intervals away from it.
@@ -220,8 +203,7 @@ mod tests {
 
     fn check(stored: Series, own: &[i64], expect: &[&str]) {
         let looked_ms = own.last().copied().unwrap_or(0) + 2_000;
-        let evidence =
-            Evidence { stored, own: vec![series(own)], outages: Vec::new(), united_ms: 0, looked_ms };
+        let evidence = Evidence { stored, own: vec![series(own)], united_ms: 0, looked_ms };
         let problems = evidence.findings(|_| 1_000).problems;
         assert_eq!(problems.is_empty(), expect.is_empty(), "{problems:?}");
         for what in expect {
