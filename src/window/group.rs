@@ -61,7 +61,7 @@ impl Groups {
         }))
     }
 
-    /// The group with a number that [`Self::number`] gave.
+    /// The group with a number that the window gave.
     pub fn group(&self, number: u32) -> Option<Arc<Group>> {
         self.groups.read().unwrap_or_else(PoisonError::into_inner).get(number as usize).cloned()
     }
@@ -115,7 +115,7 @@ impl Group {
         Some(ReplicaId(replicas.len() as u8 - 1))
     }
 
-    /// The replica with a number that [`Self::replica_number`] gave.
+    /// The replica with a number that the window gave.
     #[must_use]
     pub fn replica(&self, id: ReplicaId) -> Option<Arc<Replica>> {
         self.replicas.read().unwrap_or_else(PoisonError::into_inner).get(usize::from(id.0)).cloned()

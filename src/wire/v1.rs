@@ -4,7 +4,7 @@
 //! finds labels, replica label, samples and the ends of everything. Allocates nothing and decodes no value; of
 //! exemplars, metadata and histograms it sees only that they can be read. Does not judge labels (order, repetition,
 //! UTF-8): a series whose key is known has been judged before, and
-//! [`labels::canonicalize`](super::labels::canonicalize) judges the others.
+//! [`labels::canonicalize`] judges the others.
 
 use super::fields::{self, FIXED64, Field, LENGTH, VARINT};
 use super::labels::{self, Label};
