@@ -98,7 +98,7 @@ impl Story {
     /// All of it; fails if a promise was broken.
     pub(crate) async fn tell(mut self) {
         let mut problems = self.be_healthy().await;
-        self.lose_a_target_in_one_replica().await;
+        problems.extend(self.lose_a_target_in_one_replica().await);
         self.lose_a_replica().await;
         self.settle(2).await;
 
@@ -144,16 +144,16 @@ impl Story {
     }
 
     /// The owner of a target does not reach it any more, the other does.
-    async fn lose_a_target_in_one_replica(&mut self) {
-        let owner = self.owner().await;
+    async fn lose_a_target_in_one_replica(&mut self) -> Vec<String> {
+        let owner = self.owner_of(&self.probe("switch")).await;
         let moves = self.moves().await;
         self.target("switch").switch(Off::Only(NAMES[owner].to_owned()));
-        // It may not own this very target; then nothing has to move.
         self.settle(3).await;
         self.target("switch").switch(Off::Nobody);
         self.settle(1).await;
         let moved = self.moves().await - moves;
-        self.say(&format!("a target was gone for {}, {moved} targets moved", NAMES[owner]));
+        self.say(&format!("a target was gone for its owner {}, {moved} targets moved", NAMES[owner]));
+        if moved > 0.0 { Vec::new() } else { vec!["a target stays with a replica that lost it".to_owned()] }
     }
 
     /// The owner of most is killed; the other takes over; the killed one returns to its data.
@@ -224,6 +224,21 @@ impl Story {
         usize::from(owned[1] > owned[0])
     }
 
+    /// The replica whose sample of a series arrived last.
+    async fn owner_of(&self, series: &Labels) -> usize {
+        eventually("a sample arrives that a replica has", PATIENCE, async || {
+            let newest_ms = self.upstream.newest_ms(series).await?;
+            for (nth, replica) in self.replicas.iter().enumerate() {
+                let own = as_sent(replica.samples().await);
+                if own.get(series).is_some_and(|own| own.iter().any(|point| point.at_ms == newest_ms)) {
+                    return Some(nth);
+                }
+            }
+            None
+        })
+        .await
+    }
+
     async fn evidence(&self) -> Evidence {
         let looked_ms = now_ms();
         let stored = self.upstream.stored().await;
@@ -287,6 +302,7 @@ impl Story {
             ("  failed, then retried", format!("{}", outcome(metrics, "failed"))),
             ("filled in", format!("{}", whole("promdedup_samples_filled_total", &[]))),
             ("series, samples judged", format!("{}, {}", findings.series, findings.samples)),
+            ("  for each expected one", format!("{:.3}", findings.density())),
             ("  of one replica", format!("{}", findings.of_one_replica)),
             ("stale markers stored", format!("{}", findings.stale_markers)),
             ("exemplars stored", format!("{}", self.upstream.exemplars().await)),

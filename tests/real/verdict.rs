@@ -2,12 +2,16 @@
 
 use promdedup::stand_in::{Labels, Point};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::RangeInclusive;
 
 /// Samples by series, each series in the order of arrival (or of time).
 pub(crate) type Series = BTreeMap<Labels, Vec<Point>>;
 
 /// Widest hole that is promised, in intervals, and the jitter of timestamps at both ends of it (1 % each).
 pub(crate) const HOLE_MAX: f64 = 1.5 + 0.02;
+/// Samples stored for each that one replica alone would have had: two streams mixed would have up to twice as many. A change of owner
+/// may add one sample of a series or cost one, and a run has a few of them in about 25 intervals.
+const DENSITY: RangeInclusive<f64> = 0.93..=1.1;
 /// Labels that must not arrive.
 const REPLICA_LABELS: [&str; 2] = ["prometheus_replica", "__replica__"];
 
@@ -40,6 +44,8 @@ pub(crate) struct Findings {
     /// Samples of the replica that has most of them.
     pub(crate) of_one_replica: usize,
     pub(crate) stale_markers: usize,
+    /// Samples that one replica alone would have had of all series, between the first and the last stored.
+    expected: f64,
     pub(crate) widest_hole: Hole,
     /// Times at which a histogram is not whole.
     pub(crate) torn_histograms: usize,
@@ -73,6 +79,9 @@ impl Evidence {
         if findings.torn_histograms * 5 > findings.whole_histograms {
             findings.problems.push(format!("{} histograms are torn", findings.torn_histograms));
         }
+        if !DENSITY.contains(&findings.density()) {
+            findings.problems.push(format!("density {:.3}, not in {DENSITY:?}", findings.density()));
+        }
         let counts = std::mem::take(&mut findings.counts);
         findings.problems.extend(counts.iter().map(|(what, count)| format!("{count} {what}")));
         findings
@@ -102,11 +111,16 @@ impl Evidence {
                 });
             }
         }
-        for pair in stored.windows(2).skip(1).filter(|pair| !pair[0].is_stale_marker()) {
+        let mut expected = 1.0;
+        for (nth, pair) in stored.windows(2).enumerate() {
             let (after_ms, until_ms) = (pair[0].at_ms, pair[1].at_ms);
             // When nobody scraped it for longer than an interval, there was nothing to forward.
             let silence_ms = (longest_silence_ms(&scraped, after_ms, until_ms) - interval_ms).max(0);
             let intervals = (until_ms - after_ms - silence_ms) as f64 / interval_ms as f64;
+            expected += intervals;
+            if nth == 0 || pair[0].is_stale_marker() {
+                continue;
+            }
             let hole = Hole { intervals, series: series.to_string(), after_ms, until_ms };
             if intervals > HOLE_MAX {
                 findings.problem("holes", || format!("{hole:?}"));
@@ -115,6 +129,7 @@ impl Evidence {
                 findings.widest_hole = hole;
             }
         }
+        findings.expected += expected;
     }
 
     /// Whether one of the replicas has the series without a break at that time.
@@ -167,6 +182,11 @@ impl Evidence {
 }
 
 impl Findings {
+    /// Samples stored for each that one replica alone would have had.
+    pub(crate) fn density(&self) -> f64 {
+        if self.expected == 0.0 { 1.0 } else { self.samples as f64 / self.expected }
+    }
+
     /// Counts a problem, and keeps the first few of each kind.
     fn problem(&mut self, what: &'static str, example: impl FnOnce() -> String) {
         let count = self.counts.entry(what).or_default();
@@ -213,14 +233,16 @@ mod tests {
 
     #[test]
     fn sees_what_is_wrong() {
-        let own = [0, 1_000, 2_000, 3_000, 4_000, 5_000, 6_000];
+        let own: [i64; 20] = std::array::from_fn(|nth| nth as i64 * 1_000);
         check(series(&own), &own, &[]);
-        check(series(&[0, 2_000, 3_000, 4_000, 5_000]), &own, &[]);
-        check(series(&[0, 1_000, 3_000, 4_000, 5_000]), &own, &["holes"]);
+        let without = |nth: usize| [&own[..nth], &own[nth + 1..]].concat();
+        check(series(&without(1)), &own, &[]); // before its second interval
+        check(series(&without(2)), &own, &["holes"]);
         check(series(&[0, 1_000, 2_000]), &own, &["samples lost"]);
         check(Series::new(), &own, &["samples lost"]);
         check(series(&[0, 1_000, 1_000, 2_000, 3_000, 4_000]), &own, &["timestamps"]);
         check(series(&[0, 1_000, 2_000, 3_500, 4_500]), &own, &["samples that no replica has"]);
+        check(series(&own.map(|at| at / 2)), &own.map(|at| at / 2), &["density"]);
         // Nobody had anything in between.
         check(series(&[0, 1_000, 9_000]), &[0, 1_000, 9_000], &[]);
         let labelled = |(labels, points): (Labels, _)| (labels.with("prometheus_replica", "a"), points);
