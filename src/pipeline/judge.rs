@@ -110,7 +110,7 @@ impl Bench<'_> {
 
     /// Decides one more time a duplicate that leaned on a flight which has ended well: its replica is alive.
     pub(super) fn note(&self, request: &mut Request, item: u32, s: u32, flight: &mut Flight) {
-        let unit = Unit { item, first: s, count: 1, last: false };
+        let unit = Unit { item, first: s, count: 1 };
         if request.items[item as usize].number != UNKNOWN {
             self.sample(request, unit, s, flight, &mut Judged::default());
         }
@@ -119,7 +119,9 @@ impl Bench<'_> {
     fn sample(&self, request: &mut Request, unit: Unit, s: u32, flight: &mut Flight, judged: &mut Judged) {
         let i = unit.item as usize;
         for _ in 0..LOOKS_MAX {
-            if request.items[i].number == UNKNOWN && !self.admit(request, i, flight) {
+            // One of its samples before has found the window full: so does this one.
+            let kept_out = request.items[i].kind == Kind::Unadmitted;
+            if kept_out || request.items[i].number == UNKNOWN && !self.admit(request, i, flight) {
                 request.fates[s as usize] = Fate::Aboard;
                 return;
             }

@@ -28,6 +28,8 @@ pub(super) struct Request {
     pub(super) fates: Vec<Fate>,
     /// What is decided at a time, in the order of deciding and of sending.
     pub(super) units: Vec<Unit>,
+    /// The times of a series fall: each sample of a replica is a unit of its own, the oldest first.
+    pub(super) falls: bool,
     /// Metadata, as whole fields.
     pub(super) metadata: Vec<Span>,
     /// Top-level fields that nobody knows, as whole fields.
@@ -105,8 +107,6 @@ pub(super) struct Unit {
     pub(super) item: u32,
     pub(super) first: u32,
     pub(super) count: u32,
-    /// It is the last one of its item: what is no sample goes with it.
-    pub(super) last: bool,
 }
 
 impl Item {
@@ -343,33 +343,24 @@ impl Request {
     /// Lists what is decided one after the other: items as they came, unless the times of a series fall. Then each
     /// sample by itself, the oldest first, since Thanos answers 200 and drops one where times fall inside a request.
     fn order(&mut self) {
-        let falls = self.samples.windows(2).any(|pair| pair[1].at < pair[0].at) && self.series_falls();
-        if !falls {
-            self.units.extend(self.items.iter().enumerate().map(|(i, item)| Unit {
-                item: i as u32,
-                first: item.series.first_sample,
-                count: item.series.samples,
-                last: true,
-            }));
-            return;
-        }
+        self.falls = self.samples.windows(2).any(|pair| pair[1].at < pair[0].at) && self.series_falls();
         for (i, item) in self.items.iter().enumerate() {
-            let first = item.series.first_sample;
-            let samples = &self.samples[first as usize..(first + item.series.samples) as usize];
-            // What is no sample goes with the newest one.
-            let newest = (0..samples.len()).max_by_key(|s| samples[*s].at).unwrap_or(0) as u32;
-            let unit = |s| Unit { item: i as u32, first: first + s, count: 1, last: s == newest };
-            self.units.extend((0..item.series.samples).map(unit));
-            if samples.is_empty() {
-                self.units.push(Unit { item: i as u32, first, count: 0, last: true });
+            let (first, count) = (item.series.first_sample, item.series.samples);
+            let unit = |first, count| Unit { item: i as u32, first, count };
+            if self.falls && item.kind == Kind::Replicated && count > 0 {
+                self.units.extend((first..first + count).map(|s| unit(s, 1)));
+            } else {
+                self.units.push(unit(first, count));
             }
         }
-        let samples = &self.samples;
-        // Stable: what is no sample of its own (an exemplar) comes last.
-        self.units.sort_by_key(|unit| match unit.count {
-            0 => i64::MAX,
-            _ => samples[unit.first as usize].at,
-        });
+        if self.falls {
+            let samples = &self.samples;
+            // What is no sample (an exemplar) comes last: its series has to be there.
+            self.units.sort_by_key(|unit| match unit.count {
+                0 => i64::MAX,
+                _ => samples[unit.first as usize].at,
+            });
+        }
     }
 
     /// Whether a series has a sample that is older than one of its before it, in this item or an earlier one.

@@ -1,6 +1,6 @@
 //! What the pipeline makes of failing upstreams and hostile senders: cases that once went wrong.
 
-use crate::support::{Ts, body, pipeline, sent};
+use crate::support::{Ask, Ts, body, pipeline, sent};
 use promdedup::forward::Answer;
 
 fn ts(name: &str, replica: &str, seconds: i64) -> Ts {
@@ -41,4 +41,28 @@ async fn what_is_broken_deep_inside_is_refused_with_its_place() {
     assert_eq!(reply.status, 400);
     assert!(reply.text.contains(&format!("byte {}", series.len() + 2)), "{}", reply.text);
     assert_eq!(fake.requests(), 0);
+}
+
+/// Falling times are put in order without repeating the labels, or looking at the whole series, for each sample.
+#[tokio::test]
+async fn a_long_series_of_falling_times_costs_no_more_than_its_bytes() {
+    let (pipeline, fake) = pipeline();
+    let label = "x".repeat(1_000);
+    let falling = (0..4_000).rev().fold(ts("m", "a", 4_000).label("z", &label), Ts::at);
+    let reply = pipeline.ask(&[falling]).await;
+    assert_eq!((reply.status, reply.text.as_str()), (204, ""));
+    let lines = sent(&fake);
+    assert_eq!(lines.len(), 1, "one series, not one a sample");
+    let times: Vec<_> = lines[0].split(' ').skip(1).map(str::to_owned).collect();
+    assert_eq!(times, (0..=4_000).map(|t| t.to_string()).collect::<Vec<_>>());
+}
+
+/// A series that finds no room is looked at once, however many samples it brings.
+#[tokio::test]
+async fn a_full_window_counts_a_series_once_a_delivery() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.series_max = 1);
+    pipeline.ask(&[ts("m", "a", 0)]).await;
+    assert_eq!(pipeline.ask(&[ts("n", "a", 0).at(15).at(30)]).await.status, 204);
+    assert_eq!(sent(&fake)[1..], ["n{prometheus_replica=a} 0 15 30"]);
+    assert_eq!(pipeline.pipeline.window().full(), 1);
 }

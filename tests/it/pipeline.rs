@@ -232,9 +232,16 @@ async fn a_full_window_lets_newcomers_pass_with_their_label() {
 async fn times_that_fall_inside_a_request_leave_in_order() {
     let (pipeline, fake) = pipeline();
     pipeline.ask(&[ts("m", "a", 0), ts("m", "a", 30), ts("n", "a", 7), ts("m", "a", 15)]).await;
-    assert_eq!(sent(&fake), ["m{} 0", "n{} 7", "m{} 15", "m{} 30"]);
+    assert_eq!(sent(&fake), ["m{} 0 15 30", "n{} 7"]);
     pipeline.ask(&[Ts::new("m").replica("a").at(60).at(45), ts("n", "a", 22)]).await;
-    assert_eq!(sent(&fake)[4..], ["n{} 22", "m{} 45", "m{} 60"]);
+    assert_eq!(sent(&fake)[2..], ["n{} 22", "m{} 45 60"]);
+    // Exemplars go with their samples, also those of a second item of the series.
+    pipeline.ask(&[ts("m", "a", 90).exemplar(), ts("m", "a", 75).exemplar(), ts("n", "a", 37)]).await;
+    assert_eq!(sent(&fake)[4..], ["n{} 37", "m{} 75 90 e", "m{} e"]);
+    // A standby's are decided in order, too: 110 is held by the time that 125 takes over.
+    pipeline.ask(&[ts("m", "b", 125), ts("m", "b", 110), ts("m", "b", 95)]).await;
+    pipeline.ask(&[ts("m", "b", 155), ts("m", "b", 140)]).await;
+    assert_eq!(sent(&fake)[7..], ["m{} 110 125", "m{} 140 155"]);
 }
 
 #[tokio::test]
