@@ -108,12 +108,6 @@ impl Flight {
         })
     }
 
-    /// Whether nothing is reserved.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.log.series.is_empty()
-    }
-
     /// Whether upstream may already hold what a flight before it carried.
     #[must_use]
     pub fn repeats(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Habits of the house that the compiler does not hold: arrows between rooms, sizes, names, and the README's table.
 
 use promdedup::config::VARIABLES;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -160,4 +161,33 @@ fn the_readme_lists_the_variables_there_are() {
         })
         .collect();
     assert_eq!(told, there);
+}
+
+/// Every `promdedup_…` of a text that is a whole word, as `quote` opens it.
+fn metric_names(text: &str, quote: &str) -> BTreeSet<String> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let start = format!("{quote}promdedup_");
+    let starts = text.match_indices(&start).map(|(at, _)| at + quote.len());
+    starts.map(|at| text[at..].chars().take_while(|c| is_name(*c)).collect()).collect()
+}
+
+#[test]
+fn the_readme_and_the_alerts_name_the_metrics_there_are() {
+    let mut there = BTreeSet::new();
+    for (name, text) in files(&["src"]) {
+        if !name.contains("command/demo") {
+            let lines: Vec<_> = text.lines().take_while(|line| *line != "#[cfg(test)]").collect();
+            there.extend(metric_names(&lines.join("\n"), "\""));
+        }
+    }
+    assert!(there.len() > 20, "{there:?}");
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let rows: Vec<_> = readme.lines().filter(|line| line.starts_with("| `promdedup_")).collect();
+    assert_eq!(metric_names(&rows.join("\n"), "`"), there);
+    let rules = fs::read_to_string(root().join("deploy/prometheus/rules.yml")).expect("rules");
+    for name in metric_names(&rules, "").iter().filter(|name| !rules.contains(&format!("group:{name}:"))) {
+        let family =
+            ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        assert!(there.contains(name) || there.contains(family), "the rules name {name}");
+    }
 }
