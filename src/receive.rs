@@ -22,6 +22,7 @@ use crate::pipeline::{Incoming, Pipeline, Reply};
 use crate::socket::NetworkBytes;
 use crate::telemetry::LimitHits;
 use admission::Admission;
+use axum::Router;
 use metrics::Metrics;
 use prometheus::Registry;
 use routes::Room;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use threads::DataPlane;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 /// What serves a request once it is here as a whole.
@@ -81,6 +83,31 @@ pub enum ReceiveError {
     },
 }
 
+/// The routes alone, for whoever brings requests by another way than a listener.
+///
+/// # Errors
+/// When metrics clash.
+pub fn routes<S: Serve>(
+    config: &ReceiveConfig,
+    service: Arc<S>,
+    registry: &Registry,
+    limits: &LimitHits,
+    phase: watch::Receiver<Phase>,
+) -> Result<Router, ReceiveError> {
+    Ok(routes::router(room(config, service, registry, limits)?, phase))
+}
+
+fn room<S: Serve>(
+    config: &ReceiveConfig,
+    service: Arc<S>,
+    registry: &Registry,
+    limits: &LimitHits,
+) -> Result<Arc<Room<S>>, ReceiveError> {
+    let metrics = Metrics::new(registry)?;
+    let admission = Admission::new(config.in_flight_max_bytes, &metrics, limits);
+    Ok(Arc::new(Room::new(config, service, metrics, admission, limits)))
+}
+
 /// The data plane: bound, not yet accepting.
 #[derive(Debug)]
 pub struct Receiver<S> {
@@ -107,9 +134,7 @@ impl<S: Serve> Receiver<S> {
         let failed = |error| ReceiveError::Bind { address: config.listen, error };
         let listener = listen(config.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let metrics = Metrics::new(registry)?;
-        let admission = Admission::new(config.in_flight_max_bytes, &metrics, limits);
-        let room = Arc::new(Room::new(&config, service, metrics, admission, limits));
+        let room = room(&config, service, registry, limits)?;
         Ok(Self { config, listener, address, room, network: network.clone(), limits: limits.clone() })
     }
 

@@ -41,7 +41,7 @@ impl PhaseControl {
     }
 
     /// Goes forward to `phase`; going back is ignored.
-    pub(super) fn set(&self, phase: Phase) {
+    pub fn set(&self, phase: Phase) {
         self.0.send_if_modified(|now| {
             let forward = phase > *now;
             *now = phase.max(*now);

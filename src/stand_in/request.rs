@@ -138,7 +138,7 @@ pub fn histogram_point(histogram: &proto::Histogram) -> Point {
 
 /// The label fields of a TimeSeries, encoded once per series and copied per sample.
 #[must_use]
-pub(super) fn label_block(labels: &Labels) -> Vec<u8> {
+pub fn label_block(labels: &Labels) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in labels.iter() {
         let length =
@@ -152,7 +152,7 @@ pub(super) fn label_block(labels: &Labels) -> Vec<u8> {
 }
 
 /// Appends one TimeSeries of one float sample.
-pub(super) fn put_sample(body: &mut Vec<u8>, block: &[u8], at_ms: i64, bits: u64) {
+pub fn put_sample(body: &mut Vec<u8>, block: &[u8], at_ms: i64, bits: u64) {
     put_with_value(body, block, [0x12, 0x09, 0x10], &[], at_ms, bits);
 }
 

@@ -10,7 +10,7 @@ mod serve;
 mod tsdb;
 
 pub use fault::{Fault, Limits};
-pub use tsdb::{BOUND_MS, Violations};
+pub use tsdb::{BOUND_MS, Conflicts, Record, Rules, TooManySeries, Tsdb, Violations};
 
 use super::{Labels, Point};
 use fault::Faults;
@@ -22,7 +22,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tsdb::{Rules, Tsdb};
 
 /// The tenant of requests without a tenant header.
 pub const DEFAULT_TENANT: &str = "default-tenant";

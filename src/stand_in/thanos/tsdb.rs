@@ -61,17 +61,22 @@ impl Violations {
 
 /// Bounds and switches of a [`Tsdb`].
 #[derive(Debug, Clone)]
-pub(super) struct Rules {
-    pub(super) replica_labels: Vec<String>,
-    pub(super) out_of_order_window_ms: i64,
-    pub(super) exemplars: bool,
-    pub(super) series_max: usize,
-    pub(super) points_max: usize,
+pub struct Rules {
+    /// As [`super::Options::replica_labels`].
+    pub replica_labels: Vec<String>,
+    /// As [`super::Options::out_of_order_window_ms`].
+    pub out_of_order_window_ms: i64,
+    /// As [`super::Options::exemplars`].
+    pub exemplars: bool,
+    /// As [`super::Options::series_max`].
+    pub series_max: usize,
+    /// As [`super::Options::points_max`].
+    pub points_max: usize,
 }
 
 /// The refused part of a request; the rest was stored.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Conflicts {
+pub struct Conflicts {
     labels_out_of_order: u64,
     labels_duplicate: u64,
     labels_empty: u64,
@@ -85,7 +90,8 @@ pub(super) struct Conflicts {
 
 impl Conflicts {
     /// The text of a 409, `None` if there is nothing to refuse.
-    pub(super) fn text(&self) -> Option<String> {
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
         let causes: Vec<String> = [
             (self.labels_out_of_order, "series", "out of order labels"),
             (self.labels_duplicate, "series", "duplicate labels"),
@@ -116,16 +122,20 @@ impl Conflicts {
 /// Why a whole request is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("tenant is above the limit of {max} series")]
-pub(super) struct TooManySeries {
-    pub(super) max: usize,
+pub struct TooManySeries {
+    /// The bound.
+    pub max: usize,
 }
 
 /// One series with all that was stored of it, in the order of arrival.
 #[derive(Debug)]
-pub(super) struct Record {
-    pub(super) labels: Labels,
-    pub(super) points: Vec<Point>,
-    pub(super) exemplars: u64,
+pub struct Record {
+    /// What it is called.
+    pub labels: Labels,
+    /// Its samples.
+    pub points: Vec<Point>,
+    /// How many exemplars it has.
+    pub exemplars: u64,
     newest: Option<Point>,
     newest_exemplar: Option<(i64, f64, u64)>,
 }
@@ -137,11 +147,13 @@ pub(super) struct Head {
     pub(super) series: Vec<Record>,
 }
 
+/// The heads of all tenants.
 #[derive(Debug)]
-pub(super) struct Tsdb {
+pub struct Tsdb {
     pub(super) rules: Rules,
     pub(super) tenants: HashMap<String, Head>,
-    pub(super) violations: Violations,
+    /// What a clean stream would not contain.
+    pub violations: Violations,
     /// Samples stored since the start, recorded or not.
     pub(super) samples: u64,
     pub(super) exemplars: u64,
@@ -163,7 +175,9 @@ enum Judgement {
 }
 
 impl Tsdb {
-    pub(super) fn new(rules: Rules) -> Self {
+    /// An empty one.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
         Self {
             rules,
             tenants: HashMap::new(),
@@ -177,12 +191,21 @@ impl Tsdb {
         }
     }
 
+    /// The series of a tenant, the oldest first.
+    #[must_use]
+    pub fn records(&self, tenant: &str) -> &[Record] {
+        self.tenants.get(tenant).map_or(&[], |head| &head.series)
+    }
+
     pub(super) fn series_count(&self) -> usize {
         self.series_count
     }
 
     /// Stores the valid part of a request and says what was refused.
-    pub(super) fn append(
+    ///
+    /// # Errors
+    /// When the tenant would have too many series.
+    pub fn append(
         &mut self,
         tenant: &str,
         request: &proto::WriteRequest,

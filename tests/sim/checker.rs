@@ -1,0 +1,292 @@
+//! Holds what is stored against what was sent and acknowledged.
+
+use crate::history::{NEVER, Sent};
+use crate::run::Played;
+use crate::story::{SeriesPlan, Story};
+use std::collections::{BTreeMap, HashMap};
+
+/// Figures of one story, and the promises that were broken.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Verdict {
+    /// The widest hole in intervals, and its series.
+    pub(crate) hole: (f64, usize),
+    /// Samples stored, by what one replica alone would have had.
+    pub(crate) density: f64,
+    /// The longest time that the series of a target came from different replicas, in intervals, and the target.
+    pub(crate) split: (f64, usize),
+    /// Stale markers stored while another replica lived.
+    pub(crate) false_ends: usize,
+    pub(crate) takeovers: u64,
+    pub(crate) moves: u64,
+    pub(crate) waits: u64,
+    pub(crate) stored: usize,
+    /// What must not be, and the series that it is about.
+    pub(crate) broken: Vec<Broken>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Broken {
+    pub(crate) promise: &'static str,
+    pub(crate) what: String,
+    pub(crate) series: Option<usize>,
+}
+
+/// One stored sample.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    at_ms: i64,
+    stale: bool,
+    /// Who sent it; a set of bits.
+    by: u32,
+}
+
+impl Verdict {
+    fn broke(&mut self, promise: &'static str, series: Option<usize>, what: String) {
+        self.broken.push(Broken { promise, what, series });
+    }
+}
+
+/// Judges.
+pub(crate) fn judge(played: &Played) -> Verdict {
+    let story = &played.world.story;
+    let mut verdict = Verdict::default();
+    whole(played, &mut verdict);
+    let history = played.world.history();
+    let mut by_series = vec![];
+    let (mut stored_count, mut expected) = (0.0, 0.0);
+    for (number, series) in history.series.iter().enumerate() {
+        let stored = identify(played, number, &series.sent, &mut verdict);
+        verdict.stored += stored.len();
+        let interval_ms = |around_ms| story.interval_ms(series.target, around_ms);
+        let acked = acknowledged(&series.sent);
+        lost(number, &acked, &stored, interval_ms, played, &mut verdict);
+        let rare = matches!(series.plan, SeriesPlan::Rare(_));
+        if !rare {
+            let widest = widest_hole(&stored, &acked, interval_ms);
+            if widest > verdict.hole.0 {
+                verdict.hole = (widest, number);
+            }
+            if interval_ms(0) <= 15_000 {
+                let (have, want) = density(&stored, &acked, interval_ms);
+                stored_count += have;
+                expected += want;
+            }
+        }
+        ends(number, &stored, &series.sent, interval_ms, &mut verdict);
+        by_series.push(stored);
+    }
+    verdict.density = if expected > 0.0 { stored_count / expected } else { 1.0 };
+    for target in 0..story.targets.len() {
+        let of_target = history.series.iter().enumerate().filter(|(_, series)| {
+            series.target == target && series.plan == SeriesPlan::Steady
+        });
+        let numbers: Vec<usize> = of_target.map(|(number, _)| number).collect();
+        let longest_ms = longest_split_ms(&numbers, &by_series, story.interval_ms(target, 0));
+        let split = longest_ms as f64 / story.interval_ms(target, 0) as f64;
+        if split > verdict.split.0 {
+            verdict.split = (split, target);
+        }
+    }
+    verdict
+}
+
+/// What can be said without looking at series.
+fn whole(played: &Played, verdict: &mut Verdict) {
+    let story = &played.world.story;
+    let history = played.world.history();
+    for broken in &history.broken {
+        let series = broken.split([' ', ':']).nth(1).and_then(|number| number.parse().ok());
+        verdict.broke("acknowledged only what upstream has", series, broken.clone());
+    }
+    if let Some(first) = history.dropped.first()
+        && !story.loses_data()
+    {
+        verdict.broke("nothing is refused", None, format!("{} batches: {first}", history.dropped.len()));
+    }
+    if played.undelivered > 0 {
+        verdict.broke("queues drain", None, format!("{} samples are undelivered", played.undelivered));
+    }
+    if played.unanswered > 0 {
+        verdict.broke("requests end", None, format!("{} requests are open", played.unanswered));
+    }
+    if played.series_seen > story.proxy.series_max {
+        verdict.broke("the table keeps its bound", None, format!("{} series", played.series_seen));
+    }
+    let full = story.proxy.series_max < history.series.len();
+    if played.thanos.with_replica() > 0 && !full {
+        verdict.broke("no replica label", None, format!("{} series", played.thanos.with_replica()));
+    }
+    let seen = played.thanos.tsdb().violations;
+    if seen.vanished + seen.bad_labels > 0 {
+        verdict.broke("requests are in order", None, format!("{seen:?}"));
+    }
+    if seen.out_of_order + seen.duplicate_timestamp + seen.out_of_bounds > 0 && !story.loses_answers() {
+        verdict.broke("timestamps rise", None, format!("{seen:?}"));
+    }
+    for (name, count) in &played.counted {
+        if name.starts_with("promdedup_takeovers_total") {
+            verdict.takeovers += count;
+        } else if name.starts_with("promdedup_target_moves_total") {
+            verdict.moves += count;
+        } else if name.starts_with("promdedup_waits_total") && name.contains("jump") {
+            verdict.waits += count;
+        }
+    }
+}
+
+/// Who sent what is stored.
+fn identify(played: &Played, number: usize, sent: &[Vec<Sent>], verdict: &mut Verdict) -> Vec<Stored> {
+    let mut by: HashMap<(i64, u64), u32> = HashMap::new();
+    for (replica, sent) in sent.iter().enumerate() {
+        sent.iter().for_each(|sent| *by.entry((sent.at_ms, sent.bits)).or_default() |= 1 << replica);
+    }
+    let mut stored = vec![];
+    for (at_ms, bits) in played.thanos.stored(number) {
+        let by = by.get(&(at_ms, bits)).copied().unwrap_or_default();
+        if by == 0 {
+            verdict.broke("nothing is invented", Some(number), format!("series {number} at {at_ms}"));
+        }
+        let stale = bits == promdedup::stand_in::STALE_MARKER_BITS;
+        stored.push(Stored { at_ms, stale, by });
+    }
+    stored
+}
+
+/// The times of the acknowledged samples of all replicas, markers left out.
+fn acknowledged(sent: &[Vec<Sent>]) -> Vec<i64> {
+    let acked = sent.iter().flatten().filter(|sent| sent.acked_ms != NEVER && !sent.is_stale_marker());
+    let mut times: Vec<i64> = acked.map(|sent| sent.at_ms).collect();
+    times.sort_unstable();
+    times
+}
+
+fn lost(
+    number: usize,
+    acked: &[i64],
+    stored: &[Stored],
+    interval_ms: impl Fn(i64) -> i64,
+    played: &Played,
+    verdict: &mut Verdict,
+) {
+    if played.thanos.with_replica() > 0 {
+        return; // they are stored under other names too; that each has arrived was seen at its acknowledgement
+    }
+    let times: Vec<i64> = stored.iter().filter(|stored| !stored.stale).map(|stored| stored.at_ms).collect();
+    let mut lost = acked.iter().filter(|at_ms| {
+        let reach_ms = 2 * interval_ms(**at_ms);
+        let next = times.partition_point(|time| *time < **at_ms - reach_ms);
+        times.get(next).is_none_or(|time| *time > **at_ms + reach_ms)
+    });
+    if let Some(first) = lost.next() {
+        let what = format!("series {number}: {} acknowledged samples, the first at {first}", 1 + lost.count());
+        verdict.broke("nothing acknowledged is lost", Some(number), what);
+    }
+}
+
+/// The widest distance of neighbours from the second interval of the series on, in intervals. Time in which nobody
+/// had a sample for more than an interval does not count.
+fn widest_hole(stored: &[Stored], acked: &[i64], interval_ms: impl Fn(i64) -> i64) -> f64 {
+    let mut widest: f64 = 0.0;
+    let mut settled_ms = i64::MIN;
+    let mut last: Option<Stored> = None;
+    for this in stored {
+        let Some(before) = last.replace(*this) else {
+            settled_ms = this.at_ms + interval_ms(this.at_ms);
+            continue;
+        };
+        if before.stale {
+            settled_ms = this.at_ms + interval_ms(this.at_ms); // it is born anew
+            continue;
+        }
+        if before.at_ms < settled_ms {
+            continue;
+        }
+        let interval_ms = interval_ms(before.at_ms);
+        let silence_ms = (silence_ms(acked, before.at_ms, this.at_ms) - interval_ms).max(0);
+        widest = widest.max((this.at_ms - before.at_ms - silence_ms) as f64 / interval_ms as f64);
+    }
+    widest
+}
+
+/// The longest time between two moments in which nobody had a sample.
+fn silence_ms(acked: &[i64], after_ms: i64, until_ms: i64) -> i64 {
+    let from = acked.partition_point(|time| *time <= after_ms);
+    let to = acked.partition_point(|time| *time < until_ms).max(from);
+    let mut last_ms = after_ms;
+    let mut longest_ms = 0;
+    for time in acked[from..to].iter().chain([&until_ms]) {
+        longest_ms = longest_ms.max(time - last_ms);
+        last_ms = *time;
+    }
+    longest_ms
+}
+
+/// Samples stored, and those that one replica without a fault would have had in the same time.
+fn density(stored: &[Stored], acked: &[i64], interval_ms: impl Fn(i64) -> i64) -> (f64, f64) {
+    let live: Vec<i64> = stored.iter().filter(|stored| !stored.stale).map(|stored| stored.at_ms).collect();
+    let mut expected = f64::from(u8::from(!live.is_empty()));
+    for pair in live.windows(2) {
+        let interval_ms = interval_ms(pair[0]);
+        let silence_ms = (silence_ms(acked, pair[0], pair[1]) - interval_ms).max(0);
+        expected += (pair[1] - pair[0] - silence_ms) as f64 / interval_ms as f64;
+    }
+    (live.len() as f64, expected)
+}
+
+/// Stale markers stored although another replica had shown that the series lives, and lives on.
+fn ends(
+    number: usize,
+    stored: &[Stored],
+    sent: &[Vec<Sent>],
+    interval_ms: impl Fn(i64) -> i64,
+    verdict: &mut Verdict,
+) {
+    for marker in stored.iter().filter(|stored| stored.stale) {
+        let near_ms = interval_ms(marker.at_ms) * 3 / 2;
+        let decided_ms = sent.iter().flatten().filter(|sent| sent.at_ms == marker.at_ms && sent.is_stale_marker());
+        let decided_ms = decided_ms.map(|sent| sent.arrived_ms).min().unwrap_or(NEVER);
+        for (replica, sent) in sent.iter().enumerate().filter(|(replica, _)| marker.by >> replica & 1 == 0) {
+            let live = sent.iter().filter(|sent| !sent.is_stale_marker());
+            let near = live.clone().filter(|sent| (marker.at_ms - near_ms..=marker.at_ms).contains(&sent.at_ms));
+            let shown = near.clone().any(|sent| sent.acked_ms < decided_ms);
+            let ended = sent.iter().any(|sent| {
+                sent.is_stale_marker() && (marker.at_ms - near_ms..=marker.at_ms + near_ms).contains(&sent.at_ms)
+            });
+            let lives_on = live
+                .clone()
+                .any(|sent| (marker.at_ms + 1..=marker.at_ms + near_ms).contains(&sent.at_ms) && sent.acked_ms != NEVER);
+            if shown && lives_on && !ended {
+                verdict.false_ends += 1;
+                let what = format!("series {number} ends at {}, replica {replica} lives", marker.at_ms);
+                verdict.broke("no end while another lives", Some(number), what);
+            }
+        }
+    }
+}
+
+/// The longest time that the newest samples of a target's series came from different replicas.
+fn longest_split_ms(numbers: &[usize], by_series: &[Vec<Stored>], interval_ms: i64) -> i64 {
+    let mut events: BTreeMap<i64, Vec<(usize, u32)>> = BTreeMap::new();
+    for (nth, number) in numbers.iter().enumerate() {
+        for stored in by_series[*number].iter().filter(|stored| !stored.stale) {
+            events.entry(stored.at_ms).or_default().push((nth, stored.by));
+        }
+    }
+    let mut newest: Vec<Option<(i64, u32)>> = vec![None; numbers.len()];
+    let (mut since, mut longest_ms) = (None, 0);
+    for (at_ms, changes) in events {
+        changes.iter().for_each(|(nth, by)| newest[*nth] = Some((at_ms, *by)));
+        let live = newest.iter().flatten().filter(|(seen_ms, _)| at_ms - seen_ms <= interval_ms * 8 / 5);
+        if live.fold(u32::MAX, |common, (_, by)| common & by) != 0 {
+            since = None;
+        } else {
+            longest_ms = longest_ms.max(at_ms - *since.get_or_insert(at_ms));
+        }
+    }
+    longest_ms
+}
+
+/// Judges by the figures, too: those of the policy.
+pub(crate) fn hold_to_figures(story: &Story, verdict: &mut Verdict) {
+    let _ = (story, verdict);
+}

@@ -1,0 +1,110 @@
+//! What was sent, what arrived, what was acknowledged, and a log of it all for whoever wants to read a story.
+
+use crate::story::{Kind, SeriesPlan, Story};
+use promdedup::stand_in::Labels;
+use promdedup::stand_in::request::label_block;
+use std::collections::HashMap;
+
+/// The story's beginning, in ms since the epoch.
+pub(crate) const EPOCH_MS: i64 = 1_700_000_000_000;
+pub(crate) const NEVER: i64 = i64::MAX;
+
+#[derive(Debug)]
+pub(crate) struct History {
+    pub(crate) series: Vec<SeriesHistory>,
+    by_labels: HashMap<Labels, usize>,
+    /// Batches that senders threw away, as upstream or the proxy told them to.
+    pub(crate) dropped: Vec<String>,
+    /// Broken promises that only show at the moment they are broken.
+    pub(crate) broken: Vec<String>,
+    /// The series whose story is told, if any.
+    pub(crate) told: Option<usize>,
+    pub(crate) lines: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct SeriesHistory {
+    pub(crate) labels: Labels,
+    pub(crate) target: usize,
+    pub(crate) plan: SeriesPlan,
+    /// The label fields, replica label included, as each replica sends them.
+    pub(crate) blocks: Vec<Vec<u8>>,
+    /// By replica, in the order of scraping.
+    pub(crate) sent: Vec<Vec<Sent>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// Its own time, with the replica's clock.
+    pub(crate) at_ms: i64,
+    pub(crate) bits: u64,
+    /// When the proxy had it first.
+    pub(crate) arrived_ms: i64,
+    /// When its sender saw it acknowledged.
+    pub(crate) acked_ms: i64,
+}
+
+impl Sent {
+    pub(crate) fn is_stale_marker(&self) -> bool {
+        self.bits == promdedup::stand_in::STALE_MARKER_BITS
+    }
+}
+
+impl History {
+    pub(crate) fn of(story: &Story) -> Self {
+        let mut history = Self {
+            series: vec![],
+            by_labels: HashMap::new(),
+            dropped: vec![],
+            broken: vec![],
+            told: None,
+            lines: vec![],
+        };
+        for (number, target) in story.targets.iter().enumerate() {
+            let names = (0..target.series.len()).map(|nth| (format!("data_{nth}"), target.series[nth]));
+            let own = ["scrape_duration_seconds", "up"].map(|name| (name.to_owned(), SeriesPlan::Steady));
+            let own = own.into_iter().filter(|_| target.kind == Kind::Scraped);
+            for (name, plan) in names.chain(own) {
+                history.add(number, &name, plan, target.kind, story.replicas.len());
+            }
+        }
+        history
+    }
+
+    fn add(&mut self, target: usize, name: &str, plan: SeriesPlan, kind: Kind, replicas: usize) {
+        let name = if kind == Kind::Rules { format!("rule{target}:{name}") } else { name.to_owned() };
+        let mut labels = Labels::new([("__name__", name.as_str()), ("cluster", "c"), ("prometheus", "m/k")]);
+        if kind == Kind::Scraped {
+            labels = labels.with("instance", &format!("i{target}")).with("job", "j");
+        }
+        let sender = |replica| label_block(&labels.with("prometheus_replica", &format!("r{replica}")));
+        self.by_labels.insert(labels.clone(), self.series.len());
+        self.series.push(SeriesHistory {
+            target,
+            plan,
+            blocks: (0..replicas).map(sender).collect(),
+            sent: vec![vec![]; replicas],
+            labels,
+        });
+    }
+
+    /// The number of a series by the labels that upstream knows it by, and the replica label if it kept it.
+    pub(crate) fn number_of(&self, labels: &Labels) -> Option<(usize, bool)> {
+        let kept = labels.get("prometheus_replica").is_some();
+        self.by_labels.get(&labels.without("prometheus_replica")).map(|number| (*number, kept))
+    }
+
+    /// A line of a series' story.
+    pub(crate) fn tell(&mut self, series: usize, now_ms: i64, line: impl FnOnce() -> String) {
+        if self.told == Some(series) {
+            self.lines.push(format!("{:>10.3} {}", now_ms as f64 / 1e3, line()));
+        }
+    }
+
+    /// A line of everybody's story.
+    pub(crate) fn tell_all(&mut self, now_ms: i64, line: impl FnOnce() -> String) {
+        if self.told.is_some() {
+            self.lines.push(format!("{:>10.3} {}", now_ms as f64 / 1e3, line()));
+        }
+    }
+}

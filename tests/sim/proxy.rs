@@ -1,0 +1,218 @@
+//! The proxy: the real routes, admission, pipeline, window and policy, in one life after another.
+
+use crate::history::EPOCH_MS;
+use crate::upstream::{Door, TIMEOUT, Thanos};
+use crate::world::World;
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderName, Request};
+use promdedup::config::ReceiveConfig;
+use promdedup::pipeline::{Incoming, Metrics, Pipeline, Reply, Settings};
+use promdedup::receive::{Phase, PhaseControl, Serve, routes};
+use promdedup::series::{PlaceLabels, ReplicaNames};
+use promdedup::telemetry::LimitHits;
+use promdedup::window::{IDLE_TICKS, Window};
+use prometheus::Registry;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tower_service::Service;
+
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    world: Arc<World>,
+    thanos: Arc<Thanos>,
+    life: Mutex<Option<Life>>,
+    /// The counters of all lives, by name and labels.
+    counted: Mutex<BTreeMap<String, u64>>,
+}
+
+/// One process.
+#[derive(Clone, Debug)]
+struct Life {
+    router: Router,
+    window: Arc<Window>,
+    registry: Registry,
+    phase: PhaseControl,
+    open: Arc<AtomicUsize>,
+    dead: Arc<AtomicBool>,
+    crashed: watch::Sender<bool>,
+    sweeper: Arc<JoinHandle<()>>,
+}
+
+/// What a sender hears: a status, and how long to wait.
+pub(crate) type Heard = (u16, Option<i64>);
+
+#[derive(Debug)]
+struct Served {
+    pipeline: Pipeline<Door>,
+    world: Arc<World>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Serve for Served {
+    async fn serve(self: Arc<Self>, incoming: Incoming) -> Reply {
+        self.open.fetch_add(1, Relaxed);
+        let reply = self.pipeline.serve(incoming, EPOCH_MS + self.world.now_ms()).await;
+        self.open.fetch_sub(1, Relaxed);
+        reply
+    }
+}
+
+impl Proxy {
+    pub(crate) fn start(world: &Arc<World>, thanos: &Arc<Thanos>) -> Self {
+        let proxy = Self {
+            world: Arc::clone(world),
+            thanos: Arc::clone(thanos),
+            life: Mutex::default(),
+            counted: Mutex::default(),
+        };
+        proxy.begin();
+        proxy
+    }
+
+    /// A new process, with an empty window.
+    pub(crate) fn begin(&self) {
+        let plan = self.world.story.proxy;
+        let registry = Registry::new();
+        let window = Arc::new(Window::new(plan.series_max));
+        let (open, dead) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let door = Door { thanos: Arc::clone(&self.thanos), dead: Arc::clone(&dead) };
+        let metrics = Metrics::register(&registry).unwrap();
+        let pipeline = Pipeline::new(settings(plan.hold_ms), Arc::clone(&window), door, metrics);
+        let served = Served { pipeline, world: Arc::clone(&self.world), open: Arc::clone(&open) };
+        let phase = PhaseControl::default();
+        let limits = LimitHits::new(&registry).unwrap();
+        let router =
+            routes(&receive_config(), Arc::new(served), &registry, &limits, phase.subscribe()).unwrap();
+        phase.set(Phase::Serving);
+        let sweeper = Arc::new(tokio::spawn(sweep(Arc::clone(&window), plan.idle_ms)));
+        let crashed = watch::Sender::new(false);
+        let life = Life { router, window, registry, phase, open, dead, crashed, sweeper };
+        *self.life.lock().unwrap() = Some(life);
+    }
+
+    /// SIGKILL, from one moment to the next.
+    pub(crate) fn kill(&self) {
+        let Some(life) = self.life.lock().unwrap().take() else { return };
+        life.dead.store(true, Relaxed);
+        life.crashed.send_replace(true);
+        life.sweeper.abort();
+        self.count(&life);
+    }
+
+    /// SIGTERM: drains, and ends.
+    pub(crate) async fn drain(&self) {
+        let Some(life) = self.life() else { return };
+        life.phase.set(Phase::Draining);
+        for _ in 0..30_000 / 50 {
+            if life.open.load(Relaxed) == 0 {
+                break;
+            }
+            self.world.pause(50).await;
+        }
+        self.kill();
+    }
+
+    fn life(&self) -> Option<Life> {
+        self.life.lock().unwrap().clone()
+    }
+
+    /// A request as a sender makes it. `None`: the connection is refused or breaks.
+    pub(crate) async fn call(&self, body: Bytes, attempt: u32) -> Option<Heard> {
+        let mut life = self.life()?;
+        let mut request = Request::post("/api/v1/receive")
+            .header("content-encoding", "snappy")
+            .header("content-type", "application/x-protobuf")
+            .header("x-prometheus-remote-write-version", "0.1.0")
+            .header("content-length", body.len());
+        if attempt > 0 {
+            request = request.header("retry-attempt", attempt);
+        }
+        let request = request.body(Body::from(body)).unwrap();
+        let mut crashed = life.crashed.subscribe();
+        let response = tokio::select! {
+            biased;
+            response = life.router.call(request) => response.unwrap(),
+            _ = crashed.wait_for(|crashed| *crashed) => return None,
+        };
+        let retry_after = response.headers().get("retry-after");
+        let retry_after_ms = retry_after.and_then(|s| Some(s.to_str().ok()?.parse::<i64>().ok()? * 1000));
+        Some((response.status().as_u16(), retry_after_ms))
+    }
+
+    /// The newest sample of a series that upstream has.
+    pub(crate) fn newest_upstream_ms(&self, series: usize) -> Option<i64> {
+        self.thanos.newest_ms(series)
+    }
+
+    /// Requests in the pipeline, and series in the window with their bound kept.
+    pub(crate) fn standing(&self) -> (usize, usize) {
+        self.life().map_or((0, 0), |life| (life.open.load(Relaxed), life.window.series()))
+    }
+
+    /// All lives' counters: `name{labels}`.
+    pub(crate) fn counted(&self) -> BTreeMap<String, u64> {
+        if let Some(life) = self.life() {
+            self.count(&life);
+        }
+        self.counted.lock().unwrap().clone()
+    }
+
+    fn count(&self, life: &Life) {
+        let mut counted = self.counted.lock().unwrap();
+        for family in life.registry.gather() {
+            for metric in family.get_metric() {
+                let labels = metric.get_label().iter().map(|l| format!("{}={}", l.name(), l.value()));
+                let name = format!("{}{{{}}}", family.name(), labels.collect::<Vec<_>>().join(","));
+                *counted.entry(name).or_default() += metric.get_counter().get_value() as u64;
+            }
+        }
+    }
+}
+
+/// As `app` does it.
+async fn sweep(window: Arc<Window>, idle_ms: i64) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(idle_ms as u64) / u32::from(IDLE_TICKS));
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        window.advance_tick();
+        let mut from = window.sweep(0, 4096);
+        while from != 0 {
+            from = window.sweep(from, 4096);
+        }
+    }
+}
+
+fn settings(hold_ms: i64) -> Settings {
+    Settings {
+        replica_names: ReplicaNames::new(["prometheus_replica", "__replica__"]).unwrap(),
+        place_labels: PlaceLabels {
+            group: vec!["cluster".into(), "prometheus".into()],
+            target: vec!["job".into(), "instance".into()],
+        },
+        body_bytes_max: 1 << 25,
+        future_max_ms: 600_000,
+        out_of_order_window_ms: 0,
+        first_contact_hold_ms: hold_ms,
+        busy_wait_max: TIMEOUT,
+    }
+}
+
+fn receive_config() -> ReceiveConfig {
+    ReceiveConfig {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        tenant_header: HeaderName::from_static("thanos-tenant"),
+        body_max_bytes: 1 << 25,
+        in_flight_max_bytes: 1 << 28,
+        request_timeout: Duration::from_secs(30),
+        drain_timeout: Duration::from_secs(30),
+        workers: 1,
+    }
+}

@@ -1,0 +1,34 @@
+//! Plays many schedules, or one.
+
+mod checker;
+mod dice;
+mod history;
+mod make;
+mod proxy;
+mod queue;
+mod replica;
+mod run;
+mod story;
+mod upstream;
+mod world;
+
+fn main() {
+    let args: Vec<u64> = std::env::args().skip(1).map(|a| a.parse().unwrap()).collect();
+    let begun = std::time::Instant::now();
+    for seed in args[0]..args[0] + args[1] {
+        let story = make::story(seed);
+        let told = args.get(2).map(|s| *s as usize);
+        let t = std::time::Instant::now();
+        let played = run::play(&story, told);
+        let verdict = checker::judge(&played);
+        let brief: Vec<String> = verdict.broken.iter().take(3).map(|b| format!("{}: {}", b.promise, b.what)).collect();
+        println!("{seed} {:?} n={} d={} hole {:.2}@{} density {:.3} split {:.2}@{} fe {} take {} moves {} waits {} stored {} [{:.0?}] {}",
+            make::Class::of(seed), story.replicas.len(), story.link.delay_max_ms() as f64 / story.shortest_interval_ms() as f64, verdict.hole.0, verdict.hole.1, verdict.density, verdict.split.0, verdict.split.1,
+            verdict.false_ends, verdict.takeovers, verdict.moves, verdict.waits, verdict.stored, t.elapsed(), brief.join(" | "));
+        if told.is_some() {
+            println!("{story}");
+            for line in &played.world.history().lines { println!("{line}"); }
+        }
+    }
+    println!("{:?}", begun.elapsed());
+}

@@ -1,0 +1,237 @@
+//! A story: the whole of one schedule, as data. What it says is what happens, so it can be printed, and cut shorter.
+//!
+//! All times are in ms from the beginning of the story, unless they say otherwise.
+
+use std::fmt;
+
+/// One schedule.
+#[derive(Clone, Debug)]
+pub(crate) struct Story {
+    /// Rolls what the plans leave open: delays, and which request a fault hits.
+    pub(crate) seed: u64,
+    /// When the last sample is taken. All faults are over by then.
+    pub(crate) span_ms: i64,
+    pub(crate) replicas: Vec<ReplicaPlan>,
+    pub(crate) targets: Vec<TargetPlan>,
+    pub(crate) link: Link,
+    pub(crate) proxy: ProxyPlan,
+    pub(crate) faults: Vec<Fault>,
+}
+
+/// A Prometheus.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplicaPlan {
+    pub(crate) shards: usize,
+    /// How far its clock is ahead, and since when: sample times carry it.
+    pub(crate) clock: Vec<(i64, i64)>,
+}
+
+/// Something that is scraped, or a group of rules.
+#[derive(Clone, Debug)]
+pub(crate) struct TargetPlan {
+    /// Each interval and since when; the first since the beginning.
+    pub(crate) intervals_ms: Vec<(i64, i64)>,
+    /// When each replica scrapes, within the interval.
+    pub(crate) phases_ms: Vec<i64>,
+    /// Scrapes come up to so much early or late.
+    pub(crate) jitter_ms: i64,
+    pub(crate) kind: Kind,
+    /// There is nothing before and after it, for all replicas.
+    pub(crate) life: (i64, i64),
+    pub(crate) series: Vec<SeriesPlan>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Has `up` and `scrape_duration_seconds` beside its own series.
+    Scraped,
+    /// Evaluated at the same times by all replicas, with values of their own.
+    Rules,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SeriesPlan {
+    Steady,
+    /// Born and gone within its target's life.
+    Life(i64, i64),
+    /// In one scrape of so many, about.
+    Rare(i64),
+    /// Only this replica has it.
+    Only(usize),
+}
+
+/// The way of the requests, when nothing is wrong with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    /// How long a batch waits to become full, at most.
+    pub(crate) flush_ms: i64,
+    /// From replica to proxy, and back, at most.
+    pub(crate) way_ms: i64,
+    /// From proxy to upstream and back, at most.
+    pub(crate) store_ms: i64,
+    /// Samples in a batch, at most.
+    pub(crate) batch: usize,
+}
+
+impl Link {
+    /// The longest a sample takes from its scrape to the proxy's decision: it waits for its batch, the batch for the
+    /// one before, and both are on their way.
+    pub(crate) fn delay_max_ms(&self) -> i64 {
+        self.flush_ms + 3 * self.way_ms + self.store_ms
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProxyPlan {
+    pub(crate) series_max: usize,
+    pub(crate) idle_ms: i64,
+    pub(crate) hold_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    pub(crate) at_ms: i64,
+    pub(crate) for_ms: i64,
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// SIGKILL: what it has not delivered is gone. It comes back with other phases, or with the same.
+    Death { replica: usize, moved: bool },
+    /// SIGSTOP and SIGCONT: neither scrapes nor sends.
+    Frozen { replica: usize },
+    /// It scrapes, and nothing arrives.
+    Partition { replica: usize },
+    /// What it sends takes so much longer.
+    Slow { replica: usize, delay_ms: i64 },
+    /// Connections of it break, before or after the proxy has the request.
+    Flaky { replica: usize },
+    /// A new number of shards, after the old ones have sent what they have.
+    Reshard { replica: usize, shards: usize },
+    /// No scrape of these targets, and no trace of it. A set of bits, as below.
+    Skipped { replica: usize, targets: u64 },
+    /// They do not answer: `up` is 0.
+    Unreachable { replica: usize, targets: u64 },
+    /// They are not to be scraped any more: all series end.
+    Removed { replica: usize, targets: u64 },
+    Upstream(Sick),
+    /// SIGTERM: drains, and is back after the time.
+    ProxyTerm,
+    /// SIGKILL.
+    ProxyCrash,
+}
+
+/// What is wrong with the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sick {
+    /// Answers so, and stores nothing.
+    Answers(u16),
+    /// Stores, and answers so.
+    StoresAndAnswers(u16),
+    /// Answers nothing before the proxy's patience ends; stores first, or not.
+    Hangs { stores: bool },
+    /// Breaks the connection; after storing, or before.
+    Resets { stores: bool },
+    /// Takes so many series in one request.
+    TakesAtMost(usize),
+    /// Any of these, request by request, or nothing.
+    Moody,
+}
+
+impl Story {
+    /// The widest interval in use around a time.
+    pub(crate) fn interval_ms(&self, target: usize, around_ms: i64) -> i64 {
+        self.targets[target].interval_ms(around_ms)
+    }
+
+    pub(crate) fn shortest_interval_ms(&self) -> i64 {
+        let all = self.targets.iter().flat_map(|target| &target.intervals_ms);
+        all.map(|(_, interval)| *interval).min().unwrap_or(1_000)
+    }
+
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.faults.is_empty() && self.replicas.iter().all(|replica| replica.clock.is_empty())
+    }
+
+    /// Faults of that kind that have begun by a time.
+    pub(crate) fn has(&self, kind: impl Fn(&What) -> bool) -> bool {
+        self.faults.iter().any(|fault| kind(&fault.what))
+    }
+
+    /// Whether a request can be stored without its sender hearing of it, so that it is sent again.
+    pub(crate) fn loses_answers(&self) -> bool {
+        self.has(|what| {
+            matches!(
+                what,
+                What::ProxyCrash
+                    | What::ProxyTerm
+                    | What::Partition { .. }
+                    | What::Flaky { .. }
+                    | What::Frozen { .. }
+                    | What::Upstream(
+                        Sick::StoresAndAnswers(_) | Sick::Hangs { .. } | Sick::Resets { .. } | Sick::Moody
+                    )
+            )
+        })
+    }
+
+    /// Whether upstream refuses data for good, so that senders drop some.
+    pub(crate) fn loses_data(&self) -> bool {
+        self.has(|what| match what {
+            What::Upstream(Sick::Answers(status) | Sick::StoresAndAnswers(status)) => {
+                matches!(status, 400 | 409 | 413 | 422)
+            }
+            _ => false,
+        })
+    }
+}
+
+impl TargetPlan {
+    pub(crate) fn interval_ms(&self, around_ms: i64) -> i64 {
+        let margin = 2 * self.intervals_ms.iter().map(|(_, interval)| *interval).max().unwrap_or(1_000);
+        let mut widest = 0;
+        for (nth, (since, interval)) in self.intervals_ms.iter().enumerate() {
+            let until = self.intervals_ms.get(nth + 1).map_or(i64::MAX, |(since, _)| *since);
+            if around_ms + margin >= *since && around_ms - margin < until {
+                widest = widest.max(*interval);
+            }
+        }
+        widest
+    }
+}
+
+impl What {
+    /// The replica that it strikes; faults of the rest strike everybody.
+    pub(crate) fn replica(&self) -> Option<usize> {
+        match *self {
+            Self::Death { replica, .. }
+            | Self::Frozen { replica }
+            | Self::Partition { replica }
+            | Self::Slow { replica, .. }
+            | Self::Flaky { replica }
+            | Self::Reshard { replica, .. }
+            | Self::Skipped { replica, .. }
+            | Self::Unreachable { replica, .. }
+            | Self::Removed { replica, .. } => Some(replica),
+            Self::Upstream(_) | Self::ProxyTerm | Self::ProxyCrash => None,
+        }
+    }
+}
+
+impl fmt::Display for Story {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} s, {:?}, {:?}", self.span_ms / 1000, self.link, self.proxy)?;
+        for (nth, replica) in self.replicas.iter().enumerate() {
+            writeln!(f, "  replica {nth}: {} shard(s), clock {:?}", replica.shards, replica.clock)?;
+        }
+        for (nth, target) in self.targets.iter().enumerate() {
+            writeln!(f, "  target {nth}: {target:?}")?;
+        }
+        for fault in &self.faults {
+            let Fault { at_ms, for_ms, what } = fault;
+            writeln!(f, "  at {:.3} s for {:.3} s: {what:?}", *at_ms as f64 / 1e3, *for_ms as f64 / 1e3)?;
+        }
+        Ok(())
+    }
+}
