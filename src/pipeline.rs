@@ -275,7 +275,8 @@ impl<U: Upstream> Pipeline<U> {
         outcome: &mut Outcome,
     ) -> Landing {
         let request = &mut buffers.request;
-        let benign = verdict::benign(answer, &flight, bench.retry);
+        let repeats = bench.retry || matches!(answer, Answer::Conflict { .. }) && bench.is_in_doubt(request, &part);
+        let benign = verdict::benign(answer, &flight, repeats);
         let fate = match answer {
             Answer::TooBig { .. } if part.len() > 1 => {
                 buffers.log = flight.roll_back(true);
@@ -288,7 +289,11 @@ impl<U: Upstream> Pipeline<U> {
             Answer::Unavailable { .. } | Answer::NoAnswer { .. } => Fate::Failed,
         };
         if fate == Fate::Failed {
-            buffers.log = flight.roll_back(!matches!(answer, Answer::NoAnswer { .. }));
+            let answered = !matches!(answer, Answer::NoAnswer { .. });
+            if !answered {
+                bench.doubt(request, &part);
+            }
+            buffers.log = flight.roll_back(answered);
         } else {
             buffers.log = flight.commit();
             request.count_changes(&buffers.judged);

@@ -116,6 +116,23 @@ impl Bench<'_> {
         }
     }
 
+    /// Upstream has not said whether it took these units: whoever comes next may be in conflict with them, also with
+    /// series that the window forgets now.
+    pub(super) fn doubt(&self, request: &Request, units: &Range<usize>) {
+        for (group, at) in aboard(request, units) {
+            if let Some(group) = self.window.groups().group(group) {
+                group.doubt(at, self.now_ms);
+            }
+        }
+    }
+
+    /// Whether what upstream took without saying so explains a conflict with one of these units.
+    pub(super) fn is_in_doubt(&self, request: &Request, units: &Range<usize>) -> bool {
+        aboard(request, units).any(|(group, at)| {
+            self.window.groups().group(group).is_some_and(|group| group.is_in_doubt(at, self.now_ms))
+        })
+    }
+
     fn sample(&self, request: &mut Request, unit: Unit, s: u32, flight: &mut Flight, judged: &mut Judged) {
         let i = unit.item as usize;
         for _ in 0..LOOKS_MAX {
@@ -211,6 +228,16 @@ impl Bench<'_> {
             judged.exemplars.push(u as u32);
         }
     }
+}
+
+/// Group and time of each sample of some units that is on its way.
+fn aboard<'a>(request: &'a Request, units: &Range<usize>) -> impl Iterator<Item = (u32, TimestampMs)> + 'a {
+    request.units[units.clone()].iter().flat_map(move |unit| {
+        let group = request.items[unit.item as usize].group;
+        let samples = unit.first as usize..(unit.first + unit.count) as usize;
+        let aboard = samples.filter(|s| request.fates[*s] == Fate::Aboard);
+        aboard.map(move |s| (group, TimestampMs(request.samples[s].at)))
+    })
 }
 
 fn board_all(request: &mut Request, unit: Unit, judged: &mut Judged, u: usize) {

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 pub const GROUPS_MAX: usize = 1 << 16;
 /// Replicas of one group.
 pub const REPLICAS_MAX: usize = 255;
+/// What upstream may hold unanswered explains a conflict for so long: senders have brought it again by then.
+const DOUBT_MAX_MS: i64 = 10 * 60 * 1000;
 
 /// All groups ever seen.
 #[derive(Debug, Default)]
@@ -30,6 +32,9 @@ pub struct Group {
     born_ms: i64,
     replicas: RwLock<Vec<Arc<Replica>>>,
     fronts: Mutex<Fronts>,
+    /// The newest sample time of a flight without an answer, and when that was by the wall clock.
+    doubt_ms: AtomicI64,
+    doubted_ms: AtomicI64,
 }
 
 /// One replica of a group.
@@ -56,6 +61,8 @@ impl Groups {
                 born_ms: now_ms,
                 replicas: RwLock::default(),
                 fronts: Mutex::default(),
+                doubt_ms: AtomicI64::new(i64::MIN),
+                doubted_ms: AtomicI64::new(i64::MIN),
             }));
             groups.len() as u32 - 1
         }))
@@ -95,6 +102,18 @@ impl Group {
     #[must_use]
     pub fn oldest_other(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
         self.fronts.lock().unwrap_or_else(PoisonError::into_inner).oldest_other(replica, now_ms)
+    }
+
+    /// Upstream may have stored samples of the group up to that time, and did not say.
+    pub fn doubt(&self, newest: TimestampMs, now_ms: i64) {
+        self.doubt_ms.fetch_max(newest.0, Relaxed);
+        self.doubted_ms.fetch_max(now_ms, Relaxed);
+    }
+
+    /// Whether upstream may hold samples of that time, or newer ones, that nobody knows of.
+    #[must_use]
+    pub fn is_in_doubt(&self, at: TimestampMs, now_ms: i64) -> bool {
+        at.0 <= self.doubt_ms.load(Relaxed) && now_ms.saturating_sub(self.doubted_ms.load(Relaxed)) <= DOUBT_MAX_MS
     }
 
     /// The replica's number, adding it if it is new; `None` at the bound.

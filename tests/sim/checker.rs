@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 /// Figures of one story, and the promises that were broken.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verdict {
-    /// The widest hole in intervals, and its series.
-    pub(crate) hole: (f64, usize),
+    /// The widest hole in intervals, its series, and where it begins.
+    pub(crate) hole: (f64, usize, i64),
     /// Samples stored, by what one replica alone would have had.
     pub(crate) density: f64,
-    /// The longest time that the series of a target came from different replicas, in intervals, and the target.
-    pub(crate) split: (f64, usize),
+    /// The longest time that the series of a target came from different replicas, in intervals, the target, and when
+    /// it began.
+    pub(crate) split: (f64, usize, i64),
     /// Stale markers stored while another replica lived.
     pub(crate) false_ends: usize,
     pub(crate) takeovers: u64,
@@ -59,12 +60,13 @@ pub(crate) fn judge(played: &Played) -> Verdict {
         verdict.stored += stored.len();
         let interval_ms = |around_ms| story.interval_ms(series.target, around_ms);
         let acked = acknowledged(&series.sent);
-        lost(number, &acked, &stored, interval_ms, played, &mut verdict);
+        let reach_ms = |around_ms| story.two_intervals_ms(series.target, around_ms);
+        lost(number, &acked, &stored, reach_ms, played, &mut verdict);
         let rare = matches!(series.plan, SeriesPlan::Rare(_));
         if !rare {
-            let widest = widest_hole(&stored, &acked, interval_ms);
-            if widest > verdict.hole.0 {
-                verdict.hole = (widest, number);
+            let widest = widest_hole(&stored, &acked, story, series.target);
+            if widest.0 > verdict.hole.0 {
+                verdict.hole = (widest.0, number, widest.1);
             }
             if interval_ms(0) <= 15_000 {
                 let (have, want) = density(&stored, &acked, interval_ms);
@@ -81,10 +83,10 @@ pub(crate) fn judge(played: &Played) -> Verdict {
             series.target == target && series.plan == SeriesPlan::Steady
         });
         let numbers: Vec<usize> = of_target.map(|(number, _)| number).collect();
-        let longest_ms = longest_split_ms(&numbers, &by_series, story.interval_ms(target, 0));
+        let (longest_ms, since_ms) = longest_split_ms(&numbers, &by_series, story.interval_ms(target, 0));
         let split = longest_ms as f64 / story.interval_ms(target, 0) as f64;
         if split > verdict.split.0 {
-            verdict.split = (split, target);
+            verdict.split = (split, target, since_ms);
         }
     }
     verdict
@@ -164,7 +166,7 @@ fn lost(
     number: usize,
     acked: &[i64],
     stored: &[Stored],
-    interval_ms: impl Fn(i64) -> i64,
+    reach_ms: impl Fn(i64) -> i64,
     played: &Played,
     verdict: &mut Verdict,
 ) {
@@ -173,7 +175,7 @@ fn lost(
     }
     let times: Vec<i64> = stored.iter().filter(|stored| !stored.stale).map(|stored| stored.at_ms).collect();
     let mut lost = acked.iter().filter(|at_ms| {
-        let reach_ms = 2 * interval_ms(**at_ms);
+        let reach_ms = reach_ms(**at_ms);
         let next = times.partition_point(|time| *time < **at_ms - reach_ms);
         times.get(next).is_none_or(|time| *time > **at_ms + reach_ms)
     });
@@ -183,27 +185,36 @@ fn lost(
     }
 }
 
-/// The widest distance of neighbours from the second interval of the series on, in intervals. Time in which nobody
-/// had a sample for more than an interval does not count.
-fn widest_hole(stored: &[Stored], acked: &[i64], interval_ms: impl Fn(i64) -> i64) -> f64 {
-    let mut widest: f64 = 0.0;
-    let mut settled_ms = i64::MIN;
-    let mut last: Option<Stored> = None;
-    for this in stored {
-        let Some(before) = last.replace(*this) else {
-            settled_ms = this.at_ms + interval_ms(this.at_ms);
-            continue;
-        };
-        if before.stale {
-            settled_ms = this.at_ms + interval_ms(this.at_ms); // it is born anew
+/// The widest distance of neighbours from the second interval of the series on, in intervals. A series begins anew
+/// after its end, and when the window has forgotten it. Time in which nobody had a sample for more than an interval
+/// does not count.
+fn widest_hole(stored: &[Stored], acked: &[i64], story: &Story, target: usize) -> (f64, i64) {
+    let mut widest = (0.0, 0);
+    let mut begun_ms = i64::MIN;
+    let mut ended = true;
+    for pair in stored.windows(2) {
+        let (before, this) = (pair[0], pair[1]);
+        let interval_ms = story.interval_ms(target, before.at_ms);
+        ended |= before.stale;
+        if std::mem::take(&mut ended) && !before.stale {
+            begun_ms = before.at_ms;
+        }
+        let forgotten = story.proxy_restarts().any(|at_ms| {
+            (at_ms - interval_ms..=at_ms + 3 * interval_ms).contains(&before.at_ms)
+                || (before.at_ms..this.at_ms).contains(&at_ms)
+        });
+        if before.stale || this.stale {
+            ended |= before.stale;
+            continue; // an end is no hole, and who lives on is judged elsewhere
+        }
+        if forgotten || before.at_ms < begun_ms + interval_ms {
             continue;
         }
-        if before.at_ms < settled_ms {
-            continue;
-        }
-        let interval_ms = interval_ms(before.at_ms);
         let silence_ms = (silence_ms(acked, before.at_ms, this.at_ms) - interval_ms).max(0);
-        widest = widest.max((this.at_ms - before.at_ms - silence_ms) as f64 / interval_ms as f64);
+        let width = (this.at_ms - before.at_ms - silence_ms) as f64 / interval_ms as f64;
+        if width > widest.0 {
+            widest = (width, before.at_ms);
+        }
     }
     widest
 }
@@ -265,7 +276,7 @@ fn ends(
 }
 
 /// The longest time that the newest samples of a target's series came from different replicas.
-fn longest_split_ms(numbers: &[usize], by_series: &[Vec<Stored>], interval_ms: i64) -> i64 {
+fn longest_split_ms(numbers: &[usize], by_series: &[Vec<Stored>], interval_ms: i64) -> (i64, i64) {
     let mut events: BTreeMap<i64, Vec<(usize, u32)>> = BTreeMap::new();
     for (nth, number) in numbers.iter().enumerate() {
         for stored in by_series[*number].iter().filter(|stored| !stored.stale) {
@@ -273,17 +284,18 @@ fn longest_split_ms(numbers: &[usize], by_series: &[Vec<Stored>], interval_ms: i
         }
     }
     let mut newest: Vec<Option<(i64, u32)>> = vec![None; numbers.len()];
-    let (mut since, mut longest_ms) = (None, 0);
+    let (mut since, mut longest) = (None, (0, 0));
     for (at_ms, changes) in events {
         changes.iter().for_each(|(nth, by)| newest[*nth] = Some((at_ms, *by)));
         let live = newest.iter().flatten().filter(|(seen_ms, _)| at_ms - seen_ms <= interval_ms * 8 / 5);
         if live.fold(u32::MAX, |common, (_, by)| common & by) != 0 {
             since = None;
         } else {
-            longest_ms = longest_ms.max(at_ms - *since.get_or_insert(at_ms));
+            let since_ms = *since.get_or_insert(at_ms);
+            longest = longest.max((at_ms - since_ms, since_ms));
         }
     }
-    longest_ms
+    longest
 }
 
 /// Judges by the figures, too: those of the policy.

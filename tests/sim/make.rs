@@ -59,14 +59,14 @@ pub(crate) fn story(seed: u64) -> Story {
     };
     let shortest_ms = if quick { SECOND } else { USUAL_MS };
     let delay_ms = dice.pick(&[shortest_ms / 10, shortest_ms / 2, shortest_ms]);
+    let targets = targets(dice, replicas, quick, span_ms, class);
+    let series: usize = targets.iter().map(|target| target.series.len() + 2).sum();
     let link = Link {
         flush_ms: delay_ms / 4,
         way_ms: delay_ms / 8,
         store_ms: delay_ms / 4,
-        batch: dice.pick(&[5, 30, 200]),
+        batch: dice.pick(&[5, 30, 200]).max(batch_for(&targets, delay_ms)),
     };
-    let targets = targets(dice, replicas, quick, span_ms, class);
-    let series: usize = targets.iter().map(|target| target.series.len() + 2).sum();
     let mut story = Story {
         seed,
         span_ms,
@@ -88,6 +88,12 @@ pub(crate) fn story(seed: u64) -> Story {
         Class::Clock => wrong_clock(dice, &mut story),
     }
     story
+}
+
+/// The smallest batch with which even one shard keeps up with three times of what there is.
+fn batch_for(targets: &[TargetPlan], delay_ms: i64) -> usize {
+    let rates = targets.iter().map(|target| (target.series.len() + 2) as f64 / target.interval_ms(0) as f64);
+    (3.0 * rates.sum::<f64>() * delay_ms as f64).ceil() as usize
 }
 
 fn targets(dice: &mut Dice, replicas: usize, quick: bool, span_ms: i64, class: Class) -> Vec<TargetPlan> {

@@ -267,9 +267,9 @@ fn acknowledged(replica: &Replica, batch: &[Item]) {
             continue;
         }
         // What an acknowledgement means, held against the upstream at this moment.
-        let interval_ms = world.story.interval_ms(target, item.at_ms);
+        let reach_ms = world.story.two_intervals_ms(target, item.at_ms);
         let newest_ms = replica.proxy.newest_upstream_ms(series);
-        if newest_ms.is_none_or(|newest_ms| newest_ms < item.at_ms - 2 * interval_ms) {
+        if newest_ms.is_none_or(|newest_ms| newest_ms < item.at_ms - reach_ms) {
             let line = format!(
                 "series {series}: r{} was acknowledged {} at {now_ms}, upstream has {newest_ms:?}",
                 replica.number, item.at_ms

@@ -145,6 +145,17 @@ impl Story {
         self.targets[target].interval_ms(around_ms)
     }
 
+    /// As long as two scrapes of a replica may be apart that are two intervals apart.
+    pub(crate) fn two_intervals_ms(&self, target: usize, around_ms: i64) -> i64 {
+        2 * self.interval_ms(target, around_ms) + self.targets[target].jitter_ms
+    }
+
+    /// When a window begins to forget all it knew, and when it meets the series anew.
+    pub(crate) fn proxy_restarts(&self) -> impl Iterator<Item = i64> {
+        let restarts = self.faults.iter().filter(|fault| matches!(fault.what, What::ProxyCrash | What::ProxyTerm));
+        restarts.map(|fault| fault.at_ms)
+    }
+
     pub(crate) fn shortest_interval_ms(&self) -> i64 {
         let all = self.targets.iter().flat_map(|target| &target.intervals_ms);
         all.map(|(_, interval)| *interval).min().unwrap_or(1_000)
@@ -193,7 +204,7 @@ impl TargetPlan {
         let mut widest = 0;
         for (nth, (since, interval)) in self.intervals_ms.iter().enumerate() {
             let until = self.intervals_ms.get(nth + 1).map_or(i64::MAX, |(since, _)| *since);
-            if around_ms + margin >= *since && around_ms - margin < until {
+            if (nth == 0 || around_ms + margin >= *since) && around_ms - margin < until {
                 widest = widest.max(*interval);
             }
         }
