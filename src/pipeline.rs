@@ -16,7 +16,7 @@ pub use metrics::{Metrics, OTHER, is_named};
 use crate::forward::{Answer, Outgoing, Upstream};
 use crate::policy::TimestampMs;
 use crate::series::{PlaceLabels, ReplicaNames, TenantHash};
-use crate::window::{Flight, Log, Metadata, Window};
+use crate::window::{Flight, Log, Metadata, Seen, Window};
 use crate::wire::snappy::{self, Unpack};
 use crate::wire::{Flaw, splice};
 use bytes::Bytes;
@@ -275,7 +275,8 @@ impl<U: Upstream> Pipeline<U> {
         outcome: &mut Outcome,
     ) -> Landing {
         let request = &mut buffers.request;
-        let repeats = bench.retry || matches!(answer, Answer::Conflict { .. }) && bench.is_in_doubt(request, &part);
+        let repeats =
+            bench.retry || matches!(answer, Answer::Conflict { .. }) && bench.is_in_doubt(request, &part);
         let benign = verdict::benign(answer, &flight, repeats);
         let fate = match answer {
             Answer::TooBig { .. } if part.len() > 1 => {
@@ -347,8 +348,12 @@ impl<U> Pipeline<U> {
             known.see(newest);
             // What has no replica is nobody's backlog.
             if self.settings.first_contact_hold_ms > 0 && !known.name().is_empty() {
-                let front = TimestampMs(tally.unsettled_ms.unwrap_or(newest));
-                group.note_front(replica, front, works, now_ms);
+                let newest = TimestampMs(newest);
+                group.note_front(
+                    replica,
+                    Seen { newest, unsettled: tally.unsettled_ms.map(TimestampMs), works },
+                    now_ms,
+                );
             }
         }
     }

@@ -92,7 +92,9 @@ pub fn decide(
             return plain(Action::Busy);
         }
         // 3 jump wait. A sample that waits has shown nothing, or its backlog would count as delivered.
-        if is_jump(series, sample) && waits(at, series.interval) {
+        let must_wait = overtakes(series, target, sample, circumstances.catching_up)
+            || is_jump(series, sample) && waits(at, series.interval);
+        if must_wait {
             *target = target_before;
             series.other = other_before;
             if let (Some(ups), Some(undo)) = (ups, arrival.undo) {
@@ -131,7 +133,7 @@ pub fn decide(
         Rule::Hold => {
             // An `up` of 0 would fill a gap with an outage that only this standby saw.
             if sample.up != Some(Up::Zero) {
-                hold(series, sample, interval);
+                hold(series, sample, interval, circumstances.catching_up.is_some());
             }
             return plain(Action::Duplicate);
         }
@@ -239,6 +241,19 @@ fn is_jump(series: &Series, sample: &Sample) -> bool {
         series.holder == sample.replica && newest.is_some_and(|held| !far(held.at))
     };
     far(watermark) && !covered()
+}
+
+/// Whether the sample would leave more than two intervals to a replica that is about to deliver them, covered or not:
+/// upstream would take neither its backlog any more, nor the series of one scrape from one replica.
+#[inline]
+fn overtakes(series: &Series, target: &Target, sample: &Sample, catching_up: Option<TimestampMs>) -> bool {
+    let reach = 2 * series.interval;
+    let far = |from: TimestampMs| sample.at - from > reach;
+    catching_up.is_some_and(far)
+        && match series.watermark {
+            Some(watermark) => reach != 0 && far(watermark),
+            None => sample.replica != target.owner,
+        }
 }
 
 /// Rule 4. The owner stays even if a standby was first, so that the series of a target stay together.
@@ -349,7 +364,7 @@ fn learn(series: &mut Series, distance: i64) {
 
 /// Rule 11: keeps the two newest samples of one standby.
 #[inline]
-fn hold(series: &mut Series, sample: &Sample, interval: i64) {
+fn hold(series: &mut Series, sample: &Sample, interval: i64, catching_up: bool) {
     let new = Held { at: sample.at, payload: sample.payload };
     let Some(last) = series.held[1].or(series.held[0]) else {
         (series.held, series.holder) = ([Some(new), None], sample.replica);
@@ -357,8 +372,11 @@ fn hold(series: &mut Series, sample: &Sample, interval: i64) {
     };
     let distance = new.at - last.at;
     if series.holder != sample.replica {
-        // Another standby steps in only when the holder is gone: samples of two would not be a scrape apart.
-        if interval != 0 && !is_near(distance, interval) {
+        // Another standby steps in only when the holder is gone: samples of two would not be a scrape apart. But what
+        // an owner brings that yields to one that is catching up, nobody else can be relied on to keep.
+        let gone = interval != 0 && !is_near(distance, interval);
+        let yields = catching_up && sample.replica == series.owner;
+        if gone || yields && distance > 0 && 4 * distance >= 3 * series.interval {
             (series.held, series.holder) = ([Some(new), None], sample.replica);
         }
     } else if distance > 0 && 4 * distance >= 3 * series.interval {

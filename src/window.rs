@@ -23,7 +23,7 @@ mod tests;
 
 pub use entry::TIMESTAMP_LIMIT_MS;
 pub use flight::{Admitted, Decision, Flight, Known, Log};
-pub use front::waits;
+pub use front::{Seen, waits};
 pub use group::{GROUPS_MAX, Group, Groups, REPLICAS_MAX, Replica};
 pub use histogram::HISTOGRAM_BYTES_MAX;
 pub use metadata::Metadata;

@@ -161,6 +161,7 @@ impl Bench<'_> {
                 out_of_order_window_ms: self.settings.out_of_order_window_ms,
                 retry: self.retry,
                 busy: false,
+                catching_up: request.tallies.of(item.tally).catching_up,
             };
             let oldest = request.tallies.of(item.tally).oldest_other;
             match flight.decide(known, &sample, circumstances, |to, interval| waits(oldest, to, interval)) {

@@ -290,7 +290,9 @@ impl Request {
         for tally in self.tallies.iter_mut() {
             let Some(group) = window.groups().group(tally.group) else { continue };
             tally.first_contact = group.age_ms(self.now_ms) < settings.first_contact_hold_ms;
-            tally.oldest_other = tally.replica.and_then(|replica| group.oldest_other(replica, self.now_ms));
+            if let Some(replica) = tally.replica {
+                (tally.oldest_other, tally.catching_up) = group.begin_request(replica, self.now_ms);
+            }
             any_new |= tally.first_contact;
         }
         if !any_new {

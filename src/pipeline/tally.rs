@@ -40,6 +40,8 @@ pub(super) struct Tally {
     pub(super) held_back: bool,
     /// The oldest time that another replica of its group still sends.
     pub(super) oldest_other: Option<TimestampMs>,
+    /// The oldest time of another replica of its group that is catching up.
+    pub(super) catching_up: Option<TimestampMs>,
     /// The oldest sample time that has to be sent again.
     pub(super) unsettled_ms: Option<i64>,
 }

@@ -129,6 +129,9 @@ pub struct Circumstances {
     pub retry: bool,
     /// Another unfinished flight carries the series.
     pub busy: bool,
+    /// The oldest time of another replica that is catching up: it was refused, lives, and has not yet brought what
+    /// it could not deliver.
+    pub catching_up: Option<TimestampMs>,
 }
 
 /// Why the owner of a series changed.

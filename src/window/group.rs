@@ -3,7 +3,7 @@
 //! A group is found when one of its series is born, a replica of it once a request. Both tables only grow, up to a
 //! bound: beyond it a newcomer is not deduplicated. Refuses to know series.
 
-use super::front::Fronts;
+use super::front::{Fronts, Seen};
 use crate::policy::{ReplicaId, TimestampMs};
 use crate::series::GroupKey;
 use dashmap::DashMap;
@@ -94,14 +94,21 @@ impl Group {
     }
 
     /// Notes how far a replica has come: see `front.rs`.
-    pub fn note_front(&self, replica: ReplicaId, at: TimestampMs, works: bool, now_ms: i64) {
-        self.fronts.lock().unwrap_or_else(PoisonError::into_inner).note(replica, at, works, now_ms);
+    pub fn note_front(&self, replica: ReplicaId, seen: Seen, now_ms: i64) {
+        self.fronts.lock().unwrap_or_else(PoisonError::into_inner).note(replica, seen, now_ms);
     }
 
-    /// The oldest time that another replica still sends.
+    /// A request of a replica begins: the oldest time that another replica still sends, and the oldest of one that is
+    /// catching up. It ends with [`Self::note_front`].
     #[must_use]
-    pub fn oldest_other(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
-        self.fronts.lock().unwrap_or_else(PoisonError::into_inner).oldest_other(replica, now_ms)
+    pub fn begin_request(
+        &self,
+        replica: ReplicaId,
+        now_ms: i64,
+    ) -> (Option<TimestampMs>, Option<TimestampMs>) {
+        let mut fronts = self.fronts.lock().unwrap_or_else(PoisonError::into_inner);
+        fronts.begin(replica, now_ms);
+        (fronts.oldest_other(replica, now_ms), fronts.catching_up(replica, now_ms))
     }
 
     /// Upstream may have stored samples of the group up to that time, and did not say.
@@ -113,7 +120,8 @@ impl Group {
     /// Whether upstream may hold samples of that time, or newer ones, that nobody knows of.
     #[must_use]
     pub fn is_in_doubt(&self, at: TimestampMs, now_ms: i64) -> bool {
-        at.0 <= self.doubt_ms.load(Relaxed) && now_ms.saturating_sub(self.doubted_ms.load(Relaxed)) <= DOUBT_MAX_MS
+        at.0 <= self.doubt_ms.load(Relaxed)
+            && now_ms.saturating_sub(self.doubted_ms.load(Relaxed)) <= DOUBT_MAX_MS
     }
 
     /// The replica's number, adding it if it is new; `None` at the bound.

@@ -57,7 +57,8 @@ impl Story {
         }
         let at = TimestampMs(second * 1000);
         let sample = Sample { replica, at, payload: second as u64, stale: false, up: None };
-        let circumstances = Circumstances { out_of_order_window_ms: 0, retry: false, busy: false };
+        let circumstances =
+            Circumstances { out_of_order_window_ms: 0, retry: false, busy: false, catching_up: None };
         flight
             .decide(Known { number, key, group: self.group, histogram }, &sample, circumstances, |_, _| false)
     }
@@ -143,7 +144,8 @@ fn a_panic_in_a_decision_releases_its_series() {
     let known = Known { number: story.number(9), key: SeriesKey(9), group: story.group, histogram: None };
     let at = TimestampMs(90_000);
     let sample = Sample { replica: A, at, payload: 0, stale: false, up: None };
-    let circumstances = Circumstances { out_of_order_window_ms: 0, retry: false, busy: false };
+    let circumstances =
+        Circumstances { out_of_order_window_ms: 0, retry: false, busy: false, catching_up: None };
     let flown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         story.flight().decide(known, &sample, circumstances, |_, _| panic!("a bug"))
     }));

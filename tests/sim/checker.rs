@@ -79,9 +79,11 @@ pub(crate) fn judge(played: &Played) -> Verdict {
     }
     verdict.density = if expected > 0.0 { stored_count / expected } else { 1.0 };
     for target in 0..story.targets.len() {
-        let of_target = history.series.iter().enumerate().filter(|(_, series)| {
-            series.target == target && series.plan == SeriesPlan::Steady
-        });
+        let of_target = history
+            .series
+            .iter()
+            .enumerate()
+            .filter(|(_, series)| series.target == target && series.plan == SeriesPlan::Steady);
         let numbers: Vec<usize> = of_target.map(|(number, _)| number).collect();
         let (longest_ms, since_ms) = longest_split_ms(&numbers, &by_series, story.interval_ms(target, 0));
         let split = longest_ms as f64 / story.interval_ms(target, 0) as f64;
@@ -180,7 +182,8 @@ fn lost(
         times.get(next).is_none_or(|time| *time > **at_ms + reach_ms)
     });
     if let Some(first) = lost.next() {
-        let what = format!("series {number}: {} acknowledged samples, the first at {first}", 1 + lost.count());
+        let what =
+            format!("series {number}: {} acknowledged samples, the first at {first}", 1 + lost.count());
         verdict.broke("nothing acknowledged is lost", Some(number), what);
     }
 }
@@ -254,18 +257,21 @@ fn ends(
 ) {
     for marker in stored.iter().filter(|stored| stored.stale) {
         let near_ms = interval_ms(marker.at_ms) * 3 / 2;
-        let decided_ms = sent.iter().flatten().filter(|sent| sent.at_ms == marker.at_ms && sent.is_stale_marker());
+        let decided_ms =
+            sent.iter().flatten().filter(|sent| sent.at_ms == marker.at_ms && sent.is_stale_marker());
         let decided_ms = decided_ms.map(|sent| sent.arrived_ms).min().unwrap_or(NEVER);
         for (replica, sent) in sent.iter().enumerate().filter(|(replica, _)| marker.by >> replica & 1 == 0) {
             let live = sent.iter().filter(|sent| !sent.is_stale_marker());
-            let near = live.clone().filter(|sent| (marker.at_ms - near_ms..=marker.at_ms).contains(&sent.at_ms));
+            let near =
+                live.clone().filter(|sent| (marker.at_ms - near_ms..=marker.at_ms).contains(&sent.at_ms));
             let shown = near.clone().any(|sent| sent.acked_ms < decided_ms);
             let ended = sent.iter().any(|sent| {
-                sent.is_stale_marker() && (marker.at_ms - near_ms..=marker.at_ms + near_ms).contains(&sent.at_ms)
+                sent.is_stale_marker()
+                    && (marker.at_ms - near_ms..=marker.at_ms + near_ms).contains(&sent.at_ms)
             });
-            let lives_on = live
-                .clone()
-                .any(|sent| (marker.at_ms + 1..=marker.at_ms + near_ms).contains(&sent.at_ms) && sent.acked_ms != NEVER);
+            let lives_on = live.clone().any(|sent| {
+                (marker.at_ms + 1..=marker.at_ms + near_ms).contains(&sent.at_ms) && sent.acked_ms != NEVER
+            });
             if shown && lives_on && !ended {
                 verdict.false_ends += 1;
                 let what = format!("series {number} ends at {}, replica {replica} lives", marker.at_ms);

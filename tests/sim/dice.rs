@@ -8,7 +8,8 @@ pub(crate) struct Dice(u64);
 
 impl Dice {
     pub(crate) fn new(seed: u64, what_for: u64) -> Self {
-        let mut dice = Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ what_for.wrapping_mul(0x9e6c_63d0_876a_68ee));
+        let mut dice =
+            Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ what_for.wrapping_mul(0x9e6c_63d0_876a_68ee));
         dice.roll();
         dice
     }

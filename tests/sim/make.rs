@@ -1,9 +1,7 @@
 //! Stories by seed.
 
 use crate::dice::Dice;
-use crate::story::{
-    Fault, Kind, Link, ProxyPlan, ReplicaPlan, SeriesPlan, Sick, Story, TargetPlan, What,
-};
+use crate::story::{Fault, Kind, Link, ProxyPlan, ReplicaPlan, SeriesPlan, Sick, Story, TargetPlan, What};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -70,7 +68,9 @@ pub(crate) fn story(seed: u64) -> Story {
     let mut story = Story {
         seed,
         span_ms,
-        replicas: (0..replicas).map(|_| ReplicaPlan { shards: dice.pick(&[1, 2, 4]), clock: vec![] }).collect(),
+        replicas: (0..replicas)
+            .map(|_| ReplicaPlan { shards: dice.pick(&[1, 2, 4]), clock: vec![] })
+            .collect(),
         link,
         proxy: ProxyPlan {
             series_max: if class == Class::Full { series * 6 / 10 } else { 10_000 },

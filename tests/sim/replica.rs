@@ -93,7 +93,8 @@ impl Replica {
         }
         queue.reopen(shards, epoch + 1000);
         let mut tasks = self.tasks.lock().unwrap();
-        tasks.extend((0..shards).map(|shard| tokio::spawn(queue::run(Arc::clone(self), shard, epoch + 1000))));
+        tasks
+            .extend((0..shards).map(|shard| tokio::spawn(queue::run(Arc::clone(self), shard, epoch + 1000))));
         queue.pump(self.number);
     }
 

@@ -76,7 +76,9 @@ async fn direct(world: &Arc<World>, proxy: &Arc<Proxy>, replicas: &[Arc<Replica>
     scenes.sort_by_key(|(at_ms, begins, _)| (*at_ms, *begins));
     for (at_ms, begins, fault) in scenes {
         world.until(at_ms).await;
-        world.history().tell_all(at_ms, || format!("{} {:?}", if begins { "*" } else { "* no more" }, fault.what));
+        world
+            .history()
+            .tell_all(at_ms, || format!("{} {:?}", if begins { "*" } else { "* no more" }, fault.what));
         world.change(&fault, begins);
         match (fault.what, begins) {
             (What::Death { replica, .. }, true) => replicas[replica].kill(),

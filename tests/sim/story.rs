@@ -98,23 +98,47 @@ pub(crate) struct Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     /// SIGKILL: what it has not delivered is gone. It comes back with other phases, or with the same.
-    Death { replica: usize, moved: bool },
+    Death {
+        replica: usize,
+        moved: bool,
+    },
     /// SIGSTOP and SIGCONT: neither scrapes nor sends.
-    Frozen { replica: usize },
+    Frozen {
+        replica: usize,
+    },
     /// It scrapes, and nothing arrives.
-    Partition { replica: usize },
+    Partition {
+        replica: usize,
+    },
     /// What it sends takes so much longer.
-    Slow { replica: usize, delay_ms: i64 },
+    Slow {
+        replica: usize,
+        delay_ms: i64,
+    },
     /// Connections of it break, before or after the proxy has the request.
-    Flaky { replica: usize },
+    Flaky {
+        replica: usize,
+    },
     /// A new number of shards, after the old ones have sent what they have.
-    Reshard { replica: usize, shards: usize },
+    Reshard {
+        replica: usize,
+        shards: usize,
+    },
     /// No scrape of these targets, and no trace of it. A set of bits, as below.
-    Skipped { replica: usize, targets: u64 },
+    Skipped {
+        replica: usize,
+        targets: u64,
+    },
     /// They do not answer: `up` is 0.
-    Unreachable { replica: usize, targets: u64 },
+    Unreachable {
+        replica: usize,
+        targets: u64,
+    },
     /// They are not to be scraped any more: all series end.
-    Removed { replica: usize, targets: u64 },
+    Removed {
+        replica: usize,
+        targets: u64,
+    },
     Upstream(Sick),
     /// SIGTERM: drains, and is back after the time.
     ProxyTerm,
@@ -152,7 +176,8 @@ impl Story {
 
     /// When a window begins to forget all it knew, and when it meets the series anew.
     pub(crate) fn proxy_restarts(&self) -> impl Iterator<Item = i64> {
-        let restarts = self.faults.iter().filter(|fault| matches!(fault.what, What::ProxyCrash | What::ProxyTerm));
+        let restarts =
+            self.faults.iter().filter(|fault| matches!(fault.what, What::ProxyCrash | What::ProxyTerm));
         restarts.map(|fault| fault.at_ms)
     }
 

@@ -88,7 +88,8 @@ impl World {
     /// Begins or ends a fault of the world. Those of processes are not its business.
     pub(crate) fn change(&self, fault: &Fault, begins: bool) {
         let mut state = self.state();
-        let set = |bits: &mut u64, targets: u64| *bits = if begins { *bits | targets } else { *bits & !targets };
+        let set =
+            |bits: &mut u64, targets: u64| *bits = if begins { *bits | targets } else { *bits & !targets };
         match fault.what {
             What::Partition { replica } => state.links[replica].cut = begins,
             What::Flaky { replica } => state.links[replica].flaky = begins,
