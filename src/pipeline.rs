@@ -348,12 +348,13 @@ impl<U> Pipeline<U> {
             known.see(newest);
             // What has no replica is nobody's backlog.
             if self.settings.first_contact_hold_ms > 0 && !known.name().is_empty() {
-                let newest = TimestampMs(newest);
-                group.note_front(
-                    replica,
-                    Seen { newest, unsettled: tally.unsettled_ms.map(TimestampMs), works },
-                    now_ms,
-                );
+                let seen = Seen {
+                    request: request.identity,
+                    newest: TimestampMs(newest),
+                    unsettled: tally.unsettled_ms.map(TimestampMs),
+                    works,
+                };
+                group.end_request(replica, seen, now_ms);
             }
         }
     }

@@ -92,7 +92,7 @@ pub fn decide(
             return plain(Action::Busy);
         }
         // 3 jump wait. A sample that waits has shown nothing, or its backlog would count as delivered.
-        let must_wait = overtakes(series, target, sample, circumstances.catching_up)
+        let must_wait = overtakes(series, target, sample, circumstances)
             || is_jump(series, sample) && waits(at, series.interval);
         if must_wait {
             *target = target_before;
@@ -133,7 +133,7 @@ pub fn decide(
         Rule::Hold => {
             // An `up` of 0 would fill a gap with an outage that only this standby saw.
             if sample.up != Some(Up::Zero) {
-                hold(series, sample, interval, circumstances.catching_up.is_some());
+                hold(series, sample, interval, circumstances.slowest.is_some());
             }
             return plain(Action::Duplicate);
         }
@@ -246,14 +246,13 @@ fn is_jump(series: &Series, sample: &Sample) -> bool {
 /// Whether the sample would leave more than two intervals to a replica that is about to deliver them, covered or not:
 /// upstream would take neither its backlog any more, nor the series of one scrape from one replica.
 #[inline]
-fn overtakes(series: &Series, target: &Target, sample: &Sample, catching_up: Option<TimestampMs>) -> bool {
+fn overtakes(series: &Series, target: &Target, sample: &Sample, circumstances: Circumstances) -> bool {
     let reach = 2 * series.interval;
     let far = |from: TimestampMs| sample.at - from > reach;
-    catching_up.is_some_and(far)
-        && match series.watermark {
-            Some(watermark) => reach != 0 && far(watermark),
-            None => sample.replica != target.owner,
-        }
+    match series.watermark {
+        Some(watermark) => reach != 0 && far(watermark) && circumstances.slowest.is_some_and(far),
+        None => sample.replica != target.owner && circumstances.refused.is_some_and(far),
+    }
 }
 
 /// Rule 4. The owner stays even if a standby was first, so that the series of a target stay together.

@@ -8,6 +8,7 @@
 //! and groups are born, move or die, and for histograms that are held.
 //! Refuses to read clocks, to talk to upstream, and to decide: that is the policy's.
 
+mod backlog;
 mod entry;
 mod flight;
 mod front;
@@ -23,8 +24,9 @@ mod tests;
 
 pub use entry::TIMESTAMP_LIMIT_MS;
 pub use flight::{Admitted, Decision, Flight, Known, Log};
-pub use front::{Seen, waits};
+pub use front::waits;
 pub use group::{GROUPS_MAX, Group, Groups, REPLICAS_MAX, Replica};
+pub use group::{Others, Seen};
 pub use histogram::HISTOGRAM_BYTES_MAX;
 pub use metadata::Metadata;
 pub use slot::FlightId;

@@ -157,13 +157,15 @@ impl Bench<'_> {
                 group: item.group,
                 histogram: received.histogram.then(|| received.message(&request.body)),
             };
+            let others = request.tallies.of(item.tally).others;
             let circumstances = Circumstances {
                 out_of_order_window_ms: self.settings.out_of_order_window_ms,
                 retry: self.retry,
                 busy: false,
-                catching_up: request.tallies.of(item.tally).catching_up,
+                refused: others.refused,
+                slowest: others.slowest,
             };
-            let oldest = request.tallies.of(item.tally).oldest_other;
+            let oldest = others.oldest;
             match flight.decide(known, &sample, circumstances, |to, interval| waits(oldest, to, interval)) {
                 Decision::Decided { verdict, histograms } => {
                     let tally = item.tally;

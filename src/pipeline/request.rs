@@ -42,6 +42,8 @@ pub(super) struct Request {
     pub(super) held_back: bool,
     /// Why samples were refused: the first reason.
     pub(super) refusal: Option<String>,
+    /// Tells it from other requests; the same in a retry.
+    pub(super) identity: u64,
     /// The wall clock.
     now_ms: i64,
     keys: Vec<SeriesKey>,
@@ -286,12 +288,16 @@ impl Request {
 
     /// Learns how far the other replicas of each group are, and holds back what belongs to a group that is new.
     fn look_around(&mut self, settings: &Settings, window: &Window) {
+        // The bytes of a retry are the same, so these are. Shards of one sender do not share a series.
+        let first = self.samples.first().map_or(0, |sample| sample.at);
+        let key = self.keys.first().map_or(0, |key| key.0 as u64);
+        self.identity = key ^ (first as u64) << 20 ^ self.samples.len() as u64;
         let mut any_new = false;
         for tally in self.tallies.iter_mut() {
             let Some(group) = window.groups().group(tally.group) else { continue };
             tally.first_contact = group.age_ms(self.now_ms) < settings.first_contact_hold_ms;
             if let Some(replica) = tally.replica {
-                (tally.oldest_other, tally.catching_up) = group.begin_request(replica, self.now_ms);
+                tally.others = group.begin_request(replica, self.identity, self.now_ms);
             }
             any_new |= tally.first_contact;
         }

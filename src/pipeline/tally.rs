@@ -3,7 +3,8 @@
 //! Refuses to know metrics: see `metrics.rs`.
 
 use super::request::{Fate, Request};
-use crate::policy::{ReplicaId, Takeover, TimestampMs};
+use crate::policy::{ReplicaId, Takeover};
+use crate::window::Others;
 use std::collections::HashMap;
 
 /// The tallies of a request. Mostly one.
@@ -38,10 +39,8 @@ pub(super) struct Tally {
     pub(super) first_contact: bool,
     /// Something of it is held back for that.
     pub(super) held_back: bool,
-    /// The oldest time that another replica of its group still sends.
-    pub(super) oldest_other: Option<TimestampMs>,
-    /// The oldest time of another replica of its group that is catching up.
-    pub(super) catching_up: Option<TimestampMs>,
+    /// How far the other replicas of its group are.
+    pub(super) others: Others,
     /// The oldest sample time that has to be sent again.
     pub(super) unsettled_ms: Option<i64>,
 }

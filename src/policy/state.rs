@@ -129,9 +129,10 @@ pub struct Circumstances {
     pub retry: bool,
     /// Another unfinished flight carries the series.
     pub busy: bool,
-    /// The oldest time of another replica that is catching up: it was refused, lives, and has not yet brought what
-    /// it could not deliver.
-    pub catching_up: Option<TimestampMs>,
+    /// The oldest time that another replica was refused a moment ago, and is about to bring again.
+    pub refused: Option<TimestampMs>,
+    /// How far the slowest other replica is that was refused and has not caught up since; not newer than `refused`.
+    pub slowest: Option<TimestampMs>,
 }
 
 /// Why the owner of a series changed.

@@ -73,7 +73,8 @@ fn step(told: &mut Option<Told>, word: &str, out_of_order_window_s: i64) {
         out_of_order_window_ms: out_of_order_window_s * 1000,
         retry: circumstance == "retry",
         busy: circumstance == "busy",
-        catching_up: None,
+        refused: None,
+        slowest: None,
     };
     let ups = (name == "up").then_some(&mut told.ups);
     let verdict =

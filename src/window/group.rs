@@ -3,12 +3,13 @@
 //! A group is found when one of its series is born, a replica of it once a request. Both tables only grow, up to a
 //! bound: beyond it a newcomer is not deduplicated. Refuses to know series.
 
-use super::front::{Fronts, Seen};
+use super::backlog::Backlogs;
+use super::front::Fronts;
 use crate::policy::{ReplicaId, TimestampMs};
 use crate::series::GroupKey;
 use dashmap::DashMap;
 use std::sync::atomic::{AtomicI64, Ordering::*};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Groups of all tenants.
 pub const GROUPS_MAX: usize = 1 << 16;
@@ -31,10 +32,41 @@ pub struct Group {
     /// When the window saw it for the first time, in ms of the wall clock.
     born_ms: i64,
     replicas: RwLock<Vec<Arc<Replica>>>,
-    fronts: Mutex<Fronts>,
+    progress: Mutex<Progress>,
     /// The newest sample time of a flight without an answer, and when that was by the wall clock.
     doubt_ms: AtomicI64,
     doubted_ms: AtomicI64,
+}
+
+/// How far the replicas of a group have come.
+#[derive(Debug, Default)]
+struct Progress {
+    fronts: Fronts,
+    backlogs: Backlogs,
+}
+
+/// How far the other replicas of a group are, when a request begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Others {
+    /// The oldest front: see `front.rs`.
+    pub oldest: Option<TimestampMs>,
+    /// The oldest time in requests that were refused a moment ago: see `backlog.rs`.
+    pub refused: Option<TimestampMs>,
+    /// How far the slowest is that has not caught up since: not newer than `refused`.
+    pub slowest: Option<TimestampMs>,
+}
+
+/// What a request has shown of its replica.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Tells the request from others, and is the same when it is tried again.
+    pub request: u64,
+    /// The newest sample time in it.
+    pub newest: TimestampMs,
+    /// The oldest sample time in it that has to come again, if any.
+    pub unsettled: Option<TimestampMs>,
+    /// Upstream has taken something of it, or had nothing to take.
+    pub works: bool,
 }
 
 /// One replica of a group.
@@ -60,7 +92,7 @@ impl Groups {
                 name: name.into(),
                 born_ms: now_ms,
                 replicas: RwLock::default(),
-                fronts: Mutex::default(),
+                progress: Mutex::default(),
                 doubt_ms: AtomicI64::new(i64::MIN),
                 doubted_ms: AtomicI64::new(i64::MIN),
             }));
@@ -93,22 +125,32 @@ impl Group {
         now_ms.saturating_sub(self.born_ms)
     }
 
-    /// Notes how far a replica has come: see `front.rs`.
-    pub fn note_front(&self, replica: ReplicaId, seen: Seen, now_ms: i64) {
-        self.fronts.lock().unwrap_or_else(PoisonError::into_inner).note(replica, seen, now_ms);
+    /// A request of a replica begins, and ends with [`Self::end_request`]. `request`: see [`Seen::request`].
+    #[must_use]
+    pub fn begin_request(&self, replica: ReplicaId, request: u64, now_ms: i64) -> Others {
+        let mut progress = self.progress();
+        progress.backlogs.begin(replica, request, now_ms);
+        let behind = progress.backlogs.behind(replica, now_ms);
+        Others {
+            oldest: progress.fronts.oldest_other(replica, now_ms),
+            refused: progress.backlogs.oldest_refused(replica, now_ms),
+            slowest: behind.filter_map(|(other, live)| progress.fronts.recent(other, live, now_ms)).min(),
+        }
     }
 
-    /// A request of a replica begins: the oldest time that another replica still sends, and the oldest of one that is
-    /// catching up. It ends with [`Self::note_front`].
-    #[must_use]
-    pub fn begin_request(
-        &self,
-        replica: ReplicaId,
-        now_ms: i64,
-    ) -> (Option<TimestampMs>, Option<TimestampMs>) {
-        let mut fronts = self.fronts.lock().unwrap_or_else(PoisonError::into_inner);
-        fronts.begin(replica, now_ms);
-        (fronts.oldest_other(replica, now_ms), fronts.catching_up(replica, now_ms))
+    /// A request of a replica has ended: how far it has come, in time and in being rid of what it has.
+    pub fn end_request(&self, replica: ReplicaId, seen: Seen, now_ms: i64) {
+        let Seen { request, newest, unsettled, works } = seen;
+        let mut progress = self.progress();
+        progress.backlogs.end(replica, request, newest, unsettled, now_ms);
+        progress.fronts.note(replica, unsettled.unwrap_or(newest), works, now_ms);
+        if let Some(front) = progress.fronts.recent(replica, false, now_ms) {
+            progress.backlogs.reached(replica, front);
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Upstream may have stored samples of the group up to that time, and did not say.

@@ -57,8 +57,13 @@ impl Story {
         }
         let at = TimestampMs(second * 1000);
         let sample = Sample { replica, at, payload: second as u64, stale: false, up: None };
-        let circumstances =
-            Circumstances { out_of_order_window_ms: 0, retry: false, busy: false, catching_up: None };
+        let circumstances = Circumstances {
+            out_of_order_window_ms: 0,
+            retry: false,
+            busy: false,
+            refused: None,
+            slowest: None,
+        };
         flight
             .decide(Known { number, key, group: self.group, histogram }, &sample, circumstances, |_, _| false)
     }
@@ -145,7 +150,7 @@ fn a_panic_in_a_decision_releases_its_series() {
     let at = TimestampMs(90_000);
     let sample = Sample { replica: A, at, payload: 0, stale: false, up: None };
     let circumstances =
-        Circumstances { out_of_order_window_ms: 0, retry: false, busy: false, catching_up: None };
+        Circumstances { out_of_order_window_ms: 0, retry: false, busy: false, refused: None, slowest: None };
     let flown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         story.flight().decide(known, &sample, circumstances, |_, _| panic!("a bug"))
     }));

@@ -58,7 +58,8 @@ impl Story {
             out_of_order_window_ms: self.window_ms,
             retry: fields[4].contains('r'),
             busy: fields[4].contains('b'),
-            catching_up: None,
+            refused: None,
+            slowest: None,
         };
         let state_of_target = self.target.get_or_insert(Target::new(sample.replica));
         let state = self.series.entry(id).or_insert(Series::new(state_of_target.owner));

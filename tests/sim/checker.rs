@@ -60,7 +60,7 @@ pub(crate) fn judge(played: &Played) -> Verdict {
         verdict.stored += stored.len();
         let interval_ms = |around_ms| story.interval_ms(series.target, around_ms);
         let acked = acknowledged(&series.sent);
-        let reach_ms = |around_ms| story.two_intervals_ms(series.target, around_ms);
+        let reach_ms = |around_ms| story.two_intervals_ms(series.target, series.plan, around_ms);
         lost(number, &acked, &stored, reach_ms, played, &mut verdict);
         let rare = matches!(series.plan, SeriesPlan::Rare(_));
         if !rare {

@@ -43,6 +43,7 @@ struct Life {
     dead: Arc<AtomicBool>,
     crashed: watch::Sender<bool>,
     sweeper: Arc<JoinHandle<()>>,
+    begun_ms: i64,
 }
 
 /// What a sender hears: a status, and how long to wait.
@@ -93,7 +94,17 @@ impl Proxy {
         phase.set(Phase::Serving);
         let sweeper = Arc::new(tokio::spawn(sweep(Arc::clone(&window), plan.idle_ms)));
         let crashed = watch::Sender::new(false);
-        let life = Life { router, window, registry, phase, open, dead, crashed, sweeper };
+        let life = Life {
+            router,
+            window,
+            registry,
+            phase,
+            open,
+            dead,
+            crashed,
+            sweeper,
+            begun_ms: self.world.now_ms(),
+        };
         *self.life.lock().unwrap() = Some(life);
     }
 
@@ -146,9 +157,10 @@ impl Proxy {
         Some((response.status().as_u16(), retry_after_ms))
     }
 
-    /// The newest sample of a series that upstream has.
-    pub(crate) fn newest_upstream_ms(&self, series: usize) -> Option<i64> {
-        self.thanos.newest_ms(series)
+    /// The newest sample of a series that upstream has, and whether this life of the proxy has seen little of it.
+    pub(crate) fn newest_upstream_ms(&self, series: usize) -> (bool, Option<i64>) {
+        let begun_ms = self.life().map_or(0, |life| life.begun_ms);
+        (self.thanos.stored_since(series, begun_ms) < 4, self.thanos.newest_ms(series))
     }
 
     /// Requests in the pipeline, and series in the window with their bound kept.

@@ -260,15 +260,22 @@ fn acknowledged(replica: &Replica, batch: &[Item]) {
     for item in batch {
         let series = item.series as usize;
         let mut history = world.history();
-        history.series[series].sent[replica.number][item.entry as usize].acked_ms = now_ms;
-        let target = history.series[series].target;
+        let of_series = &mut history.series[series];
+        let sent = &mut of_series.sent[replica.number];
+        sent[item.entry as usize].acked_ms = now_ms;
+        let before = item.entry.checked_sub(1).map(|before| sent[before as usize].at_ms);
+        let (target, plan) = (of_series.target, of_series.plan);
         drop(history);
         if item.bits == promdedup::stand_in::STALE_MARKER_BITS {
             continue;
         }
         // What an acknowledgement means, held against the upstream at this moment.
-        let reach_ms = world.story.two_intervals_ms(target, item.at_ms);
-        let newest_ms = replica.proxy.newest_upstream_ms(series);
+        let (young, newest_ms) = replica.proxy.newest_upstream_ms(series);
+        let mut reach_ms = world.story.two_intervals_ms(target, plan, item.at_ms);
+        if young && let Some(before) = before {
+            // Nobody has shown its interval yet: the distance of the sender's last two samples stands for it.
+            reach_ms = reach_ms.max(2 * (item.at_ms - before));
+        }
         if newest_ms.is_none_or(|newest_ms| newest_ms < item.at_ms - reach_ms) {
             let line = format!(
                 "series {series}: r{} was acknowledged {} at {now_ms}, upstream has {newest_ms:?}",

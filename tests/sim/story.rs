@@ -169,9 +169,10 @@ impl Story {
         self.targets[target].interval_ms(around_ms)
     }
 
-    /// As long as two scrapes of a replica may be apart that are two intervals apart.
-    pub(crate) fn two_intervals_ms(&self, target: usize, around_ms: i64) -> i64 {
-        2 * self.interval_ms(target, around_ms) + self.targets[target].jitter_ms
+    /// As long as two scrapes of a replica may be apart that are two intervals of the series apart.
+    pub(crate) fn two_intervals_ms(&self, target: usize, plan: SeriesPlan, around_ms: i64) -> i64 {
+        let scrapes = if let SeriesPlan::Rare(every) = plan { every } else { 1 };
+        2 * scrapes * self.interval_ms(target, around_ms) + self.targets[target].jitter_ms
     }
 
     /// When a window begins to forget all it knew, and when it meets the series anew.

@@ -72,6 +72,14 @@ impl Thanos {
         all.filter_map(|record| Some(tsdb.records(TENANT)[record].points.last()?.at_ms - EPOCH_MS)).max()
     }
 
+    /// Samples of a series stored that are not older than a time.
+    pub(crate) fn stored_since(&self, series: usize, since_ms: i64) -> usize {
+        let tsdb = self.tsdb();
+        let Some(record) = self.records.lock().unwrap().by_series[series] else { return 0 };
+        let points = &tsdb.records(TENANT)[record].points;
+        points.iter().rev().take_while(|point| point.at_ms - EPOCH_MS >= since_ms).take(4).count()
+    }
+
     /// How many series kept their replica label.
     pub(crate) fn with_replica(&self) -> usize {
         self.records.lock().unwrap().with_replica.len()
