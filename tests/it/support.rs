@@ -155,6 +155,11 @@ impl Fake {
         gate
     }
 
+    /// Forgets gates that no request has come to.
+    pub(crate) fn hold_no_more(&self) {
+        self.0.lock().unwrap().gates.clear();
+    }
+
     pub(crate) fn series_max(&self, max: usize) {
         self.0.lock().unwrap().series_max = Some(max);
     }

@@ -71,34 +71,47 @@ async fn lives_on(story: &Story, future: &Life) -> (Vec<String>, [u64; 6]) {
     (story.fake.stored(), [silent, released, ended, align, story.moves(), story.series() as u64])
 }
 
-/// Two flights of one series, the second begun while the first is in the air: the owner's, and a standby's that takes
-/// over and fills.
+/// Two flights of one series, the second begun while the first is in the air, and both fail: the owner's, or a standby's
+/// that takes over and fills. `false`: the first is no flight in this state.
+async fn both_fail(story: &Story, calm: &Story, first: (&str, i64), second: (&str, i64)) -> bool {
+    let first = one("m", first.0, first.1);
+    let Some(flying) = story.tries_to_fly(unavailable(), first).await else { return false };
+    let gate = story.fake.hold(unavailable());
+    let waits = story.comes(one("m", second.0, second.1)).await;
+    assert!(!waits.is_finished(), "two flights of one series");
+    assert_eq!(flying.lands().await, 503);
+    gate.open();
+    if waits.await.unwrap().status == 204 {
+        // With the watermark back where it was, it only had to be held.
+        story.fake.hold_no_more();
+        calm.takes(&one("m", second.0, second.1)).await;
+    }
+    true
+}
+
 #[tokio::test]
 async fn two_chained_flights_that_fail_leave_a_series_as_it_was() {
-    let chains =
-        [[("a", 66), ("a", 81)], [("a", 66), ("b", 120)], [("b", 120), ("a", 135)], [("c", 130), ("b", 200)]];
+    let chains = [
+        [("a", 66), ("a", 81)],
+        [("a", 66), ("b", 120)],
+        [("b", 120), ("a", 135)],
+        [("c", 130), ("b", 200)],
+        [("b", 70), ("b", 120)],
+    ];
+    let mut flown = 0;
     for (name, past) in pasts() {
-        for (first, second) in chains.map(|[first, second]| (first, second)) {
+        for [first, second] in chains {
             for future in futures() {
                 let (calm, story) = (lived(&past).await, lived(&past).await);
-                let in_the_air = story.flies(unavailable(), one("m", first.0, first.1)).await;
-                let gate = story.fake.hold(unavailable());
-                let waits = story.comes(one("m", second.0, second.1)).await;
-                assert!(!waits.is_finished(), "{name}: two flights of one series");
-                assert_eq!(in_the_air.lands().await, 503);
-                super::story::go_on().await;
-                gate.open();
-                let status = waits.await.unwrap().status;
-                // What is above a watermark that has fallen back may only have to be held now.
-                assert!(status == 503 || second.0 != "a", "{name}");
-                if status == 204 {
-                    calm.takes(&one("m", second.0, second.1)).await;
+                if both_fail(&story, &calm, first, second).await {
+                    flown += 1;
+                    let expected = lives_on(&calm, &future).await;
+                    assert_eq!(lives_on(&story, &future).await, expected, "{name}: {first:?}, {second:?}");
                 }
-                let expected = lives_on(&calm, &future).await;
-                assert_eq!(lives_on(&story, &future).await, expected, "{name}, {first:?}, {second:?}");
             }
         }
     }
+    assert!(flown > 200, "{flown}");
 }
 
 #[tokio::test]
@@ -210,7 +223,7 @@ async fn what_another_shard_has_shown_of_a_target_outlives_a_failed_flight() {
     story.takes(&[ts("m", "a", 75), ts("n", "a", 75)]).await;
     assert_eq!(story.takeovers("align"), 1, "they unite with their target's owner");
     assert_eq!(story.stream("m{}"), "0 15 30 36 66 75");
-    assert_eq!(story.stream("n{}"), "0 15 30 60 75");
+    assert_eq!(story.stream("n{}"), "0 15 30 36 60 75");
 }
 
 /// The `up` 0 that fences the owner rides in a request that fails for another series. It comes again, and changes nothing.

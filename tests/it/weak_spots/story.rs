@@ -88,10 +88,21 @@ impl Story {
 
     /// Delivers, and has the flight of it in the air, to be answered so.
     pub(super) async fn flies(&self, answer: Answer, series: Vec<Ts>) -> Flying {
+        self.tries_to_fly(answer, series).await.expect("a flight")
+    }
+
+    /// The same, for what may be answered 204 without a flight.
+    pub(super) async fn tries_to_fly(&self, answer: Answer, series: Vec<Ts>) -> Option<Flying> {
         let gate = self.fake.hold(answer);
-        let reply = tokio::spawn(self.ask.clone().owned(series));
-        gate.taken().await;
-        Flying { gate, reply }
+        let mut reply = tokio::spawn(self.ask.clone().owned(series));
+        tokio::select! {
+            () = gate.taken() => Some(Flying { gate, reply }),
+            reply = &mut reply => {
+                assert_eq!(reply.unwrap().status, 204);
+                self.fake.hold_no_more();
+                None
+            }
+        }
     }
 
     /// Delivers, and lets it come as far as it can.
