@@ -13,13 +13,13 @@ use std::future::pending;
 /// Nobody answers for it any more: it may be upstream or not. Who leans on it is told to come again, and a conflict
 /// with it later is no loss.
 #[tokio::test]
-async fn a_flight_that_is_dropped_counts_as_one_without_an_answer() {
+async fn a_flight_that_vanishes_counts_as_one_without_an_answer() {
     let story = Story::of_a_pair(&["m"]).await;
     let request = [ts("m", "a", 45), ts("new", "a", 45)];
     let flight = story.flies(Answer::Taken, request.to_vec()).await;
     let leaner = story.comes(vec![ts("m", "b", 36)]).await;
     let waits = story.comes(vec![ts("m", "b", 60)]).await;
-    flight.is_dropped().await;
+    flight.vanishes().await;
     assert_eq!(leaner.await.unwrap().status, 503);
     assert_eq!(waits.await.unwrap().status, 204);
     assert_eq!(story.series(), 1, "what it created is forgotten");

@@ -144,7 +144,7 @@ impl Flying {
     }
 
     /// The sender's task is ended before upstream has answered.
-    pub(super) async fn is_dropped(self) {
+    pub(super) async fn vanishes(self) {
         self.reply.abort();
         assert!(self.reply.await.unwrap_err().is_cancelled());
     }
