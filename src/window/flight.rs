@@ -267,9 +267,7 @@ impl Flight {
             if well { window.keep(reserved) } else { window.restore(reserved, answered) }
         }
         if !well {
-            for (number, undo) in log.moves.iter().rev() {
-                window.targets.slot(*number).undo(undo);
-            }
+            target::undo_all(&window.targets, &log.moves);
         }
         let garbage = if well { &log.freed } else { &log.added };
         garbage.iter().for_each(|token| window.histograms.drop(*token));
