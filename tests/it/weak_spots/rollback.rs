@@ -210,6 +210,20 @@ async fn a_failed_takeover_does_not_undo_a_fence_raised_meanwhile() {
     assert!(story.stream("n{}").ends_with("66 85"), "{}", story.stream("n{}"));
 }
 
+/// A federated request with what two replicas have had since: the target goes from A to B to C, and all of it fails.
+#[tokio::test]
+async fn a_target_that_changed_hands_twice_in_a_failed_flight_goes_back_to_the_first() {
+    let story = Story::of_a_pair(&["m"]).await;
+    story.fake.next([unavailable()]);
+    assert_eq!(story.says(&[ts("m", "b", 81), ts("m", "c", 200)]).await, 503);
+    // A was late, not dead.
+    for (replica, t) in [("a", 45), ("b", 51), ("a", 60), ("b", 66), ("a", 75)] {
+        story.takes(&one("m", replica, t)).await;
+    }
+    assert_eq!(story.stream("m{}"), "0 15 30 45 60 75");
+    assert_eq!((story.moves(), story.takeovers("align")), (0, 0));
+}
+
 /// A shard of the owner fails after another one has come further: the target has been seen there all the same.
 #[tokio::test]
 async fn what_another_shard_has_shown_of_a_target_outlives_a_failed_flight() {

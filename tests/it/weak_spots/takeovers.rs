@@ -70,7 +70,9 @@ async fn two_standbys_that_claim_in_opposite_order_do_not_block_each_other() {
         assert_eq!(streams.len(), 1, "{streams:?}");
         let stream = streams.first().unwrap().as_str();
         assert!(["0 15 30 50 65 80 95", "0 15 30 50 70 85 100"].contains(&stream), "{stream}");
-        assert_eq!((story.takeovers("silent"), story.takeovers("align"), story.moves()), (1, 99, 1));
+        // While the one that gives way still has the target reserved, the other one's are silent ones, too.
+        assert_eq!(story.takeovers("silent") + story.takeovers("align"), 100);
+        assert!(story.moves() <= 1);
     }
 }
 
