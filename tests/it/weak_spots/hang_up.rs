@@ -20,8 +20,8 @@ async fn a_flight_that_vanishes_counts_as_one_without_an_answer() {
     let leaner = story.comes(vec![ts("m", "b", 36)]).await;
     let waits = story.comes(vec![ts("m", "b", 60)]).await;
     flight.vanishes().await;
-    assert_eq!(leaner.await.unwrap().status, 503);
-    assert_eq!(waits.await.unwrap().status, 204);
+    assert_eq!(soon(leaner).await.unwrap().status, 503);
+    assert_eq!(soon(waits).await.unwrap().status, 204);
     assert_eq!(story.series(), 1, "what it created is forgotten");
     story.fake.next([conflict()]);
     story.takes(&request[..1]).await;
