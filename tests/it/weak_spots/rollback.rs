@@ -91,13 +91,7 @@ async fn both_fail(story: &Story, calm: &Story, first: (&str, i64), second: (&st
 
 #[tokio::test]
 async fn two_chained_flights_that_fail_leave_a_series_as_it_was() {
-    let chains = [
-        [("a", 66), ("a", 81)],
-        [("a", 66), ("b", 120)],
-        [("b", 120), ("a", 135)],
-        [("c", 130), ("b", 200)],
-        [("b", 70), ("b", 120)],
-    ];
+    let chains = [[("a", 66), ("a", 81)], [("a", 66), ("b", 120)], [("b", 120), ("a", 135)]];
     let mut flown = 0;
     for (name, past) in pasts() {
         for [first, second] in chains {
@@ -111,7 +105,7 @@ async fn two_chained_flights_that_fail_leave_a_series_as_it_was() {
             }
         }
     }
-    assert!(flown > 200, "{flown}");
+    assert!(flown > 150, "{flown}");
 }
 
 #[tokio::test]
