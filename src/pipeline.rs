@@ -252,7 +252,7 @@ impl<U: Upstream> Pipeline<U> {
             }
             // Nothing may be reserved while we wait, or two requests could wait for each other.
             buffers.log = flight.roll_back(true);
-            buffers.request.replace_fate(&part, Fate::Aboard, Fate::Pending);
+            buffers.request.decide_again(&part, &buffers.judged);
             for on in &buffers.judged.busy {
                 if tokio::time::timeout_at(deadline, self.window.ended(*on)).await.is_err() {
                     outcome.busy();
@@ -281,7 +281,7 @@ impl<U: Upstream> Pipeline<U> {
         let fate = match answer {
             Answer::TooBig { .. } if part.len() > 1 => {
                 buffers.log = flight.roll_back(true);
-                request.replace_fate(&part, Fate::Aboard, Fate::Pending);
+                request.decide_again(&part, &buffers.judged);
                 return Landing::Split;
             }
             Answer::Taken => Fate::Forwarded,

@@ -30,6 +30,9 @@ pub(super) struct Judged {
     pub(super) changes: Vec<Change>,
     /// Units that go although they hold no sample: exemplars that follow their owner.
     pub(super) exemplars: Vec<u32>,
+    /// Samples that are duplicates of what this flight has reserved, or held above it: if it does not land, nobody has
+    /// them, so they are to be decided again.
+    pub(super) tentative: Vec<u32>,
 }
 
 /// A change of owner that counts when upstream has the sample that made it.
@@ -72,11 +75,12 @@ pub(super) struct Bench<'a> {
 impl Judged {
     fn clear(&mut self) {
         // What was decided for good in an earlier round stays.
-        let Self { fills, leans: _, busy, changes, exemplars } = self;
+        let Self { fills, leans: _, busy, changes, exemplars, tentative } = self;
         fills.clear();
         busy.clear();
         changes.clear();
         exemplars.clear();
+        tentative.clear();
     }
 }
 
@@ -167,12 +171,12 @@ impl Bench<'_> {
             };
             let oldest = others.oldest;
             match flight.decide(known, &sample, circumstances, |to, interval| waits(oldest, to, interval)) {
-                Decision::Decided { verdict, histograms } => {
+                Decision::Decided { verdict, histograms, reserved } => {
                     let tally = item.tally;
                     if let Some(fill) = self.fill(tally, s, &verdict, histograms) {
                         judged.fills.push(fill);
                     }
-                    return settle(request, tally, s, &verdict, judged);
+                    return settle(request, tally, s, &verdict, reserved, judged);
                 }
                 Decision::Unheld => break,
                 Decision::Leans(on) => {
@@ -254,7 +258,7 @@ fn board_all(request: &mut Request, unit: Unit, judged: &mut Judged, u: usize) {
     }
 }
 
-fn settle(request: &mut Request, tally: u16, s: u32, verdict: &Verdict, judged: &mut Judged) {
+fn settle(request: &mut Request, tally: u16, s: u32, verdict: &Verdict, reserved: bool, judged: &mut Judged) {
     let fate = match verdict.action {
         Action::Forward => Fate::Aboard,
         Action::Duplicate | Action::Suppress => Fate::Duplicate,
@@ -266,7 +270,10 @@ fn settle(request: &mut Request, tally: u16, s: u32, verdict: &Verdict, judged: 
         Action::Busy => Fate::Pending,
     };
     request.fates[s as usize] = fate;
-    if verdict.action != Action::Forward {
+    if reserved && fate == Fate::Duplicate {
+        judged.tentative.push(s);
+    }
+    if !reserved {
         request.tallies.of(tally).moves += u64::from(verdict.moved);
     } else if verdict.takeover.is_some() || verdict.moved {
         let takeover = verdict.takeover.map(takeover_number);

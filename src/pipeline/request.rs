@@ -169,6 +169,14 @@ impl Request {
         }
     }
 
+    /// Makes pending again what a flight of these units, which has been rolled back, had decided.
+    pub(super) fn decide_again(&mut self, units: &Range<usize>, judged: &Judged) {
+        self.replace_fate(units, Fate::Aboard, Fate::Pending);
+        for s in &judged.tentative {
+            self.fates[*s as usize] = Fate::Pending;
+        }
+    }
+
     /// Counts what the samples aboard have changed, now that upstream has answered for them.
     pub(super) fn count_changes(&mut self, judged: &Judged) {
         for change in &judged.changes {

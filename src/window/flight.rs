@@ -57,6 +57,8 @@ pub enum Decision {
         verdict: Verdict,
         /// The fills are histograms: see [`Window::histogram`].
         histograms: bool,
+        /// The flight has reserved the series: what was decided, holding included, is undone if it does not land.
+        reserved: bool,
     },
     /// It is to be held, and there is no room for another histogram.
     Unheld,
@@ -215,7 +217,7 @@ impl Flight {
         let keeps = if settles { self.id.slot } else { NOBODY };
         entry.store(&unpacked, window.tick.load(Relaxed), keeps);
         self.open = NONE;
-        if room { Decision::Decided { verdict, histograms } } else { Decision::Unheld }
+        if room { Decision::Decided { verdict, histograms, reserved: settles } } else { Decision::Unheld }
     }
 
     /// Everything is decided and it is going to be sent: from now on duplicates may lean on it.
@@ -265,9 +267,7 @@ impl Flight {
             if well { window.keep(reserved) } else { window.restore(reserved, answered) }
         }
         if !well {
-            for (number, undo) in log.moves.iter().rev() {
-                window.targets.slot(*number).undo(undo);
-            }
+            target::undo_all(&window.targets, &log.moves);
         }
         let garbage = if well { &log.freed } else { &log.added };
         garbage.iter().for_each(|token| window.histograms.drop(*token));

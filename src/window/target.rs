@@ -7,6 +7,7 @@
 use crate::policy::{ReplicaId, Target, TimestampMs, Ups};
 use crate::series::TargetKey;
 use dashmap::DashMap;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::*};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -50,6 +51,18 @@ pub(super) struct Undo {
     before: Snapshot,
     after: u64,
     seen: i64,
+}
+
+/// Undoes the changes of one flight, given in the order in which they were made.
+pub(super) fn undo_all(targets: &Targets, changes: &[(u32, Undo)]) {
+    // A target that changed twice: what the first change made has a new word once the second is undone.
+    let mut words = HashMap::new();
+    for (number, undo) in changes.iter().rev() {
+        let since = *words.get(&(*number, undo.after)).unwrap_or(&undo.after);
+        if let Some(word) = targets.slot(*number).undo(undo, since) {
+            words.insert((*number, undo.before.word), word);
+        }
+    }
 }
 
 impl Targets {
@@ -197,22 +210,25 @@ impl TargetSlot {
         Some(Some(Undo { before: *before, after: word, seen }))
     }
 
-    /// Takes a change back, unless somebody has changed the target since.
-    pub(super) fn undo(&self, undo: &Undo) {
+    /// Takes a change back, unless somebody has changed the target since it had the word `since`: that of the change, or
+    /// what came back when a later one was undone. Returns the word that what was before has now.
+    pub(super) fn undo(&self, undo: &Undo, since: u64) -> Option<u64> {
         let _alone = lock(&self.ups);
-        if self.word.load(Acquire) != undo.after {
-            return;
+        if self.word.load(Acquire) != since {
+            return None;
         }
         let before = &undo.before.target;
         if undo.after == undo.before.word {
             // What its owner has shown since then stands.
             let seen = before.seen.map_or(NO_TIME, |t| t.0);
             let _ = self.seen.compare_exchange(undo.seen, seen, Relaxed, Relaxed);
-            return;
+            return Some(since);
         }
         self.since.store(before.since.map_or(NO_TIME, |t| t.0), Relaxed);
         self.seen.store(before.seen.map_or(NO_TIME, |t| t.0), Relaxed);
-        self.word.store(pack(before, (undo.after >> 24) + 1), Release);
+        let word = pack(before, (since >> 24) + 1);
+        self.word.store(word, Release);
+        Some(word)
     }
 
     /// Raises the newest time seen. Only who raises it has something to undo.
@@ -272,14 +288,35 @@ mod tests {
         let to = |owner| Target { owner, seen: Some(TimestampMs(9)), ..before.target };
         let undo = slot.keep(&before, &to(B)).unwrap().unwrap();
         assert!(slot.keep(&before, &to(B)).is_none(), "the snapshot is old");
-        slot.undo(&undo);
+        slot.undo(&undo, undo.after);
         assert_eq!(slot.snapshot().target, before.target);
         let now = slot.snapshot();
         let undo = slot.keep(&now, &to(B)).unwrap().unwrap();
         let later = slot.snapshot();
         slot.keep(&later, &Target { fenced: Some(A), ..later.target }).unwrap();
-        slot.undo(&undo);
+        slot.undo(&undo, undo.after);
         assert_eq!(slot.snapshot().target.owner, B, "somebody changed it since");
+    }
+
+    #[test]
+    fn all_changes_of_a_flight_are_undone_or_none_that_others_built_on() {
+        let targets = Targets::new(1);
+        let number = targets.join(TargetKey(1), 0, A);
+        let slot = targets.slot(number);
+        let first = slot.snapshot();
+        let change = |owner, ms| {
+            let before = slot.snapshot();
+            let to = Target { owner, seen: Some(TimestampMs(ms)), ..before.target };
+            (number, slot.keep(&before, &to).unwrap().unwrap())
+        };
+        let changes = [(A, 5), (B, 10), (B, 20), (ReplicaId(2), 30), (ReplicaId(2), 40)];
+        undo_all(&targets, &changes.map(|(owner, ms)| change(owner, ms)));
+        assert_eq!(slot.snapshot().target, first.target);
+        let changes = changes.map(|(owner, ms)| change(owner, ms));
+        change(B, 50);
+        undo_all(&targets, &changes);
+        let now = slot.snapshot().target;
+        assert_eq!((now.owner, now.seen), (B, Some(TimestampMs(50))), "somebody changed it since");
     }
 
     #[test]
@@ -291,11 +328,11 @@ mod tests {
         let undo = slot.keep(&old, &seen(20)).unwrap().unwrap();
         assert!(slot.keep(&old, &seen(10)).unwrap().is_none());
         assert_eq!(slot.snapshot().target.seen, Some(TimestampMs(20)));
-        slot.undo(&undo);
+        slot.undo(&undo, undo.after);
         assert_eq!(slot.snapshot().target.seen, None, "what was shown in vain was not shown");
         let undo = slot.keep(&old, &seen(20)).unwrap().unwrap();
         slot.keep(&slot.snapshot(), &seen(30)).unwrap().unwrap();
-        slot.undo(&undo);
+        slot.undo(&undo, undo.after);
         assert_eq!(slot.snapshot().target.seen, Some(TimestampMs(30)), "somebody has seen more since");
     }
 }

@@ -290,7 +290,7 @@ fn histograms_are_held_beside_the_table() {
         let mut flight = story.flight();
         let message = format!("histogram at {second}");
         let decided = story.try_decide_kind(&mut flight, 9, replica, second, Some(message.as_bytes()));
-        let Decision::Decided { verdict, histograms } = decided else { panic!("{decided:?}") };
+        let Decision::Decided { verdict, histograms, .. } = decided else { panic!("{decided:?}") };
         let fills: Vec<_> =
             verdict.fills.iter().flatten().map(|h| story.window.histogram(h.payload)).collect();
         assert!(fills.is_empty() || histograms);

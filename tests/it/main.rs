@@ -13,4 +13,5 @@ mod receive;
 mod stand_in;
 mod support;
 mod tidy;
+mod weak_spots;
 mod wire;

@@ -1,10 +1,8 @@
 //! The life of a request: real window and policy, an upstream that says what it is told to.
 
-use crate::support::{Ask, Ts, body, pipeline, sent};
+use crate::support::{Ask, STALE, Ts, body, pipeline, sent};
 use promdedup::forward::Answer;
 use promdedup::pipeline::Reply;
-
-const STALE: u64 = 0x7ff0_0000_0000_0002;
 
 fn ts(name: &str, replica: &str, seconds: i64) -> Ts {
     Ts::new(name).replica(replica).at(seconds)

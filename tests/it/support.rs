@@ -13,8 +13,10 @@ use tokio::sync::Semaphore;
 
 /// The wall clock stands at an hour after the epoch: sample times in the tests are small.
 const NOW_MS: i64 = 3_600_000;
+/// The bits of a stale marker.
+pub(crate) const STALE: u64 = 0x7ff0_0000_0000_0002;
 
-/// One `TimeSeries` to be sent. A sample's value is its time in seconds.
+/// One `TimeSeries` to be sent. A sample's value is its time in seconds, unless it is said.
 #[derive(Clone, Default)]
 pub(crate) struct Ts(proto::TimeSeries);
 
@@ -46,6 +48,14 @@ impl Ts {
         self
     }
 
+    pub(crate) fn value_at(self, value: f64, seconds: i64) -> Self {
+        self.bits_at(value.to_bits(), seconds)
+    }
+
+    pub(crate) fn stale_at(self, seconds: i64) -> Self {
+        self.bits_at(STALE, seconds)
+    }
+
     pub(crate) fn no_sample(mut self) -> Self {
         self.0.samples.clear();
         self
@@ -67,8 +77,8 @@ pub(crate) fn body(series: &[Ts], metadata: usize) -> Vec<u8> {
     proto::WriteRequest { timeseries, metadata }.encode_to_vec()
 }
 
-/// What upstream got, a line a series: `name{labels} times`, `!` behind a stale marker, `e` for an exemplar. The labels
-/// that all tests share are left out.
+/// What upstream got, a line a series: `name{labels} times`, `!` behind a stale marker, `=` and the value behind a time
+/// that is not its own, `e` for an exemplar. The labels that all tests share are left out.
 pub(crate) fn sent(fake: &Fake) -> Vec<String> {
     fake.0.lock().unwrap().requests.iter().flat_map(|(_, request)| lines(request)).collect()
 }
@@ -89,9 +99,12 @@ fn line(ts: &proto::TimeSeries) -> String {
     let mut line = format!("{name}{{{}}}", labels.join(","));
     for sample in &ts.samples {
         let seconds = sample.timestamp / 1000;
-        let stale = sample.value.to_bits() == 0x7ff0_0000_0000_0002;
-        assert!(stale || sample.value == seconds as f64, "a value that is not its own");
-        line += &format!(" {seconds}{}", if stale { "!" } else { "" });
+        line += &format!(" {seconds}");
+        if sample.value.to_bits() == STALE {
+            line += "!";
+        } else if sample.value != seconds as f64 {
+            line += &format!("={}", sample.value);
+        }
     }
     line + &" e".repeat(ts.exemplars.len())
 }
@@ -107,6 +120,7 @@ struct State {
     next: VecDeque<Answer>,
     gates: VecDeque<Gate>,
     series_max: Option<usize>,
+    too_big: Option<String>,
     panics: bool,
 }
 
@@ -141,8 +155,18 @@ impl Fake {
         gate
     }
 
+    /// Forgets gates that no request has come to.
+    pub(crate) fn hold_no_more(&self) {
+        self.0.lock().unwrap().gates.clear();
+    }
+
     pub(crate) fn series_max(&self, max: usize) {
         self.0.lock().unwrap().series_max = Some(max);
+    }
+
+    /// A request with a series of that name is too big.
+    pub(crate) fn too_big(&self, name: &str) {
+        self.0.lock().unwrap().too_big = Some(name.to_owned());
     }
 
     pub(crate) fn panic_once(&self) {
@@ -182,21 +206,35 @@ impl Upstream for Fake {
                 drop(state);
                 panic!("a bug on the way");
             }
-            let too_big = state.series_max.is_some_and(|max| decoded.timeseries.len() > max);
-            let answer = match too_big {
-                true => Answer::TooBig { text: "too many series".into() },
-                false => state.next.pop_front().unwrap_or(Answer::Taken),
+            let gate = state.gates.pop_front();
+            let answer = match &gate {
+                Some(gate) => gate.answer.clone(),
+                None => state.answer(&decoded),
             };
-            if answer == Answer::Taken {
-                state.stored.extend(lines(&decoded));
-            }
-            state.requests.push((tenant, decoded));
-            (state.gates.pop_front(), answer)
+            state.requests.push((tenant, decoded.clone()));
+            (gate, answer)
         };
-        let Some(gate) = gate else { return answer };
-        gate.taken.add_permits(1);
-        gate.open.acquire().await.unwrap().forget();
-        gate.answer
+        if let Some(gate) = gate {
+            gate.taken.add_permits(1);
+            gate.open.acquire().await.unwrap().forget();
+        }
+        if answer == Answer::Taken {
+            self.0.lock().unwrap().stored.extend(lines(&decoded));
+        }
+        answer
+    }
+}
+
+impl State {
+    fn answer(&mut self, request: &proto::WriteRequest) -> Answer {
+        let series = &request.timeseries;
+        let named = |name: &String| series.iter().any(|ts| ts.labels.iter().any(|l| l.value == *name));
+        match self.series_max.is_some_and(|max| series.len() > max)
+            || self.too_big.as_ref().is_some_and(named)
+        {
+            true => Answer::TooBig { text: "too many series".into() },
+            false => self.next.pop_front().unwrap_or(Answer::Taken),
+        }
     }
 }
 
@@ -212,6 +250,7 @@ pub(crate) struct Wishes {
     pub(crate) series_max: usize,
     pub(crate) out_of_order_window_ms: i64,
     pub(crate) first_contact_hold_ms: i64,
+    pub(crate) busy_wait_max: Duration,
 }
 
 pub(crate) fn pipeline() -> (Ask, Fake) {
@@ -220,7 +259,12 @@ pub(crate) fn pipeline() -> (Ask, Fake) {
 
 impl Ask {
     pub(crate) fn with(wish: impl FnOnce(&mut Wishes)) -> (Self, Fake) {
-        let mut wishes = Wishes { series_max: 1000, out_of_order_window_ms: 0, first_contact_hold_ms: 0 };
+        let mut wishes = Wishes {
+            series_max: 1000,
+            out_of_order_window_ms: 0,
+            first_contact_hold_ms: 0,
+            busy_wait_max: Duration::from_secs(5),
+        };
         wish(&mut wishes);
         let settings = Settings {
             replica_names: ReplicaNames::new(["prometheus_replica", "__replica__"]).unwrap(),
@@ -229,7 +273,7 @@ impl Ask {
             future_max_ms: 600_000,
             out_of_order_window_ms: wishes.out_of_order_window_ms,
             first_contact_hold_ms: wishes.first_contact_hold_ms,
-            busy_wait_max: Duration::from_secs(5),
+            busy_wait_max: wishes.busy_wait_max,
         };
         let (fake, registry) = (Fake::default(), prometheus::Registry::new());
         let metrics = Metrics::register(&registry).unwrap();
@@ -314,6 +358,6 @@ fn label(labels: &[(String, String)], name: &str) -> String {
     labels.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap_or_default()
 }
 
-fn pack(body: &[u8]) -> Vec<u8> {
+pub(crate) fn pack(body: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(body).unwrap()
 }
