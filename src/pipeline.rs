@@ -240,6 +240,7 @@ impl<U: Upstream> Pipeline<U> {
         outcome: &mut Outcome,
     ) -> Option<Flight> {
         let deadline = tokio::time::Instant::now() + self.settings.busy_wait_max;
+        let leant = buffers.judged.leans.len();
         for _ in 0..ROUNDS_MAX {
             let Some(mut flight) = Flight::begin(&self.window, std::mem::take(&mut buffers.log)) else {
                 outcome.unavailable("too many requests are in flight".to_owned());
@@ -253,6 +254,10 @@ impl<U: Upstream> Pipeline<U> {
             // Nothing may be reserved while we wait, or two requests could wait for each other.
             buffers.log = flight.roll_back(true);
             buffers.request.decide_again(&part, &buffers.judged);
+            // What leant on one of them may have to go first: if it failed, whatever goes beyond would leave a gap.
+            for (_, _, s) in buffers.judged.leans.drain(leant..) {
+                buffers.request.fates[s as usize] = Fate::Pending;
+            }
             for on in &buffers.judged.busy {
                 if tokio::time::timeout_at(deadline, self.window.ended(*on)).await.is_err() {
                     outcome.busy();

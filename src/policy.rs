@@ -249,9 +249,10 @@ fn is_jump(series: &Series, sample: &Sample) -> bool {
 fn overtakes(series: &Series, target: &Target, sample: &Sample, circumstances: Circumstances) -> bool {
     let reach = 2 * series.interval;
     let far = |from: TimestampMs| sample.at - from > reach;
+    let older = |time: Option<TimestampMs>| time.is_some_and(|time| time < sample.at);
     match series.watermark {
-        Some(watermark) => reach != 0 && far(watermark) && circumstances.slowest.is_some_and(far),
-        None => sample.replica != target.owner && circumstances.refused.is_some_and(far),
+        Some(watermark) => reach != 0 && far(watermark) && older(circumstances.slowest),
+        None => sample.replica != target.owner && older(circumstances.refused),
     }
 }
 

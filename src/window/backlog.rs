@@ -80,11 +80,9 @@ impl Backlogs {
         others.map(|refused| refused.oldest).min()
     }
 
-    /// The other replicas that are behind, and whether a request of theirs is about to come or being served.
-    pub(super) fn behind(&self, replica: ReplicaId, now_ms: i64) -> impl Iterator<Item = (ReplicaId, bool)> {
-        let live = move |of| self.refused.iter().any(|r| r.replica == of && r.is_live(now_ms));
-        let others = self.behind.iter().map(|behind| behind.replica).filter(move |other| *other != replica);
-        others.map(move |other| (other, live(other)))
+    /// The other replicas that are behind.
+    pub(super) fn behind(&self, replica: ReplicaId) -> impl Iterator<Item = ReplicaId> {
+        self.behind.iter().map(|behind| behind.replica).filter(move |other| *other != replica)
     }
 
     /// A replica has come so far.

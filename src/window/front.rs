@@ -53,10 +53,10 @@ impl Fronts {
 }
 
 impl Fronts {
-    /// How far a replica is now; `patient`: or was when it was last heard of.
-    pub(super) fn recent(&self, replica: ReplicaId, patient: bool, now_ms: i64) -> Option<TimestampMs> {
+    /// How far a replica is now.
+    pub(super) fn recent(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
         let front = self.0.iter().find(|front| front.replica == replica && front.still_ms < STILL_MAX_MS)?;
-        front.at(now_ms, if patient { BUCKETS as i64 } else { RECENT_BUCKETS }).map(TimestampMs)
+        front.at(now_ms, RECENT_BUCKETS).map(TimestampMs)
     }
 }
 

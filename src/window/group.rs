@@ -130,12 +130,10 @@ impl Group {
     pub fn begin_request(&self, replica: ReplicaId, request: u64, now_ms: i64) -> Others {
         let mut progress = self.progress();
         progress.backlogs.begin(replica, request, now_ms);
-        let behind = progress.backlogs.behind(replica, now_ms);
-        Others {
-            oldest: progress.fronts.oldest_other(replica, now_ms),
-            refused: progress.backlogs.oldest_refused(replica, now_ms),
-            slowest: behind.filter_map(|(other, live)| progress.fronts.recent(other, live, now_ms)).min(),
-        }
+        let refused = progress.backlogs.oldest_refused(replica, now_ms);
+        let behind = progress.backlogs.behind(replica);
+        let slowest = behind.filter_map(|other| progress.fronts.recent(other, now_ms)).chain(refused).min();
+        Others { oldest: progress.fronts.oldest_other(replica, now_ms), refused, slowest }
     }
 
     /// A request of a replica has ended: how far it has come, in time and in being rid of what it has.
@@ -144,7 +142,7 @@ impl Group {
         let mut progress = self.progress();
         progress.backlogs.end(replica, request, newest, unsettled, now_ms);
         progress.fronts.note(replica, unsettled.unwrap_or(newest), works, now_ms);
-        if let Some(front) = progress.fronts.recent(replica, false, now_ms) {
+        if let Some(front) = progress.fronts.recent(replica, now_ms) {
             progress.backlogs.reached(replica, front);
         }
     }
