@@ -236,9 +236,14 @@ fn is_jump(series: &Series, sample: &Sample) -> bool {
         return true;
     };
     let far = |from| sample.at - from > 2 * series.interval;
+    // A retry finds its own sample held, which covers nothing; and samples held far above the watermark do not either.
     let covered = || {
-        let newest = series.held[1].or(series.held[0]);
-        series.holder == sample.replica && newest.is_some_and(|held| !far(held.at))
+        let mut held = series.held.into_iter().flatten().filter(|held| held.at < sample.at);
+        let first = held.next();
+        let last = held.next().or(first);
+        series.holder == sample.replica
+            && first.is_some_and(|held| held.at - watermark <= 2 * series.interval)
+            && last.is_some_and(|held| !far(held.at))
     };
     far(watermark) && !covered()
 }

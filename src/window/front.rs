@@ -31,6 +31,8 @@ struct Front {
     /// How long it has not moved while upstream worked.
     still_ms: i64,
     noted_ms: i64,
+    /// Requests of it that are being served.
+    open: u32,
 }
 
 impl Fronts {
@@ -53,10 +55,19 @@ impl Fronts {
 }
 
 impl Fronts {
-    /// How far a replica is now.
+    /// A request of a replica begins, which is going to be noted.
+    pub(super) fn begin(&mut self, replica: ReplicaId) {
+        if let Some(front) = self.0.iter_mut().find(|front| front.replica == replica) {
+            front.open += 1;
+        }
+    }
+
+    /// How far a replica was when it was last heard of, if that is a moment ago or it is being served.
     pub(super) fn recent(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
         let front = self.0.iter().find(|front| front.replica == replica && front.still_ms < STILL_MAX_MS)?;
-        front.at(now_ms, RECENT_BUCKETS).map(TimestampMs)
+        let alive = if front.open > 0 { BUCKETS as i64 } else { RECENT_BUCKETS };
+        front.at(now_ms, alive)?;
+        front.at(front.noted_ms, RECENT_BUCKETS).map(TimestampMs)
     }
 }
 
@@ -69,7 +80,7 @@ pub fn waits(oldest_other: Option<TimestampMs>, to: TimestampMs, interval: i64) 
 impl Front {
     fn new(replica: ReplicaId, now_ms: i64) -> Self {
         let buckets = [(i64::MIN, i64::MAX); BUCKETS];
-        Self { replica, buckets, stood_at: None, still_ms: 0, noted_ms: now_ms }
+        Self { replica, buckets, stood_at: None, still_ms: 0, noted_ms: now_ms, open: 0 }
     }
 
     fn note(&mut self, at: i64, works: bool, now_ms: i64) {
@@ -83,6 +94,7 @@ impl Front {
             self.still_ms += (now_ms - self.noted_ms).max(0);
         }
         self.noted_ms = now_ms;
+        self.open = self.open.saturating_sub(1);
     }
 
     fn at(&self, now_ms: i64, buckets: i64) -> Option<i64> {

@@ -129,6 +129,7 @@ impl Group {
     #[must_use]
     pub fn begin_request(&self, replica: ReplicaId, request: u64, now_ms: i64) -> Others {
         let mut progress = self.progress();
+        progress.fronts.begin(replica);
         progress.backlogs.begin(replica, request, now_ms);
         let refused = progress.backlogs.oldest_refused(replica, now_ms);
         let behind = progress.backlogs.behind(replica);
