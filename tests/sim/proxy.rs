@@ -127,7 +127,10 @@ impl Proxy {
             }
             self.world.pause(50).await;
         }
-        self.kill();
+        let this = |now: &Life| Arc::ptr_eq(&now.dead, &life.dead);
+        if self.life().as_ref().is_some_and(this) {
+            self.kill();
+        }
     }
 
     fn life(&self) -> Option<Life> {

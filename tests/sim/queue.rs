@@ -271,7 +271,8 @@ fn acknowledged(replica: &Replica, batch: &[Item]) {
         }
         // What an acknowledgement means, held against the upstream at this moment.
         let (young, newest_ms) = replica.proxy.newest_upstream_ms(series);
-        let mut reach_ms = world.story.two_intervals_ms(target, plan, item.at_ms);
+        // Two intervals as the window knows them: a takeover for silence makes them up to half again as long (rule 9).
+        let mut reach_ms = world.story.two_intervals_ms(target, plan, item.at_ms) * 3 / 2;
         if young && let Some(before) = before {
             // Nobody has shown its interval yet: the distance of the sender's last two samples stands for it.
             reach_ms = reach_ms.max(2 * (item.at_ms - before));
