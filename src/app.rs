@@ -95,7 +95,7 @@ async fn forget_the_idle(window: Arc<Window>, idle: Duration) {
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        window.advance_tick();
+        window.advance_tick_if_landed();
         let mut from = window.sweep(0, STEP);
         while from != 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -34,7 +34,7 @@ pub use slot::FlightId;
 use crate::policy::ReplicaId;
 use crate::series::{GroupKey, SeriesKey, TargetKey};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::*};
 
 /// Requests that may be decided or in the air at once.
 pub const FLIGHTS_MAX: u16 = 16_384;
@@ -55,6 +55,8 @@ pub struct Window {
     histograms: histogram::Histograms,
     slots: slot::Slots,
     tick: AtomicU8,
+    /// A flight has landed since the last tick.
+    landed: AtomicBool,
     evictions: AtomicU64,
     full: AtomicU64,
 }
@@ -71,6 +73,7 @@ impl Window {
             histograms: histogram::Histograms::default(),
             slots: slot::Slots::new(FLIGHTS_MAX),
             tick: AtomicU8::new(0),
+            landed: AtomicBool::new(false),
             evictions: AtomicU64::new(0),
             full: AtomicU64::new(0),
         }
@@ -151,6 +154,14 @@ impl Window {
     /// Advances the clock that idle entries are measured by: `1/IDLE_TICKS` of the idle time has passed.
     pub fn advance_tick(&self) {
         self.tick.fetch_add(1, Relaxed);
+    }
+
+    /// As [`Self::advance_tick`], unless nothing has landed since: while upstream is away, senders bring the same
+    /// requests again and again, and all series that wait behind them are idle without being gone.
+    pub fn advance_tick_if_landed(&self) {
+        if self.landed.swap(false, Relaxed) {
+            self.advance_tick();
+        }
     }
 
     /// Forgets the entries untouched for [`IDLE_TICKS`] ticks among `count` from number `from` on. Returns the number

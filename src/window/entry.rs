@@ -27,6 +27,8 @@ pub(super) const TABLE: u16 = u16::MAX;
 
 const NO_REPLICA: u8 = u8::MAX;
 const NO_WATERMARK: i64 = -(1 << 47);
+/// The tick in word 3.
+const TICK: u64 = 0xff << 32;
 const INTERVAL_MAX: u64 = (1 << 24) - 1;
 
 /// Flags of an entry that the policy does not know of.
@@ -162,8 +164,11 @@ impl Entry {
 
     /// Puts back what [`Self::image`] took, and ends the claim.
     pub(super) fn restore(&self, image: &Image) {
+        // Its last touch was that of the flight, which failed: the series is no less alive.
+        let touched = self.words[3].load(Relaxed) & TICK;
         for (i, word) in image.0.iter().enumerate().skip(1) {
-            self.words[i + 2].store(*word, Relaxed);
+            let word = if i == 1 { word & !TICK | touched } else { *word };
+            self.words[i + 2].store(word, Relaxed);
         }
         self.words[2].store(image.0[0], Release);
     }

@@ -227,6 +227,10 @@ impl Flight {
 
     /// Upstream has it (or has refused it for good): the new watermarks stand. Gives the memory back.
     pub fn commit(mut self) -> Log {
+        // Read first: most of the time it is set, and the line is shared.
+        if !self.window.landed.load(Relaxed) {
+            self.window.landed.store(true, Relaxed);
+        }
         self.settle(true, true)
     }
 

@@ -197,7 +197,7 @@ async fn sweep(window: Arc<Window>, idle_ms: i64) {
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        window.advance_tick();
+        window.advance_tick_if_landed();
         let mut from = window.sweep(0, 4096);
         while from != 0 {
             from = window.sweep(from, 4096);
