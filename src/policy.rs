@@ -376,16 +376,19 @@ fn hold(series: &mut Series, sample: &Sample, interval: i64, catching_up: bool) 
         return;
     };
     let distance = new.at - last.at;
-    if series.holder != sample.replica {
-        // Another standby steps in only when the holder is gone: samples of two would not be a scrape apart. But what
-        // an owner brings that yields to one that is catching up, nobody else can be relied on to keep.
-        let gone = interval != 0 && !is_near(distance, interval);
-        let yields = catching_up && sample.replica == series.owner;
-        if gone || yields && distance > 0 && 4 * distance >= 3 * series.interval {
-            (series.held, series.holder) = ([Some(new), None], sample.replica);
+    let apart = distance > 0 && 4 * distance >= 3 * series.interval;
+    if series.holder == sample.replica {
+        if apart {
+            series.held = [Some(last), Some(new)];
         }
-    } else if distance > 0 && 4 * distance >= 3 * series.interval {
-        series.held = [Some(last), Some(new)];
+        return;
+    }
+    // Another standby steps in only when the holder is gone: samples of two would not be a scrape apart. But what an
+    // owner brings that yields to one that is catching up, nobody else can be relied on to keep.
+    let gone = interval != 0 && !is_near(distance, interval);
+    let yields = catching_up && sample.replica == series.owner;
+    if gone || yields && apart {
+        (series.held, series.holder) = ([Some(new), None], sample.replica);
     }
 }
 

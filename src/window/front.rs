@@ -47,14 +47,18 @@ impl Fronts {
         self.0[known].note(at.0, works, now_ms);
     }
 
-    /// The oldest front of the others: who jumps far beyond it has to [wait](waits).
+    /// The oldest front of the others: who jumps far beyond it has to [wait](waits). `None` if its own is no newer:
+    /// whoever is the farthest behind never waits, so that somebody always goes on.
     pub(super) fn oldest_other(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
-        let others = self.0.iter().filter(|front| front.replica != replica && front.still_ms < STILL_MAX_MS);
-        others.filter_map(|front| front.at(now_ms, BUCKETS as i64)).min().map(TimestampMs)
+        let oldest = |own: bool| {
+            let fronts = self.0.iter().filter(|front| (front.replica == replica) == own);
+            let counts = fronts.filter(|front| front.still_ms < STILL_MAX_MS);
+            counts.filter_map(|front| front.at(now_ms, BUCKETS as i64)).min()
+        };
+        let own = oldest(true).unwrap_or(i64::MAX);
+        oldest(false).filter(|other| *other < own).map(TimestampMs)
     }
-}
 
-impl Fronts {
     /// A request of a replica begins, which is going to be noted.
     pub(super) fn begin(&mut self, replica: ReplicaId) {
         if let Some(front) = self.0.iter_mut().find(|front| front.replica == replica) {

@@ -74,7 +74,10 @@ pub(crate) fn judge(played: &Played) -> Verdict {
                 expected += want;
             }
         }
-        ends(number, &stored, &series.sent, interval_ms, &mut verdict);
+        // A window that has just begun knows of no other replica.
+        let knows =
+            |at_ms: i64| story.proxy_lives().all(|begun_ms| !(begun_ms..begun_ms + 20_000).contains(&at_ms));
+        ends(number, &stored, &series.sent, interval_ms, knows, &mut verdict);
         by_series.push(stored);
     }
     verdict.density = if expected > 0.0 { stored_count / expected } else { 1.0 };
@@ -253,13 +256,15 @@ fn ends(
     stored: &[Stored],
     sent: &[Vec<Sent>],
     interval_ms: impl Fn(i64) -> i64,
+    knows: impl Fn(i64) -> bool,
     verdict: &mut Verdict,
 ) {
     for marker in stored.iter().filter(|stored| stored.stale) {
         let near_ms = interval_ms(marker.at_ms) * 3 / 2;
-        let decided_ms =
-            sent.iter().flatten().filter(|sent| sent.at_ms == marker.at_ms && sent.is_stale_marker());
-        let decided_ms = decided_ms.map(|sent| sent.arrived_ms).min().unwrap_or(NEVER);
+        let markers =
+            || sent.iter().flatten().filter(|sent| sent.at_ms == marker.at_ms && sent.is_stale_marker());
+        let decided_ms = markers().map(|sent| sent.arrived_ms).min().unwrap_or(NEVER);
+        let acked_ms = markers().map(|sent| sent.acked_ms).min().unwrap_or(NEVER);
         for (replica, sent) in sent.iter().enumerate().filter(|(replica, _)| marker.by >> replica & 1 == 0) {
             let live = sent.iter().filter(|sent| !sent.is_stale_marker());
             let near =
@@ -272,7 +277,7 @@ fn ends(
             let lives_on = live.clone().any(|sent| {
                 (marker.at_ms + 1..=marker.at_ms + near_ms).contains(&sent.at_ms) && sent.acked_ms != NEVER
             });
-            if shown && lives_on && !ended {
+            if shown && lives_on && !ended && knows(acked_ms) {
                 verdict.false_ends += 1;
                 let what = format!("series {number} ends at {}, replica {replica} lives", marker.at_ms);
                 verdict.broke("no end while another lives", Some(number), what);

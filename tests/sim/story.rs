@@ -175,7 +175,14 @@ impl Story {
         2 * scrapes * self.interval_ms(target, around_ms) + self.targets[target].jitter_ms
     }
 
-    /// When a window begins to forget all it knew, and when it meets the series anew.
+    /// When a process of the proxy begins that is not the first.
+    pub(crate) fn proxy_lives(&self) -> impl Iterator<Item = i64> {
+        let restarts =
+            self.faults.iter().filter(|fault| matches!(fault.what, What::ProxyCrash | What::ProxyTerm));
+        restarts.map(|fault| fault.at_ms + fault.for_ms)
+    }
+
+    /// When a window is lost.
     pub(crate) fn proxy_restarts(&self) -> impl Iterator<Item = i64> {
         let restarts =
             self.faults.iter().filter(|fault| matches!(fault.what, What::ProxyCrash | What::ProxyTerm));
