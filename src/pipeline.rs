@@ -280,8 +280,9 @@ impl<U: Upstream> Pipeline<U> {
         outcome: &mut Outcome,
     ) -> Landing {
         let request = &mut buffers.request;
-        let repeats =
-            bench.retry || matches!(answer, Answer::Conflict { .. }) && bench.is_in_doubt(request, &part);
+        let repeats = bench.retry
+            || matches!(answer, Answer::Conflict { .. })
+                && bench.is_in_doubt(request, &part, &buffers.judged);
         let benign = verdict::benign(answer, &flight, repeats);
         let fate = match answer {
             Answer::TooBig { .. } if part.len() > 1 => {

@@ -130,11 +130,20 @@ impl Bench<'_> {
         }
     }
 
-    /// Whether what upstream took without saying so explains a conflict with one of these units.
-    pub(super) fn is_in_doubt(&self, request: &Request, units: &Range<usize>) -> bool {
-        aboard(request, units).any(|(group, at)| {
+    /// Whether what upstream took without saying so, or from a process before this one, explains a conflict with one of
+    /// these units, or with what fills their gaps.
+    pub(super) fn is_in_doubt(&self, request: &mut Request, units: &Range<usize>, judged: &Judged) -> bool {
+        let in_doubt = |group, at| {
             self.window.groups().group(group).is_some_and(|group| group.is_in_doubt(at, self.now_ms))
-        })
+        };
+        let fill = |fill: &Fill| match fill.samples.first() {
+            Some(Filled::Float { at, .. }) => {
+                in_doubt(request.tallies.of(fill.tally).group, TimestampMs(*at))
+            }
+            // Its time is within the message; that of the sample after it is at hand, and later.
+            Some(Filled::Histogram(_)) | None => false,
+        };
+        judged.fills.iter().any(fill) || aboard(request, units).any(|(group, at)| in_doubt(group, at))
     }
 
     fn sample(&self, request: &mut Request, unit: Unit, s: u32, flight: &mut Flight, judged: &mut Judged) {

@@ -15,8 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 pub const GROUPS_MAX: usize = 1 << 16;
 /// Replicas of one group.
 pub const REPLICAS_MAX: usize = 255;
-/// What upstream may hold unanswered explains a conflict for so long: senders have brought it again by then.
-const DOUBT_MAX_MS: i64 = 10 * 60 * 1000;
+/// What upstream may hold unanswered explains a conflict for so long: it takes nothing older than an hour anyway.
+const DOUBT_MAX_MS: i64 = 60 * 60 * 1000;
+/// All senders of a group have come within this after it was first seen: just above their longest backoff.
+const FIRST_CONTACT_MS: i64 = 10_000;
 
 /// All groups ever seen.
 #[derive(Debug, Default)]
@@ -140,6 +142,10 @@ impl Group {
     /// A request of a replica has ended: how far it has come, in time and in being rid of what it has.
     pub fn end_request(&self, replica: ReplicaId, seen: Seen, now_ms: i64) {
         let Seen { request, newest, unsettled, works } = seen;
+        // A window that has just begun may have one before it, and senders come first with what that has left.
+        if self.age_ms(now_ms) <= FIRST_CONTACT_MS {
+            self.doubt(newest, now_ms);
+        }
         let mut progress = self.progress();
         progress.backlogs.end(replica, request, newest, unsettled, now_ms);
         progress.fronts.note(replica, unsettled.unwrap_or(newest), works, now_ms);

@@ -17,6 +17,8 @@ pub(crate) struct Verdict {
     pub(crate) split: (f64, usize, i64),
     /// Stale markers stored while another replica lived.
     pub(crate) false_ends: usize,
+    /// Of series that everybody has all the time.
+    pub(crate) changes_of_owner: u64,
     pub(crate) takeovers: u64,
     pub(crate) moves: u64,
     pub(crate) waits: u64,
@@ -58,6 +60,9 @@ pub(crate) fn judge(played: &Played) -> Verdict {
     for (number, series) in history.series.iter().enumerate() {
         let stored = identify(played, number, &series.sent, &mut verdict);
         verdict.stored += stored.len();
+        if series.plan == SeriesPlan::Steady && story.targets[series.target].life.1 > story.span_ms {
+            verdict.changes_of_owner += changes_of_owner(&stored, story.interval_ms(series.target, 0));
+        }
         let interval_ms = |around_ms| story.interval_ms(series.target, around_ms);
         let acked = acknowledged(&series.sent);
         let reach_ms = |around_ms| story.two_intervals_ms(series.target, series.plan, around_ms);
@@ -88,7 +93,10 @@ pub(crate) fn judge(played: &Played) -> Verdict {
             .enumerate()
             .filter(|(_, series)| series.target == target && series.plan == SeriesPlan::Steady);
         let numbers: Vec<usize> = of_target.map(|(number, _)| number).collect();
-        let (longest_ms, since_ms) = longest_split_ms(&numbers, &by_series, story.interval_ms(target, 0));
+        let (longest_ms, since_ms) =
+            longest_split_ms(&numbers, &by_series, story.interval_ms(target, 0), |at_ms| {
+                story.is_troubled(at_ms)
+            });
         let split = longest_ms as f64 / story.interval_ms(target, 0) as f64;
         if split > verdict.split.0 {
             verdict.split = (split, target, since_ms);
@@ -286,8 +294,14 @@ fn ends(
     }
 }
 
-/// The longest time that the newest samples of a target's series came from different replicas.
-fn longest_split_ms(numbers: &[usize], by_series: &[Vec<Stored>], interval_ms: i64) -> (i64, i64) {
+/// The longest time that the newest samples of a target's series came from different replicas while nothing was wrong,
+/// and when that began.
+fn longest_split_ms(
+    numbers: &[usize],
+    by_series: &[Vec<Stored>],
+    interval_ms: i64,
+    excused: impl Fn(i64) -> bool,
+) -> (i64, i64) {
     let mut events: BTreeMap<i64, Vec<(usize, u32)>> = BTreeMap::new();
     for (nth, number) in numbers.iter().enumerate() {
         for stored in by_series[*number].iter().filter(|stored| !stored.stale) {
@@ -299,7 +313,7 @@ fn longest_split_ms(numbers: &[usize], by_series: &[Vec<Stored>], interval_ms: i
     for (at_ms, changes) in events {
         changes.iter().for_each(|(nth, by)| newest[*nth] = Some((at_ms, *by)));
         let live = newest.iter().flatten().filter(|(seen_ms, _)| at_ms - seen_ms <= interval_ms * 8 / 5);
-        if live.fold(u32::MAX, |common, (_, by)| common & by) != 0 {
+        if live.fold(u32::MAX, |common, (_, by)| common & by) != 0 || excused(at_ms) {
             since = None;
         } else {
             let since_ms = *since.get_or_insert(at_ms);
@@ -309,7 +323,15 @@ fn longest_split_ms(numbers: &[usize], by_series: &[Vec<Stored>], interval_ms: i
     longest
 }
 
-/// Judges by the figures, too: those of the policy.
-pub(crate) fn hold_to_figures(story: &Story, verdict: &mut Verdict) {
-    let _ = (story, verdict);
+/// How often the replica of a series changed from its second interval on.
+fn changes_of_owner(stored: &[Stored], interval_ms: i64) -> u64 {
+    let Some(first) = stored.first() else { return 0 };
+    let settled = stored.iter().filter(|stored| stored.at_ms > first.at_ms + interval_ms);
+    let mut last = u32::MAX;
+    let mut changes = 0;
+    for stored in settled {
+        changes += u64::from(last & stored.by == 0);
+        last = stored.by;
+    }
+    changes
 }

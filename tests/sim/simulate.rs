@@ -1,72 +1,71 @@
-//! Plays many schedules, or one.
+//! Plays many schedules of faults around the real rooms, and prints the figures; or tells one story.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a program of the tests")]
 
 mod checker;
 mod dice;
 mod history;
 mod make;
+mod many;
 mod proxy;
 mod queue;
 mod replica;
 mod run;
+mod shorten;
 mod story;
+mod table;
 mod upstream;
 mod world;
 
-fn main() {
-    let args: Vec<u64> = std::env::args().skip(1).map(|a| a.parse().unwrap()).collect();
-    let begun = std::time::Instant::now();
-    for seed in args[0]..args[0] + args[1] {
-        let story = make::story(seed);
-        let told = args.get(2).map(|s| *s as usize);
-        let t = std::time::Instant::now();
-        let played = run::play(&story, told);
-        let verdict = checker::judge(&played);
-        let brief: Vec<String> =
-            verdict.broken.iter().take(3).map(|b| format!("{}: {}", b.promise, b.what)).collect();
-        println!(
-            "{seed} {:?} n={} d={} hole {:.2}@{}/{:.3} density {:.3} split {:.2}@{}/{:.3} fe {} take {} moves {} waits {} stored {} [{:.0?}] {}",
-            make::Class::of(seed),
-            story.replicas.len(),
-            story.link.delay_max_ms() as f64 / story.shortest_interval_ms() as f64,
-            verdict.hole.0,
-            verdict.hole.1,
-            verdict.hole.2 as f64 / 1e3,
-            verdict.density,
-            verdict.split.0,
-            verdict.split.1,
-            verdict.split.2 as f64 / 1e3,
-            verdict.false_ends,
-            verdict.takeovers,
-            verdict.moves,
-            verdict.waits,
-            verdict.stored,
-            t.elapsed(),
-            brief.join(" | ")
-        );
-        println!(
-            "   F {seed} {:.2} {:.2} {} {}",
-            verdict.hole.0,
-            verdict.split.0,
-            verdict.broken.first().map_or("-".into(), |b| b.promise.replace(' ', "_")),
-            story
-                .faults
-                .iter()
-                .map(|f| format!("{:?}", f.what)
-                    .split(['{', '}'])
-                    .next()
-                    .unwrap()
-                    .trim()
-                    .replace("Upstream(", "U")
-                    .to_owned())
-                .collect::<Vec<_>>()
-                .join("+")
-        );
-        if told.is_some() {
-            println!("{story}");
-            for line in &played.world.history().lines {
-                println!("{line}");
-            }
-        }
+use clap::Parser;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+struct Options {
+    /// How many schedules to play.
+    #[arg(long, default_value_t = 20_000)]
+    schedules: u64,
+    /// The seed of the first.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Tell the story of this seed: what was wrong with it, if anything, or else that of `--series`.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The series to tell of: its number.
+    #[arg(long, requires = "seed")]
+    series: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match options.seed {
+        Some(seed) => tell(seed, options.series),
+        None => play_all(&options),
     }
-    println!("{:?}", begun.elapsed());
+}
+
+fn tell(seed: u64, series: Option<usize>) -> ExitCode {
+    let (story, verdict) = many::one(seed);
+    println!("{:?}\n{story}{verdict:#?}", make::Class::of(seed));
+    match (series, verdict.broken.first()) {
+        (Some(_), _) | (None, None) => {
+            let played = run::play(&story, series.or(Some(verdict.hole.1)));
+            played.world.history().lines.iter().for_each(|line| println!("{line}"));
+        }
+        (None, Some(first)) => println!("{}", shorten::told(&story, first.promise)),
+    }
+    if verdict.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn play_all(options: &Options) -> ExitCode {
+    let begun = std::time::Instant::now();
+    let seeds = options.from..options.from + options.schedules;
+    let mut table = many::all(seeds, |played| println!("{played} played after {:.0?}", begun.elapsed()));
+    println!("\n{}", table.print());
+    println!("above the bound for holes ({}):", table.above.len());
+    table.above.iter().for_each(|(seed, hole, why)| println!("  {seed}: {hole:.2}, {why}"));
+    println!("broken promises ({}):", table.broken.len());
+    table.broken.iter().for_each(|(seed, what)| println!("  {seed}: {what}"));
+    println!("{} schedules in {:.0?}", options.schedules, begun.elapsed());
+    if table.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -198,6 +198,18 @@ impl Story {
         self.faults.is_empty() && self.replicas.iter().all(|replica| replica.clock.is_empty())
     }
 
+    /// Whether something is wrong at a time, or senders have not come again since.
+    pub(crate) fn is_troubled(&self, at_ms: i64) -> bool {
+        self.faults.iter().any(|fault| {
+            let hold_ms = match fault.what {
+                What::ProxyCrash | What::ProxyTerm => self.proxy.hold_ms,
+                _ => 0,
+            };
+            let grace_ms = 6_000 + hold_ms + self.link.delay_max_ms();
+            (fault.at_ms..fault.at_ms + fault.for_ms + grace_ms).contains(&at_ms)
+        })
+    }
+
     /// Faults of that kind that have begun by a time.
     pub(crate) fn has(&self, kind: impl Fn(&What) -> bool) -> bool {
         self.faults.iter().any(|fault| kind(&fault.what))
@@ -246,6 +258,12 @@ impl TargetPlan {
 }
 
 impl What {
+    /// What it is called in tables.
+    pub(crate) fn name(&self) -> String {
+        let text = format!("{self:?}");
+        text.split(" {").next().unwrap_or_default().to_owned()
+    }
+
     /// The replica that it strikes; faults of the rest strike everybody.
     pub(crate) fn replica(&self) -> Option<usize> {
         match *self {

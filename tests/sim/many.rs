@@ -1,0 +1,45 @@
+//! Many schedules, on all cores.
+
+use crate::checker::{Verdict, judge};
+use crate::make::{self, Class};
+use crate::run::play;
+use crate::story::Story;
+use crate::table::Table;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Plays and judges the story of a seed.
+pub(crate) fn one(seed: u64) -> (Story, Verdict) {
+    let story = make::story(seed);
+    let verdict = judge(&play(&story, None));
+    (story, verdict)
+}
+
+/// Plays the stories of all seeds. `each` hears of every tenth of them.
+pub(crate) fn all(seeds: Range<u64>, each: impl Fn(u64) + Sync) -> Table {
+    let next = AtomicU64::new(seeds.start);
+    let tenth = (seeds.end - seeds.start) / 10;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let worker = || {
+        let mut table = Table::default();
+        loop {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= seeds.end {
+                return table;
+            }
+            if tenth > 0 && (seed - seeds.start) % tenth == 0 {
+                each(seed - seeds.start);
+            }
+            let (story, verdict) = one(seed);
+            table.add(Class::of(seed), &story, &verdict);
+        }
+    };
+    let mut table = Table::default();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().for_each(|worker| table.merge(worker.join().expect("a schedule panicked")));
+    });
+    table.above.sort_by(|a, b| b.1.total_cmp(&a.1));
+    table.broken.sort();
+    table
+}
