@@ -78,10 +78,6 @@ impl Queue {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.log.is_empty() && self.shards_are_empty()
-    }
-
     pub(crate) fn shards_are_empty(&self) -> bool {
         self.shards.iter().all(|shard| shard.items.is_empty() && shard.in_flight == 0)
     }
@@ -271,8 +267,8 @@ fn acknowledged(replica: &Replica, batch: &[Item]) {
         }
         // What an acknowledgement means, held against the upstream at this moment.
         let (young, newest_ms) = replica.proxy.newest_upstream_ms(series);
-        // Two intervals as the window knows them: a takeover for silence makes them up to half again as long (rule 9).
-        let mut reach_ms = world.story.two_intervals_ms(target, plan, item.at_ms) * 3 / 2;
+        // Two intervals as the window knows them: a takeover for silence makes them up to twice as long (rule 9).
+        let mut reach_ms = world.story.two_intervals_ms(target, plan, item.at_ms) * 2;
         if young && let Some(before) = before {
             // Nobody has shown its interval yet: the distance of the sender's last two samples stands for it.
             reach_ms = reach_ms.max(2 * (item.at_ms - before));

@@ -157,6 +157,8 @@ pub(crate) enum Sick {
     Hangs { stores: bool },
     /// Breaks the connection; after storing, or before.
     Resets { stores: bool },
+    /// Says that it stores, and does not. Nobody stands that: it shows that the checker sees it.
+    Lies,
     /// Takes so many series in one request.
     TakesAtMost(usize),
     /// Any of these, request by request, or nothing.
@@ -192,6 +194,13 @@ impl Story {
     pub(crate) fn shortest_interval_ms(&self) -> i64 {
         let all = self.targets.iter().flat_map(|target| &target.intervals_ms);
         all.map(|(_, interval)| *interval).min().unwrap_or(1_000)
+    }
+
+    /// Whether a clock is off by more than a while: then a sample may be newer than all of the others' for longer than
+    /// any series may do without.
+    pub(crate) fn has_wrong_clocks(&self) -> bool {
+        let wrong = |(_, ahead): &(i64, i64)| 2 * ahead.abs() > 3 * self.shortest_interval_ms();
+        self.replicas.iter().any(|replica| replica.clock.iter().any(wrong))
     }
 
     pub(crate) fn is_healthy(&self) -> bool {
@@ -230,6 +239,11 @@ impl Story {
                     )
             )
         })
+    }
+
+    /// Whether there is a time in which upstream takes nothing, or not all.
+    pub(crate) fn has_outage(&self) -> bool {
+        self.has(|what| matches!(what, What::Upstream(_) | What::ProxyCrash | What::ProxyTerm))
     }
 
     /// Whether upstream refuses data for good, so that senders drop some.

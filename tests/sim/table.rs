@@ -73,6 +73,26 @@ impl Table {
         self.broken.extend(other.broken);
     }
 
+    pub(crate) fn schedules(&self) -> usize {
+        self.rows.values().map(|row| row.holes.len()).sum()
+    }
+
+    /// The least and the greatest density.
+    pub(crate) fn densities(&self, of: impl Fn(Class) -> bool) -> (f64, f64) {
+        let rows = self.rows.iter().filter(|((class, ..), _)| of(*class));
+        let all = rows.flat_map(|(_, row)| &row.densities);
+        all.fold((f64::MAX, 0.0), |(least, most), density| (least.min(*density), most.max(*density)))
+    }
+
+    pub(crate) fn longest_split(&self) -> f64 {
+        self.rows.values().flat_map(|row| &row.splits).copied().fold(0.0, f64::max)
+    }
+
+    pub(crate) fn holes_of(&self, of: Class) -> f64 {
+        let rows = self.rows.iter().filter(|((class, ..), _)| *class == of);
+        rows.flat_map(|(_, row)| &row.holes).copied().fold(0.0, f64::max)
+    }
+
     pub(crate) fn print(&mut self) -> String {
         let mut text = String::from(
             "| schedules | replicas | delay, intervals | how many | samples stored | widest hole: p99 / max | density: \
