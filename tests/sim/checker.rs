@@ -2,7 +2,7 @@
 
 use crate::history::{NEVER, Sent};
 use crate::run::Played;
-use crate::story::{SeriesPlan, Story};
+use crate::story::{Kind, SeriesPlan, Story};
 use std::collections::{BTreeMap, HashMap};
 
 /// Figures of one story, and the promises that were broken.
@@ -62,7 +62,15 @@ pub(crate) fn judge(played: &Played) -> Verdict {
         verdict.stored += stored.len();
         // A series that comes and goes may move its target while nobody knows its interval.
         let target = &story.targets[series.target];
-        let rare = target.series.iter().any(|plan| matches!(plan, SeriesPlan::Rare(_)));
+        let comes_and_goes = |plan: &SeriesPlan| match target.kind {
+            Kind::Scraped => matches!(plan, SeriesPlan::Rare(_)),
+            Kind::Rules => *plan != SeriesPlan::Steady,
+        };
+        // All rules of a group are one target: they have neither job nor instance.
+        let same = story.targets.iter().filter(|other| {
+            std::ptr::eq(*other, target) || target.kind == Kind::Rules && other.kind == Kind::Rules
+        });
+        let rare = same.flat_map(|target| &target.series).any(comes_and_goes);
         if series.plan == SeriesPlan::Steady && target.life.1 > story.span_ms && !rare {
             let changes = changes_of_owner(&stored, story.interval_ms(series.target, 0));
             verdict.changes_of_owner += changes;

@@ -270,8 +270,11 @@ fn acknowledged(replica: &Replica, batch: &[Item]) {
         // Two intervals as the window knows them: a takeover for silence makes them up to twice as long (rule 9).
         let mut reach_ms = world.story.two_intervals_ms(target, plan, item.at_ms) * 2;
         if young && let Some(before) = before {
-            // Nobody has shown its interval yet: the distance of the sender's last two samples stands for it.
-            reach_ms = reach_ms.max(2 * (item.at_ms - before));
+            // Nobody has shown its interval yet: the distance of the sender's last two samples stands for it. While
+            // senders catch up, its owner may be far behind (ARCHITECTURE.md names this limit).
+            let behind_ms =
+                if world.story.has_outage() { newest_ms.map_or(0, |newest| item.at_ms - newest) } else { 0 };
+            reach_ms = reach_ms.max(2 * (item.at_ms - before)).max(behind_ms);
         }
         if newest_ms.is_none_or(|newest_ms| newest_ms < item.at_ms - reach_ms) {
             let line = format!(
