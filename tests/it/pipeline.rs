@@ -4,6 +4,11 @@ use crate::support::{Ask, Ts, body, pipeline, sent};
 use promdedup::forward::Answer;
 use promdedup::pipeline::Reply;
 
+mod bounds;
+mod histograms;
+mod late;
+mod targets;
+
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 
 fn ts(name: &str, replica: &str, seconds: i64) -> Ts {

@@ -46,6 +46,17 @@ impl Ts {
         self
     }
 
+    /// A native histogram whose count and sum are its time in seconds.
+    pub(crate) fn histogram_at(mut self, seconds: i64) -> Self {
+        self.0.histograms.push(proto::Histogram {
+            count: Some(proto::histogram::Count::CountInt(seconds.unsigned_abs())),
+            sum: seconds as f64,
+            timestamp: seconds * 1000,
+            ..Default::default()
+        });
+        self
+    }
+
     pub(crate) fn no_sample(mut self) -> Self {
         self.0.samples.clear();
         self
@@ -67,8 +78,8 @@ pub(crate) fn body(series: &[Ts], metadata: usize) -> Vec<u8> {
     proto::WriteRequest { timeseries, metadata }.encode_to_vec()
 }
 
-/// What upstream got, a line a series: `name{labels} times`, `!` behind a stale marker, `e` for an exemplar. The labels
-/// that all tests share are left out.
+/// What upstream got, a line a series: `name{labels} times`, `!` behind a stale marker, `h` behind a histogram, `e` for an
+/// exemplar. The labels that all tests share are left out. An `up` is shown with its value: `up{} 15=1`.
 pub(crate) fn sent(fake: &Fake) -> Vec<String> {
     fake.0.lock().unwrap().requests.iter().flat_map(|(_, request)| lines(request)).collect()
 }
@@ -90,8 +101,18 @@ fn line(ts: &proto::TimeSeries) -> String {
     for sample in &ts.samples {
         let seconds = sample.timestamp / 1000;
         let stale = sample.value.to_bits() == 0x7ff0_0000_0000_0002;
+        if name == "up" && !stale {
+            line += &format!(" {seconds}={}", sample.value);
+            continue;
+        }
         assert!(stale || sample.value == seconds as f64, "a value that is not its own");
         line += &format!(" {seconds}{}", if stale { "!" } else { "" });
+    }
+    for histogram in &ts.histograms {
+        let seconds = histogram.timestamp / 1000;
+        let count = proto::histogram::Count::CountInt(seconds.unsigned_abs());
+        assert_eq!((&histogram.count, histogram.sum), (&Some(count), seconds as f64), "not its own");
+        line += &format!(" {seconds}h");
     }
     line + &" e".repeat(ts.exemplars.len())
 }
@@ -104,6 +125,7 @@ pub(crate) struct Fake(Arc<Mutex<State>>);
 struct State {
     requests: Vec<(Option<String>, proto::WriteRequest)>,
     stored: Vec<String>,
+    metadata_stored: usize,
     next: VecDeque<Answer>,
     gates: VecDeque<Gate>,
     series_max: Option<usize>,
@@ -157,6 +179,10 @@ impl Fake {
         self.0.lock().unwrap().stored.clone()
     }
 
+    pub(crate) fn metadata_stored(&self) -> usize {
+        self.0.lock().unwrap().metadata_stored
+    }
+
     pub(crate) fn tenants(&self) -> Vec<Option<String>> {
         self.0.lock().unwrap().requests.iter().map(|(tenant, _)| tenant.clone()).collect()
     }
@@ -189,6 +215,7 @@ impl Upstream for Fake {
             };
             if answer == Answer::Taken {
                 state.stored.extend(lines(&decoded));
+                state.metadata_stored += decoded.metadata.len();
             }
             state.requests.push((tenant, decoded));
             (state.gates.pop_front(), answer)
@@ -212,6 +239,7 @@ pub(crate) struct Wishes {
     pub(crate) series_max: usize,
     pub(crate) out_of_order_window_ms: i64,
     pub(crate) first_contact_hold_ms: i64,
+    pub(crate) busy_wait_max: Duration,
 }
 
 pub(crate) fn pipeline() -> (Ask, Fake) {
@@ -220,7 +248,12 @@ pub(crate) fn pipeline() -> (Ask, Fake) {
 
 impl Ask {
     pub(crate) fn with(wish: impl FnOnce(&mut Wishes)) -> (Self, Fake) {
-        let mut wishes = Wishes { series_max: 1000, out_of_order_window_ms: 0, first_contact_hold_ms: 0 };
+        let mut wishes = Wishes {
+            series_max: 1000,
+            out_of_order_window_ms: 0,
+            first_contact_hold_ms: 0,
+            busy_wait_max: Duration::from_secs(5),
+        };
         wish(&mut wishes);
         let settings = Settings {
             replica_names: ReplicaNames::new(["prometheus_replica", "__replica__"]).unwrap(),
@@ -229,7 +262,7 @@ impl Ask {
             future_max_ms: 600_000,
             out_of_order_window_ms: wishes.out_of_order_window_ms,
             first_contact_hold_ms: wishes.first_contact_hold_ms,
-            busy_wait_max: Duration::from_secs(5),
+            busy_wait_max: wishes.busy_wait_max,
         };
         let (fake, registry) = (Fake::default(), prometheus::Registry::new());
         let metrics = Metrics::register(&registry).unwrap();
