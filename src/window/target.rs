@@ -265,6 +265,49 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_targets_is_told() {
+        let targets = Targets::new(10_000);
+        assert_eq!(targets.bytes(), 0, "none before they come");
+        for i in 0..5_000 {
+            assert_eq!(targets.join(TargetKey(i), 0, A), i as u32);
+        }
+        let each = targets.bytes() / 5_000;
+        assert!((size_of::<TargetSlot>()..2 * size_of::<TargetSlot>()).contains(&each), "{each} bytes each");
+        assert_eq!((targets.len(), targets.owner(TargetKey(4_999))), (5_000, Some((A, None))));
+    }
+
+    #[test]
+    fn what_was_decided_for_a_target_that_is_gone_is_not_kept_for_its_successor() {
+        let targets = Targets::new(1);
+        let number = targets.join(TargetKey(1), 0, A);
+        let old = targets.slot(number).snapshot();
+        targets.leave(number);
+        assert_eq!(targets.join(TargetKey(2), 0, A), number);
+        let moved = Target { owner: B, ..old.target };
+        assert!(targets.slot(number).keep(&old, &moved).is_none());
+        assert_eq!(targets.owner(TargetKey(2)), Some((A, None)));
+    }
+
+    #[test]
+    fn a_fence_is_kept_as_it_is() {
+        let targets = Targets::new(1);
+        let slot = targets.slot(targets.join(TargetKey(1), 0, A));
+        let times = [None, Some(TimestampMs(-7)), Some(TimestampMs(15_000))];
+        let replicas = [None, Some(A), Some(B), Some(ReplicaId(254))];
+        for (since, fenced) in times.into_iter().flat_map(|since| replicas.map(|fenced| (since, fenced))) {
+            let before = slot.snapshot();
+            let fence = Target { since, fenced, heir: fenced.map(|_| B), seen: before.target.seen, owner: A };
+            let undo = slot.keep(&before, &fence).unwrap();
+            assert_eq!(slot.snapshot().target, fence);
+            if let Some(undo) = undo {
+                slot.undo(&undo);
+                assert_eq!(slot.snapshot().target, before.target);
+                slot.keep(&slot.snapshot(), &fence).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn a_change_is_kept_once_and_undone_unless_overtaken() {
         let targets = Targets::new(1);
         let slot = targets.slot(targets.join(TargetKey(1), 0, A));

@@ -5,6 +5,9 @@ use crate::policy::{Action, Circumstances, Sample, TimestampMs, Verdict};
 use crate::series::Place;
 use std::sync::Arc;
 
+mod accounts;
+mod forgetting;
+
 const A: ReplicaId = ReplicaId(0);
 const B: ReplicaId = ReplicaId(1);
 

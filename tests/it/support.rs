@@ -79,7 +79,8 @@ pub(crate) fn body(series: &[Ts], metadata: usize) -> Vec<u8> {
 }
 
 /// What upstream got, a line a series: `name{labels} times`, `!` behind a stale marker, `h` behind a histogram, `e` for an
-/// exemplar. The labels that all tests share are left out. An `up` is shown with its value: `up{} 15=1`.
+/// exemplar. The labels that all tests share are left out. What is named `up` or
+/// alike is shown with its value: `up{} 15=1`.
 pub(crate) fn sent(fake: &Fake) -> Vec<String> {
     fake.0.lock().unwrap().requests.iter().flat_map(|(_, request)| lines(request)).collect()
 }
@@ -101,7 +102,7 @@ fn line(ts: &proto::TimeSeries) -> String {
     for sample in &ts.samples {
         let seconds = sample.timestamp / 1000;
         let stale = sample.value.to_bits() == 0x7ff0_0000_0000_0002;
-        if name == "up" && !stale {
+        if name.starts_with("up") && !stale {
             line += &format!(" {seconds}={}", sample.value);
             continue;
         }

@@ -1,6 +1,6 @@
 //! One target, several series: who speaks for it when a replica cannot scrape it any more.
 
-use super::ts;
+use super::{STALE, ts};
 use crate::support::{Ts, pipeline, sent};
 
 /// The series `up` of the target that `ts` makes its series for.
@@ -35,6 +35,29 @@ async fn up_0_of_all_replicas_is_forwarded() {
     }
     assert_eq!(sent(&fake), ["up{} 0=1", "up{} 15=1", "up{} 30=0"]);
     assert_eq!(pipeline.metric("promdedup_target_moves_total", &[]), 0);
+}
+
+/// Only the series `up` says whether a scrape succeeded: any other may have a 0 where the other replica has a 1.
+#[tokio::test]
+async fn a_value_of_0_is_no_failed_scrape() {
+    let (pipeline, fake) = pipeline();
+    let clients = |replica, t, value: f64| Ts::new("up_clients").replica(replica).bits_at(value.to_bits(), t);
+    for (replica, t, value) in [("a", 0, 1.0), ("b", 6, 1.0), ("a", 15, 1.0), ("b", 21, 1.0), ("a", 30, 0.0)]
+    {
+        assert_eq!(pipeline.ask(&[clients(replica, t, value)]).await.status, 204);
+    }
+    assert_eq!(sent(&fake)[2..], ["up_clients{} 30=0"]);
+}
+
+/// A target that nobody scrapes any more ends: its `up` has a stale marker, whatever its bits would say as a value.
+#[tokio::test]
+async fn the_stale_marker_of_up_ends_it() {
+    let (pipeline, fake) = pipeline();
+    for t in [0, 15] {
+        pipeline.ask(&[up("a", t, 1.0)]).await;
+    }
+    pipeline.ask(&[Ts::new("up").replica("a").bits_at(STALE, 30)]).await;
+    assert_eq!(sent(&fake)[2..], ["up{} 30!"]);
 }
 
 /// Exemplars without a sample go with who speaks for the target, which a fenced replica does not.
