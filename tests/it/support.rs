@@ -127,6 +127,7 @@ struct State {
     requests: Vec<(Option<String>, proto::WriteRequest)>,
     stored: Vec<String>,
     metadata_stored: usize,
+    bodies: Vec<Vec<u8>>,
     next: VecDeque<Answer>,
     gates: VecDeque<Gate>,
     series_max: Option<usize>,
@@ -184,6 +185,11 @@ impl Fake {
         self.0.lock().unwrap().metadata_stored
     }
 
+    /// The decompressed bodies of all requests.
+    pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
+        self.0.lock().unwrap().bodies.clone()
+    }
+
     pub(crate) fn tenants(&self) -> Vec<Option<String>> {
         self.0.lock().unwrap().requests.iter().map(|(tenant, _)| tenant.clone()).collect()
     }
@@ -218,6 +224,7 @@ impl Upstream for Fake {
                 state.stored.extend(lines(&decoded));
                 state.metadata_stored += decoded.metadata.len();
             }
+            state.bodies.push(raw);
             state.requests.push((tenant, decoded));
             (state.gates.pop_front(), answer)
         };
@@ -348,6 +355,6 @@ fn label(labels: &[(String, String)], name: &str) -> String {
     labels.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap_or_default()
 }
 
-fn pack(body: &[u8]) -> Vec<u8> {
+pub(crate) fn pack(body: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(body).unwrap()
 }

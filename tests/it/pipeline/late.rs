@@ -30,6 +30,41 @@ async fn a_late_sample_waits_for_the_flight_that_carries_its_series() {
     assert_eq!(sent(&fake), ["m{} 0", "m{} 30", "m{} 15"]);
 }
 
+/// Thanos may have stored the first by the time that it refuses the second, so order is only changed where it must be.
+#[tokio::test]
+async fn the_senders_order_is_kept_while_no_series_falls() {
+    let (pipeline, fake) = Ask::with(|_| {});
+    let batch: Vec<_> = (0..50).map(|i| ts(&format!("m{i}"), "a", 100 - i)).collect();
+    pipeline.ask(&batch).await;
+    let expected: Vec<_> = (0..50).map(|i| format!("m{i}{{}} {}", 100 - i)).collect();
+    assert_eq!(sent(&fake), expected);
+}
+
+/// A series is found among the many of a request when it comes once more, and older.
+#[tokio::test]
+async fn one_series_that_falls_is_found_among_many() {
+    for falling in [0, 1, 24, 49] {
+        let (pipeline, fake) = Ask::with(|_| {});
+        let batch: Vec<_> = (0..50).map(|i| ts(&format!("m{i}"), "a", 200)).collect();
+        let older = ts(&format!("m{falling}"), "a", 100);
+        assert_eq!(pipeline.ask(&[&batch[..], &[older]].concat()).await.status, 204);
+        assert!(sent(&fake).contains(&format!("m{falling}{{}} 100 200")), "m{falling}");
+        assert_eq!(sent(&fake).len(), 50);
+    }
+}
+
+#[tokio::test]
+async fn exemplars_alone_go_once_beside_falling_times() {
+    let (pipeline, fake) = Ask::with(|_| {});
+    pipeline.ask(&[ts("e", "a", 0), ts("m", "a", 0)]).await;
+    let alone = |ts: Ts| ts.no_sample().exemplar();
+    let falling = ts("m", "a", 30).at(15);
+    pipeline
+        .ask(&[alone(ts("e", "a", 0)), falling, alone(Ts::new("single")), alone(ts("new", "a", 0))])
+        .await;
+    assert_eq!(sent(&fake)[2..], ["m{} 15 30", "e{} e", "single{} e", "new{} e"]);
+}
+
 /// Only samples of replicas are put in order: what nobody deduplicates leaves as it came.
 #[tokio::test]
 async fn falling_times_without_a_replica_leave_as_they_came() {

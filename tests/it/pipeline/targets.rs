@@ -23,6 +23,20 @@ async fn up_0_of_one_replica_stays_home_while_the_other_scrapes_the_target() {
     pipeline.ask(&[up("a", 45, 0.0)]).await;
     assert_eq!(sent(&fake)[4..], ["m{} 21 36", "up{} 21=1 36=1"]);
     assert_eq!(pipeline.metric("promdedup_target_moves_total", &[]), 1);
+    assert_eq!(pipeline.metric("promdedup_takeovers_total", &[("reason", "align")]), 2);
+}
+
+/// The move is made by a sample that is a duplicate itself, and counts all the same.
+#[tokio::test]
+async fn a_target_moves_at_once_to_who_has_shown_a_later_scrape() {
+    let (pipeline, fake) = pipeline();
+    for (replica, t, value) in [("a", 0, 1.0), ("b", 6, 1.0), ("a", 15, 1.0), ("b", 21, 1.0), ("b", 36, 1.0)]
+    {
+        pipeline.ask(&[up(replica, t, value)]).await;
+    }
+    assert_eq!(pipeline.ask(&[up("a", 30, 0.0)]).await.status, 204);
+    assert_eq!(sent(&fake), ["up{} 0=1", "up{} 15=1"]);
+    assert_eq!(pipeline.metric("promdedup_target_moves_total", &[]), 1);
 }
 
 /// A real outage is seen by all, and the owner tells of it.
