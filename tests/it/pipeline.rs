@@ -8,6 +8,7 @@ mod backlogs;
 mod bounds;
 mod histograms;
 mod late;
+mod leaning;
 mod targets;
 
 const STALE: u64 = 0x7ff0_0000_0000_0002;
