@@ -265,27 +265,59 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_targets_is_told() {
+    fn targets_are_told_apart_and_their_memory_is_known() {
         let targets = Targets::new(10_000);
         assert_eq!(targets.bytes(), 0, "none before they come");
+        let first = |i: u32| if i % 3 == 0 { A } else { B };
         for i in 0..5_000 {
-            assert_eq!(targets.join(TargetKey(i), 0, A), i as u32);
+            assert_eq!(targets.join(TargetKey(u128::from(i)), 0, first(i)), i);
         }
         let each = targets.bytes() / 5_000;
         assert!((size_of::<TargetSlot>()..2 * size_of::<TargetSlot>()).contains(&each), "{each} bytes each");
-        assert_eq!((targets.len(), targets.owner(TargetKey(4_999))), (5_000, Some((A, None))));
+        assert_eq!(targets.len(), 5_000);
+        for i in 0..5_000 {
+            assert_eq!(targets.owner(TargetKey(u128::from(i))), Some((first(i), None)), "target {i}");
+        }
     }
 
+    /// Numbers are used again, and changes come back to what was: a version tells each of them apart.
     #[test]
-    fn what_was_decided_for_a_target_that_is_gone_is_not_kept_for_its_successor() {
+    fn what_was_decided_for_a_target_as_it_was_is_not_kept_for_what_it_is() {
         let targets = Targets::new(1);
-        let number = targets.join(TargetKey(1), 0, A);
-        let old = targets.slot(number).snapshot();
-        targets.leave(number);
-        assert_eq!(targets.join(TargetKey(2), 0, A), number);
-        let moved = Target { owner: B, ..old.target };
-        assert!(targets.slot(number).keep(&old, &moved).is_none());
-        assert_eq!(targets.owner(TargetKey(2)), Some((A, None)));
+        let mut old = Vec::new();
+        for key in 1..=4 {
+            let number = targets.join(TargetKey(key), 0, A);
+            let slot = targets.slot(number);
+            for _ in 0..3 {
+                let now = slot.snapshot();
+                for before in &old {
+                    assert!(slot.keep(before, &Target { fenced: Some(A), ..now.target }).is_none());
+                }
+                let moved = slot.keep(&now, &Target { owner: B, ..now.target }).unwrap().unwrap();
+                let there = slot.snapshot();
+                slot.undo(&moved);
+                let back = slot.snapshot();
+                slot.keep(&back, &Target { owner: B, ..now.target }).unwrap();
+                slot.keep(&slot.snapshot(), &Target { owner: A, ..now.target }).unwrap();
+                old.extend([now, there, back]);
+            }
+            targets.leave(number);
+        }
+    }
+
+    /// A fence may come with an older sample than the owner has shown meanwhile, a new owner with its own time.
+    #[test]
+    fn a_fence_takes_no_time_back_and_a_new_owner_brings_its_own() {
+        let targets = Targets::new(1);
+        let slot = targets.slot(targets.join(TargetKey(1), 0, A));
+        let seen = |target: Target, ms| Target { seen: Some(TimestampMs(ms)), ..target };
+        let before = slot.snapshot();
+        slot.keep(&before, &seen(before.target, 30)).unwrap();
+        slot.keep(&before, &Target { fenced: Some(A), ..seen(before.target, 20) }).unwrap();
+        assert_eq!(slot.snapshot().target.seen, Some(TimestampMs(30)));
+        let fenced = slot.snapshot();
+        slot.keep(&fenced, &Target { owner: B, ..seen(fenced.target, 25) }).unwrap();
+        assert_eq!(slot.snapshot().target.seen, Some(TimestampMs(25)));
     }
 
     #[test]
