@@ -365,6 +365,7 @@ mod tests {
         let seen = |ms| Target { seen: Some(TimestampMs(ms)), ..old.target };
         let undo = slot.keep(&old, &seen(20)).unwrap().unwrap();
         assert!(slot.keep(&old, &seen(10)).unwrap().is_none());
+        assert!(slot.keep(&old, &seen(20)).unwrap().is_none(), "who has not raised it has nothing to undo");
         assert_eq!(slot.snapshot().target.seen, Some(TimestampMs(20)));
         slot.undo(&undo);
         assert_eq!(slot.snapshot().target.seen, None, "what was shown in vain was not shown");
