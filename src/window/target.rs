@@ -284,22 +284,27 @@ mod tests {
     #[test]
     fn what_was_decided_for_a_target_as_it_was_is_not_kept_for_what_it_is() {
         let targets = Targets::new(1);
-        let mut old = Vec::new();
+        let mut old: Vec<Snapshot> = Vec::new();
+        // What was decided for any state before this one is not kept.
+        let mut look = |slot: &TargetSlot| {
+            let now = slot.snapshot();
+            for before in &old {
+                assert!(slot.keep(before, &Target { fenced: Some(ReplicaId(9)), ..now.target }).is_none());
+            }
+            old.push(now);
+            now
+        };
         for key in 1..=4 {
             let number = targets.join(TargetKey(key), 0, A);
             let slot = targets.slot(number);
+            let to =
+                |before: &Snapshot, owner| slot.keep(before, &Target { owner, ..before.target }).unwrap();
             for _ in 0..3 {
-                let now = slot.snapshot();
-                for before in &old {
-                    assert!(slot.keep(before, &Target { fenced: Some(A), ..now.target }).is_none());
-                }
-                let moved = slot.keep(&now, &Target { owner: B, ..now.target }).unwrap().unwrap();
-                let there = slot.snapshot();
-                slot.undo(&moved);
-                let back = slot.snapshot();
-                slot.keep(&back, &Target { owner: B, ..now.target }).unwrap();
-                slot.keep(&slot.snapshot(), &Target { owner: A, ..now.target }).unwrap();
-                old.extend([now, there, back]);
+                let undo = to(&look(slot), B).unwrap();
+                look(slot);
+                slot.undo(&undo);
+                to(&look(slot), B);
+                to(&look(slot), A);
             }
             targets.leave(number);
         }
