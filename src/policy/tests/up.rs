@@ -62,6 +62,7 @@ fn up_of_many_replicas() {
         let replicas = (0..count).map(|i| char::from(first as u8 + i));
         replicas.enumerate().map(|(at, q)| format!("up.{q}{}=1", at + 10)).collect::<Vec<_>>().join(" ")
     };
+    assert!(told("a0 a15", 0).ups.is_empty(), "only an `up` is remembered");
     let many = told(&format!("up.z9=1 {}", story('a', 16)), 0);
     assert_eq!(many.ups.len(), 16);
     assert_eq!(many.ups.newest(ReplicaId(b'z' - b'a')), None, "the oldest makes room");
