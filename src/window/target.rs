@@ -268,7 +268,7 @@ mod tests {
     fn targets_are_told_apart_and_their_memory_is_known() {
         let targets = Targets::new(10_000);
         assert_eq!(targets.bytes(), 0, "none before they come");
-        let first = |i: u32| if i % 3 == 0 { A } else { B };
+        let first = |i: u32| if i.is_multiple_of(3) { A } else { B };
         for i in 0..5_000 {
             assert_eq!(targets.join(TargetKey(u128::from(i)), 0, first(i)), i);
         }

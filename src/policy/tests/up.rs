@@ -46,6 +46,7 @@ fn up_fences() {
     check("up.a30=0 up.b36=0 | up.a45=0", "fill21 a45");
     check_target("up.a30=0 up.b36=1 up.b51=0", "b51 fenced a"); // before the move only
     check_target("up.a30=0 up.c36=0", "a30 fenced a for b");
+    check_target("up.a30=0 up.b30=0", "a30 fenced a for b"); // of the same time is not the next
     // when its newest is too old before the move,
     check_target("up.a30=0 up.a43=0", "a43 fenced a for b");
     check_target("up.a30=0 up.a44=0", "a44");
