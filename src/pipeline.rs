@@ -331,7 +331,9 @@ impl<U: Upstream> Pipeline<U> {
         // They are duplicates of what is upstream now. Deciding them once more notes that their replica is alive.
         if let Some(mut flight) = Flight::begin(&self.window, std::mem::take(&mut buffers.log)) {
             for (_, item, s) in &leans {
-                bench.note(&mut buffers.request, *item, *s, &mut flight);
+                if buffers.request.fates[*s as usize] != Fate::Failed {
+                    bench.note(&mut buffers.request, *item, *s, &mut flight);
+                }
             }
             buffers.log = flight.roll_back(true);
         }

@@ -186,6 +186,7 @@ fn rule_2_busy() {
     check("pair | b66~busy b66!~busy", "- -");
     check("a0 a15 | a30!~busy", "busy");
     check("pair a60! | b66~busy b66", "busy fill51 released:b66");
+    check("a0 b6 b21 | b36~busy b36", "busy fill6 fill21 silent:b36*"); // its own first try is no sample before it
     check_held("pair a90~busy", "b51");
     check_interval("pair a75~busy a90~busy", 15);
 }

@@ -252,4 +252,29 @@ mod tests {
         assert_eq!(group.replica_number("one too many"), None);
         assert_eq!(group.replica_number("r3"), Some(ReplicaId(3)));
     }
+
+    #[test]
+    fn groups_are_bounded_and_those_known_go_on() {
+        let groups = Groups::default();
+        for i in 0..GROUPS_MAX {
+            assert_eq!(groups.number(GroupKey(i as u128), "g", 0), Some(i as u32));
+        }
+        assert_eq!(groups.number(GroupKey(GROUPS_MAX as u128), "one too many", 0), None);
+        assert_eq!(groups.number(GroupKey(7), "g", 0), Some(7));
+        assert_eq!(groups.all().len(), 65_536);
+    }
+
+    #[test]
+    fn a_replica_remembers_its_newest_sample() {
+        let groups = Groups::default();
+        let group = groups.number(GroupKey(1), "g", 1_000).and_then(|number| groups.group(number)).unwrap();
+        assert_eq!(group.age_ms(7_500), 6_500);
+        let id = group.replica_number("a").unwrap();
+        let replica = group.replica(id).unwrap();
+        assert_eq!((replica.name(), replica.last_seen_ms()), ("a", None));
+        for (ms, newest) in [(-5, -5), (30, 30), (20, 30)] {
+            replica.see(ms);
+            assert_eq!(replica.last_seen_ms(), Some(newest));
+        }
+    }
 }

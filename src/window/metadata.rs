@@ -57,4 +57,18 @@ mod tests {
         assert!(metadata.is_news(key(b"down", ""), 1));
         assert!(metadata.is_news(up, -1), "a clock that was set back does not silence it");
     }
+
+    #[test]
+    fn at_the_bound_all_is_forgotten_and_goes_out_once_more() {
+        let metadata = Metadata::default();
+        let keys: Vec<u128> = (0..ENTRIES_MAX as u128).collect();
+        metadata.remember(&keys[..1], 0);
+        metadata.remember(&keys[1..], 0);
+        assert!(!metadata.is_news(0, 1), "there is room for as many");
+        metadata.remember(&[u128::MAX], 0);
+        assert!(metadata.is_news(0, 1) && !metadata.is_news(u128::MAX, 1));
+        let more: Vec<u128> = (0..=ENTRIES_MAX as u128).collect();
+        metadata.remember(&more, 0);
+        assert_eq!(metadata.0.len(), ENTRIES_MAX, "never more");
+    }
 }

@@ -120,19 +120,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_waiter_wakes_with_the_outcome() {
+    async fn waiters_wake_with_the_outcome() {
         let slots = std::sync::Arc::new(Slots::new(4));
-        let flight = slots.begin().unwrap();
-        let waiters: Vec<_> = (0..3)
-            .map(|_| {
-                let slots = slots.clone();
-                tokio::spawn(async move { slots.ended(flight).await })
-            })
-            .collect();
-        tokio::task::yield_now().await;
-        slots.end(flight, true);
-        for waiter in waiters {
-            assert!(waiter.await.unwrap());
+        for well in [true, false] {
+            let flight = slots.begin().unwrap();
+            let waiters: Vec<_> = (0..3)
+                .map(|_| {
+                    let slots = slots.clone();
+                    tokio::spawn(async move { slots.ended(flight).await })
+                })
+                .collect();
+            tokio::task::yield_now().await;
+            slots.end(flight, well);
+            for waiter in waiters {
+                assert_eq!(waiter.await.unwrap(), well);
+            }
         }
     }
 }

@@ -307,6 +307,7 @@ mod tests {
     #[test]
     fn every_series_added_is_found_and_no_other() {
         let table = Table::new(100_000);
+        assert!(table.bytes() < 64 << 10, "{} bytes before any series came", table.bytes());
         let keys: Vec<_> = (0..60_000).map(key).collect();
         for (i, k) in keys.iter().enumerate() {
             let added = table.add(*k, 0, 1, || unpacked(i as u32));
@@ -319,6 +320,20 @@ mod tests {
         assert_eq!(table.live(), 60_000);
         // From 100,000 series on this is the whole of it; below, chunks of 1 MiB weigh more.
         assert!(table.bytes() < 60_000 * 100, "{} bytes", table.bytes());
+        // A cache line each, and a word of the index.
+        assert!(table.bytes() > 60_000 * 72, "{} bytes", table.bytes());
+    }
+
+    #[test]
+    fn keys_that_differ_in_one_bit_are_told_apart() {
+        let table = Table::new(1_000);
+        let keys: Vec<_> = (0..128).map(|bit| SeriesKey(key(1).0 ^ 1 << bit)).collect();
+        for (i, k) in keys.iter().enumerate() {
+            assert_eq!(table.add(*k, 0, NOBODY, || unpacked(0)), Added::New(i as u32), "bit {i}");
+        }
+        assert_eq!(locate(&table, &keys), (0..128).collect::<Vec<_>>());
+        assert!(keys.iter().zip(0..).all(|(k, number)| table.find(*k) == number));
+        assert_eq!((locate(&table, &[key(1)]), table.find(key(1))), (vec![NONE], NONE));
     }
 
     #[test]

@@ -281,6 +281,86 @@ mod tests {
     }
 
     #[test]
+    fn targets_are_told_apart_and_their_memory_is_known() {
+        let targets = Targets::new(10_000);
+        assert_eq!(targets.bytes(), 0, "none before they come");
+        let first = |i: u32| if i.is_multiple_of(3) { A } else { B };
+        for i in 0..5_000 {
+            assert_eq!(targets.join(TargetKey(u128::from(i)), 0, first(i)), i);
+        }
+        let each = targets.bytes() / 5_000;
+        assert!((size_of::<TargetSlot>()..2 * size_of::<TargetSlot>()).contains(&each), "{each} bytes each");
+        assert_eq!(targets.len(), 5_000);
+        for i in 0..5_000 {
+            assert_eq!(targets.owner(TargetKey(u128::from(i))), Some((first(i), None)), "target {i}");
+        }
+    }
+
+    /// Numbers are used again, and changes come back to what was: a version tells each of them apart.
+    #[test]
+    fn what_was_decided_for_a_target_as_it_was_is_not_kept_for_what_it_is() {
+        let targets = Targets::new(1);
+        let mut old: Vec<Snapshot> = Vec::new();
+        // What was decided for any state before this one is not kept.
+        let mut look = |slot: &TargetSlot| {
+            let now = slot.snapshot();
+            for before in &old {
+                assert!(slot.keep(before, &Target { fenced: Some(ReplicaId(9)), ..now.target }).is_none());
+            }
+            old.push(now);
+            now
+        };
+        for key in 1..=4 {
+            let number = targets.join(TargetKey(key), 0, A);
+            let slot = targets.slot(number);
+            let to =
+                |before: &Snapshot, owner| slot.keep(before, &Target { owner, ..before.target }).unwrap();
+            for _ in 0..3 {
+                let undo = to(&look(slot), B).unwrap();
+                look(slot);
+                slot.undo(&undo, undo.after);
+                to(&look(slot), B);
+                to(&look(slot), A);
+            }
+            targets.leave(number);
+        }
+    }
+
+    /// A fence may come with an older sample than the owner has shown meanwhile, a new owner with its own time.
+    #[test]
+    fn a_fence_takes_no_time_back_and_a_new_owner_brings_its_own() {
+        let targets = Targets::new(1);
+        let slot = targets.slot(targets.join(TargetKey(1), 0, A));
+        let seen = |target: Target, ms| Target { seen: Some(TimestampMs(ms)), ..target };
+        let before = slot.snapshot();
+        slot.keep(&before, &seen(before.target, 30)).unwrap();
+        slot.keep(&before, &Target { fenced: Some(A), ..seen(before.target, 20) }).unwrap();
+        assert_eq!(slot.snapshot().target.seen, Some(TimestampMs(30)));
+        let fenced = slot.snapshot();
+        slot.keep(&fenced, &Target { owner: B, ..seen(fenced.target, 25) }).unwrap();
+        assert_eq!(slot.snapshot().target.seen, Some(TimestampMs(25)));
+    }
+
+    #[test]
+    fn a_fence_is_kept_as_it_is() {
+        let targets = Targets::new(1);
+        let slot = targets.slot(targets.join(TargetKey(1), 0, A));
+        let times = [None, Some(TimestampMs(-7)), Some(TimestampMs(15_000))];
+        let replicas = [None, Some(A), Some(B), Some(ReplicaId(254))];
+        for (since, fenced) in times.into_iter().flat_map(|since| replicas.map(|fenced| (since, fenced))) {
+            let before = slot.snapshot();
+            let fence = Target { since, fenced, heir: fenced.map(|_| B), seen: before.target.seen, owner: A };
+            let undo = slot.keep(&before, &fence).unwrap();
+            assert_eq!(slot.snapshot().target, fence);
+            if let Some(undo) = undo {
+                slot.undo(&undo, undo.after);
+                assert_eq!(slot.snapshot().target, before.target);
+                slot.keep(&slot.snapshot(), &fence).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn a_change_is_kept_once_and_undone_unless_overtaken() {
         let targets = Targets::new(1);
         let slot = targets.slot(targets.join(TargetKey(1), 0, A));
@@ -327,6 +407,7 @@ mod tests {
         let seen = |ms| Target { seen: Some(TimestampMs(ms)), ..old.target };
         let undo = slot.keep(&old, &seen(20)).unwrap().unwrap();
         assert!(slot.keep(&old, &seen(10)).unwrap().is_none());
+        assert!(slot.keep(&old, &seen(20)).unwrap().is_none(), "who has not raised it has nothing to undo");
         assert_eq!(slot.snapshot().target.seen, Some(TimestampMs(20)));
         slot.undo(&undo, undo.after);
         assert_eq!(slot.snapshot().target.seen, None, "what was shown in vain was not shown");

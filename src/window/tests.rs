@@ -5,6 +5,9 @@ use crate::policy::{Action, Circumstances, Sample, TimestampMs, Verdict};
 use crate::series::Place;
 use std::sync::Arc;
 
+mod accounts;
+mod forgetting;
+
 const A: ReplicaId = ReplicaId(0);
 const B: ReplicaId = ReplicaId(1);
 
@@ -151,10 +154,19 @@ fn a_panic_in_a_decision_releases_its_series() {
     let sample = Sample { replica: A, at, payload: 0, stale: false, up: None };
     let circumstances =
         Circumstances { out_of_order_window_ms: 0, retry: false, busy: false, refused: None, slowest: None };
-    let flown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        story.flight().decide(known, &sample, circumstances, |_, _| panic!("a bug"))
-    }));
-    assert!(flown.is_err());
+    for carried in [vec![], vec![10, 11]] {
+        let flown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut flight = story.flight();
+            for series in &carried {
+                story.decide(&mut flight, *series, A, 0);
+            }
+            flight.decide(known, &sample, circumstances, |_, _| panic!("a bug"))
+        }));
+        assert!(flown.is_err());
+        let mut next = story.flight();
+        assert!(matches!(story.try_decide(&mut next, 9, A, 30), Decision::Decided { .. }), "{carried:?}");
+        next.roll_back(true);
+    }
     assert!(story.deliver(9, A, 30));
 }
 

@@ -1,8 +1,15 @@
 //! The life of a request: real window and policy, an upstream that says what it is told to.
 
-use crate::support::{Ask, STALE, Ts, body, pipeline, sent};
+use crate::support::{Ask, STALE, Ts, body, pack, pipeline, sent};
 use promdedup::forward::Answer;
 use promdedup::pipeline::Reply;
+
+mod backlogs;
+mod bounds;
+mod histograms;
+mod late;
+mod leaning;
+mod targets;
 
 fn ts(name: &str, replica: &str, seconds: i64) -> Ts {
     Ts::new(name).replica(replica).at(seconds)
@@ -215,6 +222,50 @@ async fn a_series_without_replica_passes_untouched() {
     }
     assert_eq!(sent(&fake), ["m{} 0", "m{} 0", "m{} 5"]);
     assert_eq!(pipeline.samples(), [(String::new(), "forwarded".into(), 3)]);
+    assert_eq!(pipeline.pipeline.window().full(), 0, "it is kept out of nothing");
+}
+
+/// The same labels without the replica's are another sender's, who is not deduplicated.
+#[tokio::test]
+async fn a_series_without_replica_is_not_the_replicas_series() {
+    let (pipeline, fake) = pipeline();
+    for t in [0, 15] {
+        pipeline.ask(&[ts("m", "a", t)]).await;
+    }
+    assert_eq!(pipeline.ask(&[Ts::new("m").at(5)]).await.status, 204);
+    assert_eq!(sent(&fake), ["m{} 0", "m{} 15", "m{} 5"]);
+}
+
+/// Identity is a matter of each series: what a federating sender collects is of several groups and replicas.
+#[tokio::test]
+async fn a_request_may_mix_groups_and_replicas() {
+    let (pipeline, fake) = pipeline();
+    let other = |replica, t| {
+        Ts::raw(&[("__name__", "m"), ("cluster", "other"), ("prometheus", "mon/k8s"), ("job", "j")])
+            .replica(replica)
+            .at(t)
+    };
+    // `a` is the first replica of one group and the second of the other.
+    pipeline.ask(&[ts("m", "a", 0), other("b", 0), other("a", 1), ts("m", "b", 1)]).await;
+    pipeline.ask(&[ts("m", "a", 15), other("a", 16), other("b", 15), ts("m", "b", 16)]).await;
+    pipeline.ask(&[ts("m", "b", 31), ts("m", "a", 30), other("b", 30), other("a", 31)]).await;
+    let times = [0, 0, 15, 15, 30, 30].map(|t| format!("m{{}} {t}"));
+    assert_eq!(sent(&fake), times);
+    assert_eq!(pipeline.metric("promdedup_takeovers_total", &[]), 0);
+}
+
+/// The share of the network that sending twice costs; what brings anything of use is not in it.
+#[tokio::test]
+async fn bytes_of_duplicates_are_those_of_series_that_bring_nothing_else() {
+    let (pipeline, _) = pipeline();
+    pipeline.ask(&[ts("m", "a", 0), ts("n", "a", 0)]).await;
+    let bytes = || pipeline.metric("promdedup_duplicate_bytes_total", &[]);
+    pipeline.ask(&[ts("m", "a", 0).at(15), ts("m", "a", 15).no_sample().exemplar()]).await;
+    assert_eq!(bytes(), 0);
+    let packed = pack(&body(&[ts("m", "b", 6)], 0));
+    let (length, reply) = (packed.len() as u64, pipeline.packed(packed).await);
+    assert_eq!(reply.status, 204);
+    assert!((length * 8 / 10..=length).contains(&bytes()), "{} of {length}", bytes());
 }
 
 #[tokio::test]
@@ -341,53 +392,4 @@ async fn the_sum_over_outcomes_is_what_was_received() {
     let outcomes: u64 = pipeline.samples().iter().map(|(_, _, n)| n).sum();
     assert_eq!(outcomes, pipeline.metric("promdedup_samples_received_total", &[]));
     assert_eq!(outcomes, 40 * 7);
-}
-
-#[tokio::test]
-async fn a_new_group_is_held_back_until_its_backlogs_are_known() {
-    let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 6_000);
-    let other = Ts::raw(&[("__name__", "x"), ("cluster", "other"), ("prometheus_replica", "a")]);
-    for second in 0..6 {
-        let reply = pipeline.later(second, &[ts("m", "a", 100), Ts::new("single").at(second)]).await;
-        assert_eq!((reply.status, reply.retry_after_s), (503, Some(1)), "{second}: {reply:?}");
-    }
-    assert_eq!(sent(&fake).iter().filter(|line| line.starts_with("m{}")).count(), 0);
-    assert_eq!(sent(&fake).len(), 6, "what has no replica goes on");
-    assert_eq!(
-        pipeline.later(6, &[ts("m", "a", 100), other.at(0)]).await.status,
-        503,
-        "the other group is new"
-    );
-    assert_eq!(sent(&fake)[6..], ["m{} 100"]);
-    assert_eq!(pipeline.metric("promdedup_waits_total", &[("reason", "first_contact")]), 7);
-}
-
-#[tokio::test]
-async fn exemplars_of_a_new_group_are_held_back_too() {
-    let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 6_000);
-    let exemplar = [ts("m", "a", 0).no_sample().exemplar()];
-    assert_eq!(pipeline.later(0, &exemplar).await.status, 503);
-    assert_eq!(pipeline.later(6, &exemplar).await.status, 204);
-    assert_eq!(sent(&fake), ["m{} e"]);
-}
-
-#[tokio::test]
-async fn a_jump_waits_while_another_replica_still_sends_older_data() {
-    let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 1);
-    assert_eq!(pipeline.later(0, &[ts("m", "a", 0), ts("m", "b", 6)]).await.status, 503);
-    for t in [0, 15, 30] {
-        assert_eq!(pipeline.later(1, &[ts("m", "a", t), ts("m", "b", t + 6)]).await.status, 204);
-    }
-    // An outage of ten minutes. B restarted in it and has only what is new; A has it all.
-    assert_eq!(pipeline.later(600, &[ts("m", "a", 45)]).await.status, 204);
-    let jump = pipeline.later(601, &[ts("m", "b", 600), ts("born", "b", 600)]).await;
-    assert_eq!((jump.status, jump.retry_after_s), (503, Some(1)), "{jump:?}");
-    for t in (60..=600).step_by(15) {
-        assert_eq!(pipeline.later(602 + t / 15, &[ts("m", "a", t)]).await.status, 204);
-    }
-    assert_eq!(pipeline.later(680, &[ts("m", "b", 606), ts("born", "b", 600)]).await.status, 204);
-    let expected: Vec<_> =
-        (0..=40).map(|i| format!("m{{}} {}", 15 * i)).chain(["born{} 600".into()]).collect();
-    assert_eq!(sent(&fake), expected);
-    assert_eq!(pipeline.metric("promdedup_waits_total", &[("reason", "jump")]), 1);
 }

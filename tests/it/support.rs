@@ -56,6 +56,17 @@ impl Ts {
         self.bits_at(STALE, seconds)
     }
 
+    /// A native histogram whose count and sum are its time in seconds.
+    pub(crate) fn histogram_at(mut self, seconds: i64) -> Self {
+        self.0.histograms.push(proto::Histogram {
+            count: Some(proto::histogram::Count::CountInt(seconds.unsigned_abs())),
+            sum: seconds as f64,
+            timestamp: seconds * 1000,
+            ..Default::default()
+        });
+        self
+    }
+
     pub(crate) fn no_sample(mut self) -> Self {
         self.0.samples.clear();
         self
@@ -78,7 +89,8 @@ pub(crate) fn body(series: &[Ts], metadata: usize) -> Vec<u8> {
 }
 
 /// What upstream got, a line a series: `name{labels} times`, `!` behind a stale marker, `=` and the value behind a time
-/// that is not its own, `e` for an exemplar. The labels that all tests share are left out.
+/// that is not its own (and with `up`), `h` behind a histogram, `e` for an exemplar. The labels that all tests share are
+/// left out.
 pub(crate) fn sent(fake: &Fake) -> Vec<String> {
     fake.0.lock().unwrap().requests.iter().flat_map(|(_, request)| lines(request)).collect()
 }
@@ -102,9 +114,15 @@ fn line(ts: &proto::TimeSeries) -> String {
         line += &format!(" {seconds}");
         if sample.value.to_bits() == STALE {
             line += "!";
-        } else if sample.value != seconds as f64 {
+        } else if sample.value != seconds as f64 || name.starts_with("up") {
             line += &format!("={}", sample.value);
         }
+    }
+    for histogram in &ts.histograms {
+        let seconds = histogram.timestamp / 1000;
+        let count = proto::histogram::Count::CountInt(seconds.unsigned_abs());
+        assert_eq!((&histogram.count, histogram.sum), (&Some(count), seconds as f64), "not its own");
+        line += &format!(" {seconds}h");
     }
     line + &" e".repeat(ts.exemplars.len())
 }
@@ -117,6 +135,8 @@ pub(crate) struct Fake(Arc<Mutex<State>>);
 struct State {
     requests: Vec<(Option<String>, proto::WriteRequest)>,
     stored: Vec<String>,
+    metadata_stored: usize,
+    bodies: Vec<Vec<u8>>,
     next: VecDeque<Answer>,
     gates: VecDeque<Gate>,
     series_max: Option<usize>,
@@ -181,6 +201,15 @@ impl Fake {
         self.0.lock().unwrap().stored.clone()
     }
 
+    pub(crate) fn metadata_stored(&self) -> usize {
+        self.0.lock().unwrap().metadata_stored
+    }
+
+    /// The decompressed bodies of all requests.
+    pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
+        self.0.lock().unwrap().bodies.clone()
+    }
+
     pub(crate) fn tenants(&self) -> Vec<Option<String>> {
         self.0.lock().unwrap().requests.iter().map(|(tenant, _)| tenant.clone()).collect()
     }
@@ -211,6 +240,7 @@ impl Upstream for Fake {
                 Some(gate) => gate.answer.clone(),
                 None => state.answer(&decoded),
             };
+            state.bodies.push(raw);
             state.requests.push((tenant, decoded.clone()));
             (gate, answer)
         };
@@ -219,7 +249,9 @@ impl Upstream for Fake {
             gate.open.acquire().await.unwrap().forget();
         }
         if answer == Answer::Taken {
-            self.0.lock().unwrap().stored.extend(lines(&decoded));
+            let mut state = self.0.lock().unwrap();
+            state.stored.extend(lines(&decoded));
+            state.metadata_stored += decoded.metadata.len();
         }
         answer
     }

@@ -46,6 +46,7 @@ fn up_fences() {
     check("up.a30=0 up.b36=0 | up.a45=0", "fill21 a45");
     check_target("up.a30=0 up.b36=1 up.b51=0", "b51 fenced a"); // before the move only
     check_target("up.a30=0 up.c36=0", "a30 fenced a for b");
+    check_target("up.a30=0 up.b30=0", "a30 fenced a for b"); // of the same time is not the next
     // when its newest is too old before the move,
     check_target("up.a30=0 up.a43=0", "a43 fenced a for b");
     check_target("up.a30=0 up.a44=0", "a44");
@@ -62,6 +63,7 @@ fn up_of_many_replicas() {
         let replicas = (0..count).map(|i| char::from(first as u8 + i));
         replicas.enumerate().map(|(at, q)| format!("up.{q}{}=1", at + 10)).collect::<Vec<_>>().join(" ")
     };
+    assert!(told("a0 a15", 0).ups.is_empty(), "only an `up` is remembered");
     let many = told(&format!("up.z9=1 {}", story('a', 16)), 0);
     assert_eq!(many.ups.len(), 16);
     assert_eq!(many.ups.newest(ReplicaId(b'z' - b'a')), None, "the oldest makes room");

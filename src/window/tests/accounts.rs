@@ -1,0 +1,42 @@
+//! What the window tells of itself and of its flights.
+
+use super::*;
+
+#[test]
+fn memory_is_that_of_series_targets_and_held_histograms() {
+    let story = Story::new(10);
+    let empty = story.window.bytes();
+    assert!(empty < 64 << 10, "{empty} bytes before any series came");
+    story.deliver(9, A, 0);
+    let one = story.window.bytes();
+    // Half a MiB of series and half a MiB of targets.
+    assert!((1_000_000..1_100_000).contains(&(one - empty)), "{one}");
+    story.deliver(10, A, 0);
+    assert_eq!(story.window.bytes(), one, "there is room in what is allocated");
+    let message = [7; 1_000];
+    let mut flight = story.flight();
+    story.try_decide_kind(&mut flight, 9, B, 6, Some(&message));
+    flight.commit();
+    assert!((1_000..1_100).contains(&(story.window.bytes() - one)), "a histogram is held");
+}
+
+/// A 409 is taken for no loss only where upstream may have had the samples, so none of these may be claimed.
+#[test]
+fn a_flight_of_an_owner_that_goes_on_excuses_nothing() {
+    let story = Story::new(10);
+    story.deliver(9, A, 0);
+    let mut flight = story.flight();
+    assert_eq!(story.decide(&mut flight, 9, A, 15).action, Action::Forward);
+    assert_eq!((flight.repeats(), flight.takes_over(), flight.creates()), (false, false, false));
+    flight.commit();
+}
+
+/// Requests beyond the bound are told to come again, and the bound is as many as may be in the air.
+#[test]
+fn flights_are_bounded() {
+    let story = Story::new(10);
+    let flights: Vec<_> = (0..FLIGHTS_MAX).map(|_| story.flight()).collect();
+    assert!(Flight::begin(&story.window, Log::default()).is_none());
+    drop(flights);
+    story.flight().commit();
+}

@@ -1,0 +1,100 @@
+//! What is forgotten: idle entries, and numbers of entries that are another series' by now.
+
+use super::*;
+
+impl Story {
+    /// Forgets all that is not in the air.
+    fn forget_all(&self) {
+        for _ in 0..IDLE_TICKS {
+            self.window.advance_tick();
+        }
+        self.window.sweep(0, u32::MAX);
+    }
+
+    /// A sample of a series whose number was found some time ago.
+    fn decide_known(&self, flight: &mut Flight, series: u128, number: u32) -> Decision {
+        let known = Known { number, key: SeriesKey(series), group: self.group, histogram: None };
+        let at = TimestampMs(60_000);
+        let sample = Sample { replica: A, at, payload: 0, stale: false, up: None };
+        let circumstances = Circumstances {
+            out_of_order_window_ms: 0,
+            retry: false,
+            busy: false,
+            refused: None,
+            slowest: None,
+        };
+        flight.decide(known, &sample, circumstances, |_, _| false)
+    }
+}
+
+/// Or a sample would be decided by the watermark of another series, and be lost.
+#[test]
+fn a_number_that_is_another_series_by_now_is_noticed() {
+    let story = Story::new(10);
+    story.deliver(9, A, 0);
+    let number = story.number(9);
+    story.forget_all();
+    story.deliver(10, A, 0);
+    assert_eq!(story.number(10), number);
+    let mut flight = story.flight();
+    assert_eq!(story.decide_known(&mut flight, 9, number), Decision::Gone);
+    assert!(story.deliver(10, A, 15), "the other series is not kept claimed");
+    flight.commit();
+    // Also while this flight carries the other series.
+    let mut flight = story.flight();
+    story.decide(&mut flight, 10, A, 30);
+    assert_eq!(story.decide_known(&mut flight, 9, number), Decision::Gone);
+    let mut another = story.flight();
+    assert!(matches!(story.try_decide(&mut another, 10, A, 45), Decision::Busy(_)), "it is still carried");
+    flight.commit();
+    assert_eq!(story.decide(&mut another, 10, A, 45).action, Action::Forward);
+    another.commit();
+}
+
+/// A duplicate may lean on a watermark of its own series only.
+#[test]
+fn nothing_leans_on_the_flight_of_another_series() {
+    let story = Story::new(10);
+    story.deliver(9, A, 0);
+    let number = story.number(9);
+    story.forget_all();
+    story.deliver(10, A, 0);
+    let mut flight = story.flight();
+    story.decide(&mut flight, 10, A, 90);
+    flight.depart();
+    let mut late = story.flight();
+    assert!(matches!(story.decide_known(&mut late, 9, number), Decision::Busy(_)));
+    flight.commit();
+    assert_eq!(story.decide_known(&mut late, 9, number), Decision::Gone);
+    late.commit();
+}
+
+#[test]
+fn the_table_is_swept_a_piece_at_a_time() {
+    let story = Story::new(10);
+    for series in 1..=5 {
+        story.deliver(series, A, 0);
+    }
+    for _ in 0..IDLE_TICKS {
+        story.window.advance_tick();
+    }
+    assert_eq!((story.window.sweep(0, 2), story.window.series()), (2, 3));
+    assert_eq!((story.window.sweep(2, 2), story.window.series()), (4, 1));
+    assert_eq!((story.window.sweep(4, 2), story.window.series()), (0, 0), "from the beginning again");
+    assert_eq!((story.window.evictions(), story.window.target_count()), (5, 0));
+    assert_eq!(story.owned(), [0, 0]);
+}
+
+/// The histograms of a series that is forgotten would stay for ever.
+#[test]
+fn a_forgotten_series_lets_go_what_was_held_of_it() {
+    let story = Story::new(10);
+    for (replica, second) in [(A, 0), (B, 6), (B, 21)] {
+        let mut flight = story.flight();
+        story.try_decide_kind(&mut flight, 9, replica, second, Some(b"histogram"));
+        flight.commit();
+    }
+    assert!(story.window.histograms.bytes() > 0);
+    story.forget_all();
+    assert_eq!(story.window.histograms.bytes(), 0);
+}

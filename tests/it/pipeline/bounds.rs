@@ -1,0 +1,85 @@
+//! What is answered when a bound is reached, and that nothing is lost by it.
+
+use super::ts;
+use crate::support::{Ask, Ts, body, pipeline, sent};
+use promdedup::forward::Answer;
+use promdedup::pipeline::Reply;
+use std::time::Duration;
+
+/// The sender keeps what it could not be told about in time.
+#[tokio::test]
+async fn who_waits_too_long_for_a_flight_of_others_is_told_to_come_again() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.busy_wait_max = Duration::from_millis(1));
+    pipeline.ask(&[ts("m", "a", 0)]).await;
+    let gate = fake.hold(Answer::Taken);
+    let first = tokio::spawn(pipeline.clone().owned(vec![ts("m", "a", 15)]));
+    gate.taken().await;
+    let reply = pipeline.ask(&[ts("n", "a", 30), ts("m", "a", 30)]).await;
+    assert_eq!((reply.status, reply.retry_after_s), (503, Some(1)));
+    assert!(reply.text.starts_with("2 of 2 samples have to be sent again: series of the request are in"));
+    gate.open();
+    assert_eq!(first.await.unwrap().status, 204);
+    assert_eq!(pipeline.ask(&[ts("n", "a", 30), ts("m", "a", 30)]).await.status, 204);
+    assert_eq!(sent(&fake), ["m{} 0", "m{} 15", "n{} 30", "m{} 30"]);
+    assert_eq!(pipeline.outcome("failed"), 2);
+}
+
+/// Metadata, and fields that nobody knows, go with the first piece, once.
+#[tokio::test]
+async fn what_belongs_to_no_series_of_a_batch_that_is_split_goes_once() {
+    let (pipeline, fake) = pipeline();
+    fake.series_max(2);
+    let batch: Vec<_> = (0..4).map(|i| ts(&format!("m{i}"), "a", 0)).collect();
+    let unknown = [0x78, 1];
+    assert_eq!(pipeline.raw(&[body(&batch, 3), unknown.to_vec()].concat()).await.status, 204);
+    assert_eq!(fake.metadata_stored(), 3);
+    let holders: Vec<_> = fake.bodies().iter().map(|body| body.ends_with(&unknown)).collect();
+    assert_eq!(holders, [true, true, false], "the whole, which was too big, and the first half");
+}
+
+#[tokio::test]
+async fn times_that_cannot_be_are_refused_and_those_at_the_limits_are_not() {
+    let (pipeline, fake) = pipeline();
+    // The clock stands at 3,600 s, and ten minutes ahead are taken.
+    let Reply { status, text, .. } = pipeline.ask(&[ts("m", "a", 4_201)]).await;
+    let said = "1 of 1 samples refused, the rest delivered: sample time 4201000 ms is 601000 ms in the future, \
+                at most 600000 ms are taken";
+    assert_eq!((status, text.as_str()), (400, said));
+    let Reply { status, text, .. } = pipeline.ask(&[ts("m", "a", -(1 << 46))]).await;
+    assert!(status == 400 && text.ends_with("ms is too far in the past to be meant"), "{text}");
+    assert_eq!(pipeline.ask(&[ts("old", "a", -(1 << 46) / 1000), ts("m", "a", 4_200)]).await.status, 204);
+    assert_eq!(sent(&fake), ["old{} -70368744177", "m{} 4200"]);
+}
+
+/// The good samples of a series go on without those that cannot be.
+#[tokio::test]
+async fn of_a_series_without_replica_only_what_can_be_is_forwarded() {
+    let (pipeline, fake) = pipeline();
+    let reply = pipeline.ask(&[Ts::new("single").at(15).at(1 << 30), ts("m", "a", 15)]).await;
+    assert_eq!(reply.status, 400);
+    assert_eq!(sent(&fake), ["single{} 15", "m{} 15"]);
+    assert_eq!((pipeline.outcome("refused"), pipeline.outcome("forwarded")), (1, 2));
+}
+
+/// Beyond the bound of replicas nothing is deduplicated, and nothing is lost.
+#[tokio::test]
+async fn a_replica_too_many_passes_with_its_label() {
+    let (pipeline, fake) = pipeline();
+    let everybody: Vec<_> = (0..255).map(|i| ts("m", &format!("r{i}"), 15)).collect();
+    assert_eq!(pipeline.ask(&everybody).await.status, 204);
+    assert_eq!(pipeline.ask(&[ts("m", "more", 15)]).await.status, 204);
+    assert_eq!(sent(&fake), ["m{} 15", "m{prometheus_replica=more} 15"]);
+    assert_eq!(pipeline.pipeline.window().full(), 1);
+}
+
+/// Each of its `TimeSeries` is a series of its own then, so that none of them loses its label.
+#[tokio::test]
+async fn falling_times_that_find_no_room_leave_with_their_label() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.series_max = 1);
+    pipeline.ask(&[ts("m", "a", 0)]).await;
+    pipeline.ask(&[ts("n", "a", 30), ts("m", "a", 15), ts("n", "a", 15)]).await;
+    let full = "n{prometheus_replica=a}";
+    let mut rest = sent(&fake).split_off(1);
+    rest.sort();
+    assert_eq!(rest, ["m{} 15".to_owned(), format!("{full} 15"), format!("{full} 30")]);
+}
