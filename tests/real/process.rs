@@ -87,11 +87,16 @@ impl Process {
         self.child.wait().expect("ended");
     }
 
-    /// SIGTERM, and waits for the end, which has to be a good one.
-    pub(crate) async fn terminate(&mut self) {
+    /// Sends a signal by its name, such as `STOP`.
+    pub(crate) fn signal(&mut self, name: &str) {
         self.assert_alive();
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill").success());
+    }
+
+    /// SIGTERM, and waits for the end, which has to be a good one.
+    pub(crate) async fn terminate(&mut self) {
+        self.signal("TERM");
         let what = format!("the end of {}", self.name);
         let status =
             eventually(&what, PATIENCE, async || self.child.try_wait().expect("a child of ours")).await;

@@ -39,6 +39,16 @@ impl Prometheus {
         self.process.kill();
     }
 
+    /// SIGSTOP: it stands still in the middle of whatever it does, and so do its connections.
+    pub(crate) fn freeze(&mut self) {
+        self.process.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&mut self) {
+        self.process.signal("CONT");
+    }
+
     /// Starts it again on its data, on another port.
     pub(crate) async fn restart(&mut self) {
         self.starts += 1;

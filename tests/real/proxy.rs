@@ -4,52 +4,82 @@ use crate::process::{PATIENCE, Process, page};
 use std::net::SocketAddr;
 use std::process::Command;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
-/// A running `promdedup serve`. Dropping it kills it.
+/// `promdedup serve` over its restarts, on one port. Dropping it kills it.
 pub(crate) struct Proxy {
-    process: Process,
-    data: SocketAddr,
+    /// Bound and never listening, so that nobody else is given the port while the proxy is gone.
+    port: TcpSocket,
+    environment: Vec<(String, String)>,
     admin: SocketAddr,
-    _folder: TempDir,
+    /// Logs of the lives that are over.
+    past: String,
+    // Before the folder, so that its log can still be shown when it is dropped.
+    process: Process,
+    folder: TempDir,
 }
 
 impl Proxy {
     /// Starts it and waits until it listens.
     pub(crate) async fn start(upstream: &str, more: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_promdedup"));
-        command
-            .env_clear()
-            .env("PROMDEDUP_UPSTREAM_URL", upstream)
-            .env("PROMDEDUP_LISTEN", "127.0.0.1:0")
-            .env("PROMDEDUP_ADMIN_LISTEN", "127.0.0.1:0")
-            .env("PROMDEDUP_LOG_FORMAT", "json")
-            .envs(more.iter().copied());
-        let log = folder.path().join("log");
-        let mut process = Process::start("promdedup", &mut command, log, "the binary was not built");
-        let data = process.address("listening", r#""data":""#).await;
-        let admin = process.address("listening", r#""admin":""#).await;
-        Self { process, data, admin, _folder: folder }
+        let port = TcpSocket::new_v4().expect("a socket");
+        port.set_reuseaddr(true).expect("an option");
+        port.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+        let listen = port.local_addr().expect("an address").to_string();
+        let own = [
+            ("PROMDEDUP_UPSTREAM_URL", upstream),
+            ("PROMDEDUP_LISTEN", &listen),
+            ("PROMDEDUP_ADMIN_LISTEN", "127.0.0.1:0"),
+            ("PROMDEDUP_LOG_FORMAT", "json"),
+        ];
+        let all = own.iter().chain(more);
+        let environment: Vec<_> =
+            all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let (process, admin) = launch(&environment, &folder).await;
+        Self { port, environment, admin, past: String::new(), process, folder }
+    }
+
+    /// Starts it again on its port, with an empty window.
+    pub(crate) async fn restart(&mut self) {
+        self.past.push_str(&self.process.log());
+        (self.process, self.admin) = launch(&self.environment, &self.folder).await;
     }
 
     /// What a Prometheus is configured with.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/api/v1/receive", self.data)
+        format!("http://{}/api/v1/receive", self.port.local_addr().expect("an address"))
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {
         Metrics::of(&format!("http://{}/metrics", self.admin)).await
     }
 
-    /// Its log lines of level WARN and ERROR.
+    /// Its log lines of level WARN and ERROR, in all its lives.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let bad = |line: &&str| line.contains(r#""level":"WARN""#) || line.contains(r#""level":"ERROR""#);
-        self.process.log().lines().filter(bad).map(str::to_owned).collect()
+        let log = self.past.clone() + &self.process.log();
+        log.lines().filter(bad).map(str::to_owned).collect()
     }
 
+    /// SIGTERM: what is in flight is finished.
     pub(crate) async fn terminate(&mut self) {
         self.process.terminate().await;
     }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+}
+
+async fn launch(environment: &[(String, String)], folder: &TempDir) -> (Process, SocketAddr) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_promdedup"));
+    command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
+    let log = folder.path().join("log");
+    let mut process = Process::start("promdedup", &mut command, log, "the binary was not built");
+    let admin = process.address("listening", r#""admin":""#).await;
+    (process, admin)
 }
 
 /// A page of metrics as it was at one moment.

@@ -8,6 +8,7 @@ use axum::extract::Request;
 use axum::http::{Response, StatusCode, header};
 use promdedup::stand_in::now_ms;
 use std::fmt::Write as _;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -25,11 +26,14 @@ pub(crate) enum Kind {
     Pods,
 }
 
-/// For whom a target is off: it answers 503.
+/// For whom a target is off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Off {
     Nobody,
+    /// It answers 503 to one replica.
     Only(String),
+    /// One replica gets no answer at all and gives up, as if its packets were lost.
+    Unreachable(String),
 }
 
 /// One target. Dropping it closes its port.
@@ -59,6 +63,8 @@ impl Target {
             let is_off = match off {
                 Off::Nobody => false,
                 Off::Only(replica) => asks == format!("replica={replica}"),
+                Off::Unreachable(replica) if asks == format!("replica={replica}") => pending().await,
+                Off::Unreachable(_) => false,
             };
             answer(kind, is_off, began.elapsed().as_secs_f64())
         });

@@ -3,7 +3,7 @@
 use crate::prometheus::Prometheus;
 use crate::verdict::Series;
 use promdedup::stand_in::Labels;
-use promdedup::stand_in::thanos::{DEFAULT_TENANT, Thanos};
+use promdedup::stand_in::thanos::{DEFAULT_TENANT, Fault, Options, Thanos};
 
 pub(crate) enum Upstream {
     Thanos(Thanos),
@@ -12,7 +12,9 @@ pub(crate) enum Upstream {
 
 impl Upstream {
     pub(crate) async fn thanos() -> Self {
-        Self::Thanos(Thanos::start().await.expect("started"))
+        // Not 127.0.0.1, where the system could give its port to somebody else while it is down.
+        let options = Options { listen: "127.0.0.2:0".parse().expect("an address"), ..Options::default() };
+        Self::Thanos(Thanos::start_with(options).await.expect("started"))
     }
 
     pub(crate) async fn prometheus() -> Self {
@@ -81,13 +83,40 @@ impl Upstream {
         }
     }
 
+    /// Nobody listens any more.
+    pub(crate) async fn go_down(&self) {
+        self.stand_in().go_down().await;
+    }
+
+    /// It listens again, but cannot store.
+    pub(crate) async fn come_back_unwell(&self) {
+        self.stand_in().inject(Fault::status(503));
+        self.stand_in().come_back().await.expect("the same port");
+    }
+
+    /// It stores again.
+    pub(crate) fn recover(&self) {
+        self.stand_in().heal();
+    }
+
+    fn stand_in(&self) -> &Thanos {
+        match self {
+            Self::Thanos(thanos) => thanos,
+            Self::Prometheus(_) => panic!("only the stand-in can be told to fail"),
+        }
+    }
+
     /// What a clean stream would not have contained, in words; exemplars may repeat after a change of owner.
-    pub(crate) async fn complaints(&self) -> Vec<String> {
+    ///
+    /// `repeats`: a proxy was killed, so what was stored but not answered came again, also from the other replica. That is refused, and
+    /// the stored stream is as it should be.
+    pub(crate) async fn complaints(&self, repeats: bool) -> Vec<String> {
         match self {
             Self::Thanos(thanos) => {
                 let seen = thanos.violations();
-                let clean = seen.of_samples() + seen.duplicate_identical == 0;
-                if clean { Vec::new() } else { vec![format!("{seen:?}")] }
+                let repeated = seen.duplicate_identical + seen.duplicate_timestamp + seen.out_of_order;
+                let bad = seen.of_samples() + seen.duplicate_identical - if repeats { repeated } else { 0 };
+                if bad == 0 { Vec::new() } else { vec![format!("{seen:?}")] }
             }
             Self::Prometheus(prometheus) => {
                 let metrics = prometheus.metrics().await;

@@ -2,13 +2,16 @@
 
 use promdedup::stand_in::{Labels, Point};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 /// Samples by series, each series in the order of arrival (or of time).
 pub(crate) type Series = BTreeMap<Labels, Vec<Point>>;
 
-/// Widest hole that is promised, in intervals, and the jitter of timestamps at both ends of it (1 % each).
-pub(crate) const HOLE_MAX: f64 = 1.5 + 0.02;
+/// Widest hole, in intervals, of an alert about a target that one replica has lost. Only that replica has it, and as a standby of the
+/// target: what is held comes late, and what is held at the end does not come.
+const HOLE_MAX_OF_ALERTS: f64 = 5.0;
+/// Of timestamps at both ends of a hole, in intervals: 1 % each.
+const JITTER: f64 = 0.02;
 /// Samples stored for each that one replica alone would have had: two streams mixed would have up to twice as many. A change of owner
 /// may add one sample of a series or cost one, and a run has a few of them in about 25 intervals.
 const DENSITY: RangeInclusive<f64> = 0.93..=1.1;
@@ -21,8 +24,10 @@ pub(crate) struct Evidence {
     pub(crate) stored: Series,
     /// What each replica has, with the external labels but without the replica label; no stale markers.
     pub(crate) own: Vec<Series>,
-    /// From when on the parts of a histogram have to come from one scrape.
-    pub(crate) united_ms: i64,
+    /// When the parts of a histogram need not come from one scrape: targets were not united.
+    pub(crate) split_ms: Vec<RangeInclusive<i64>>,
+    /// Widest hole that is promised, in intervals.
+    pub(crate) hole_max: f64,
     /// When `stored` was looked at. What replicas had shortly before may still have been on its way.
     pub(crate) looked_ms: i64,
 }
@@ -34,6 +39,8 @@ pub(crate) struct Hole {
     pub(crate) series: String,
     pub(crate) after_ms: i64,
     pub(crate) until_ms: i64,
+    /// What each replica has in it.
+    pub(crate) own_ms: Vec<Vec<i64>>,
 }
 
 /// What was found; `problems` is empty if all promises held.
@@ -111,6 +118,8 @@ impl Evidence {
                 });
             }
         }
+        let is_alert = series.get("alertname").is_some();
+        let hole_max = if is_alert { self.hole_max.max(HOLE_MAX_OF_ALERTS) } else { self.hole_max };
         let mut expected = 1.0;
         for (nth, pair) in stored.windows(2).enumerate() {
             let (after_ms, until_ms) = (pair[0].at_ms, pair[1].at_ms);
@@ -121,11 +130,15 @@ impl Evidence {
             if nth == 0 || pair[0].is_stale_marker() {
                 continue;
             }
-            let hole = Hole { intervals, series: series.to_string(), after_ms, until_ms };
-            if intervals > HOLE_MAX {
+            if intervals <= findings.widest_hole.intervals.min(hole_max) {
+                continue;
+            }
+            let own_ms = self.own.iter().map(|own| inside(own, series, after_ms..until_ms)).collect();
+            let hole = Hole { intervals, series: series.to_string(), after_ms, until_ms, own_ms };
+            if intervals > hole_max + JITTER {
                 findings.problem("holes", || format!("{hole:?}"));
             }
-            if intervals > findings.widest_hole.intervals {
+            if intervals > findings.widest_hole.intervals && !is_alert {
                 findings.widest_hole = hole;
             }
         }
@@ -170,7 +183,7 @@ impl Evidence {
         }
         for buckets in histograms.values() {
             let mut parts: BTreeMap<i64, usize> = BTreeMap::new();
-            let united = |point: &&Point| point.at_ms >= self.united_ms;
+            let united = |point: &&Point| self.split_ms.iter().all(|split| !split.contains(&point.at_ms));
             for point in buckets.iter().copied().flatten().filter(united) {
                 *parts.entry(point.at_ms).or_default() += 1;
             }
@@ -195,6 +208,12 @@ impl Findings {
             self.problems.push(format!("{what}: {}", example()));
         }
     }
+}
+
+/// When a replica has samples of a series in a time.
+fn inside(own: &Series, series: &Labels, time_ms: Range<i64>) -> Vec<i64> {
+    let points = own.get(series).into_iter().flatten();
+    points.map(|point| point.at_ms).filter(|at_ms| time_ms.contains(at_ms)).collect()
 }
 
 /// The longest time between `after` and `until` in which nothing was scraped.
@@ -223,7 +242,8 @@ mod tests {
 
     fn check(stored: Series, own: &[i64], expect: &[&str]) {
         let looked_ms = own.last().copied().unwrap_or(0) + 2_000;
-        let evidence = Evidence { stored, own: vec![series(own)], united_ms: 0, looked_ms };
+        let evidence =
+            Evidence { stored, own: vec![series(own)], split_ms: Vec::new(), hole_max: 1.5, looked_ms };
         let problems = evidence.findings(|_| 1_000).problems;
         assert_eq!(problems.is_empty(), expect.is_empty(), "{problems:?}");
         for what in expect {
