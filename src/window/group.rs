@@ -4,11 +4,11 @@
 //! bound: beyond it a newcomer is not deduplicated. Refuses to know series.
 
 use super::front::Fronts;
+use super::sync::{AtomicI64, DashMap, Mutex, RwLock};
 use crate::policy::{ReplicaId, TimestampMs};
 use crate::series::GroupKey;
-use dashmap::DashMap;
-use std::sync::atomic::{AtomicI64, Ordering::*};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::Ordering::*;
+use std::sync::{Arc, PoisonError};
 
 /// Groups of all tenants.
 pub const GROUPS_MAX: usize = 1 << 16;
