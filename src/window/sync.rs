@@ -11,7 +11,7 @@ pub(super) use {
     dashmap::DashMap,
     event_listener::{Event, EventListener},
     std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize},
-    std::sync::{Mutex, MutexGuard, RwLock},
+    std::sync::{Mutex, MutexGuard, OnceLock, RwLock},
 };
 
 #[cfg(model)]
@@ -20,7 +20,7 @@ mod modelled;
 pub(super) use {
     loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize},
     loom::sync::{Mutex, MutexGuard, RwLock},
-    modelled::{ArcSwap, DashMap, Event, EventListener},
+    modelled::{ArcSwap, DashMap, Event, EventListener, OnceLock},
 };
 
 /// How much there is of everything.

@@ -8,10 +8,10 @@
 
 use super::entry::{Entry, NOBODY, TABLE, Unpacked};
 use super::sync::size::{ENTRIES as CHUNK, INDEX_MIN, SEGMENTS};
-use super::sync::{ArcSwap, AtomicU64, AtomicUsize, Mutex, MutexGuard};
+use super::sync::{ArcSwap, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
 use crate::series::SeriesKey;
 use std::sync::atomic::Ordering::*;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// An index slot that never was used; the chain of a lookup ends here.
 const EMPTY: u64 = 0;

@@ -5,11 +5,11 @@
 //! a sharded map (`dashmap`) when a series is born. Refuses to decide anything.
 
 use super::sync::size::TARGETS as CHUNK;
-use super::sync::{AtomicI64, AtomicU32, AtomicU64, DashMap, Mutex, MutexGuard};
+use super::sync::{AtomicI64, AtomicU32, AtomicU64, DashMap, Mutex, MutexGuard, OnceLock};
 use crate::policy::{ReplicaId, Target, TimestampMs, Ups};
 use crate::series::TargetKey;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::*;
-use std::sync::{OnceLock, PoisonError};
 
 const NO_TIME: i64 = i64::MIN;
 const NO_REPLICA: u8 = u8::MAX;

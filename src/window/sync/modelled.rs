@@ -3,7 +3,7 @@
 //! Refuses to be fast, and to be built without `--cfg model`. What only a model's bookkeeping needs (the values that an
 //! [`ArcSwap`] has had) is behind a lock of the standard library, which orders nothing as far as loom can see.
 
-use loom::sync::atomic::{AtomicUsize, Ordering::*, fence};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*, fence};
 use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::collections::HashMap;
 use std::collections::hash_map;
@@ -41,6 +41,31 @@ impl<T> ArcSwap<T> {
         let next = values.len() - 1;
         drop(values);
         self.current.swap(next, AcqRel);
+    }
+}
+
+/// `std::sync::OnceLock`, for who fills it under a lock of his own.
+#[derive(Debug)]
+pub(in crate::window) struct OnceLock<T> {
+    value: std::sync::OnceLock<T>,
+    filled: AtomicBool,
+}
+
+impl<T> OnceLock<T> {
+    pub(in crate::window) fn new() -> Self {
+        Self { value: std::sync::OnceLock::new(), filled: AtomicBool::new(false) }
+    }
+
+    pub(in crate::window) fn get(&self) -> Option<&T> {
+        if self.filled.load(Acquire) { self.value.get() } else { None }
+    }
+
+    pub(in crate::window) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        if self.value.get().is_none() {
+            let _ = self.value.set(make());
+            self.filled.store(true, Release);
+        }
+        self.value.get_or_init(|| unreachable!("it is filled"))
     }
 }
 
