@@ -18,9 +18,11 @@ pub(super) use {
 mod modelled;
 #[cfg(model)]
 pub(super) use {
-    loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize},
     loom::sync::{Mutex, MutexGuard, RwLock},
-    modelled::{ArcSwap, DashMap, Event, EventListener, OnceLock},
+    modelled::{
+        ArcSwap, AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, DashMap, Event,
+        EventListener, OnceLock,
+    },
 };
 
 /// How much there is of everything.

@@ -3,7 +3,7 @@
 //! Refuses to be fast, and to be built without `--cfg model`. What only a model's bookkeeping needs (the values that an
 //! [`ArcSwap`] has had) is behind a lock of the standard library, which orders nothing as far as loom can see.
 
-use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*, fence};
+use loom::sync::atomic::{self, Ordering, Ordering::*, fence};
 use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::collections::HashMap;
 use std::collections::hash_map;
@@ -13,6 +13,77 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+/// loom's atomics, where each access of one is dependent on the one before. loom remembers only the last access, so a
+/// load of a writer before its store hides the load of a reader from it, and the order in which the reader comes later is
+/// never tried. A relaxed read-modify-write beside each access orders nothing for the program, and all for that search.
+macro_rules! atomic {
+    ($($name:ident $value:ty $(, $arithmetic:ident)?;)*) => {$(
+        #[derive(Debug, Default)]
+        pub(in crate::window) struct $name {
+            value: atomic::$name,
+            touched: atomic::AtomicBool,
+        }
+
+        #[allow(dead_code, reason = "one set of methods for all")]
+        impl $name {
+            pub(in crate::window) fn new(value: $value) -> Self {
+                Self { value: atomic::$name::new(value), touched: atomic::AtomicBool::new(false) }
+            }
+
+            fn touch(&self) -> &atomic::$name {
+                self.touched.swap(true, Relaxed);
+                &self.value
+            }
+
+            pub(in crate::window) fn load(&self, order: Ordering) -> $value {
+                self.touch().load(order)
+            }
+
+            pub(in crate::window) fn store(&self, value: $value, order: Ordering) {
+                self.touch().store(value, order);
+            }
+
+            pub(in crate::window) fn swap(&self, value: $value, order: Ordering) -> $value {
+                self.touch().swap(value, order)
+            }
+
+            pub(in crate::window) fn compare_exchange(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                self.touch().compare_exchange(current, new, success, failure)
+            }
+
+            $(atomic!(@$arithmetic $value);)?
+        }
+    )*};
+    (@arithmetic $value:ty) => {
+        pub(in crate::window) fn fetch_add(&self, value: $value, order: Ordering) -> $value {
+            self.touch().fetch_add(value, order)
+        }
+
+        pub(in crate::window) fn fetch_sub(&self, value: $value, order: Ordering) -> $value {
+            self.touch().fetch_sub(value, order)
+        }
+
+        pub(in crate::window) fn fetch_max(&self, value: $value, order: Ordering) -> $value {
+            self.touch().fetch_max(value, order)
+        }
+    };
+}
+
+atomic! {
+    AtomicBool bool;
+    AtomicI64 i64, arithmetic;
+    AtomicU8 u8, arithmetic;
+    AtomicU32 u32, arithmetic;
+    AtomicU64 u64, arithmetic;
+    AtomicUsize usize, arithmetic;
+}
 
 /// `arc_swap::ArcSwap`: an atomic pointer, here the number of one of the values there have been.
 #[derive(Debug)]
