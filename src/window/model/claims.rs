@@ -67,7 +67,7 @@ fn one_of_two_claims_wins_and_finds_what_the_last_one_left() {
 
 #[test]
 fn a_committed_watermark_never_falls_in_a_readers_eyes() {
-    check(3, &["10", "20", "30", "reserved"], |seen| {
+    check(2, &["10", "20", "30", "reserved"], |seen| {
         let entry = Arc::new(Entry::free());
         entry.occupy(SeriesKey(9), &series(10), 0, NOBODY);
         let alone = Arc::new(Alone::default());
