@@ -36,7 +36,7 @@ fn deliver(story: &Story, seen: &Seen, replica: ReplicaId, second: i64, commits:
 
 #[test]
 fn a_series_that_two_bring_at_once_has_one_entry_and_one_target() {
-    check(2, &["waited"], |seen| {
+    check(1, &["waited"], |seen| {
         let story = Story::new(2);
         let other = {
             let (story, seen) = (story.clone(), seen.clone());

@@ -17,8 +17,9 @@ impl Ends {
         match story.decide(&mut flight, 9, A, second) {
             decision if decision.forwarded() => {
                 alone.enter();
-                flight.depart();
+                // Unseen by loom, so this is known once it may be leant on, and not before.
                 self.0.lock().unwrap().insert(id, commits);
+                flight.depart();
                 alone.leave();
                 if commits {
                     flight.commit()
@@ -81,6 +82,7 @@ fn deliver(story: &Story, ends: &Ends, seen: &Seen, second: i64) -> bool {
                 return true;
             }
             Decision::Leans(on) => {
+                assert!(ends.of(on).is_some(), "leans on one that may still give up");
                 // As the pipeline does: what it has is settled, then it waits.
                 flight.commit();
                 let well = block_on(story.window.ended(on));
