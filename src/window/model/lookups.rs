@@ -88,27 +88,6 @@ fn what_is_known_is_found_while_the_index_grows() {
 }
 
 #[test]
-fn who_finds_what_is_new_finds_all_of_it() {
-    check(3, &["found", "not yet there"], |seen| {
-        // Nine slots, so the sixth needs no new index: it is published by its slot alone.
-        let table = with(6, &[1, 2, 3, 4, 5]);
-        let writer = on(&table, |table| assert_eq!(add(table, 6), Added::New(5)));
-        match locate(&table, 6) {
-            NONE => seen.note("not yet there"),
-            number => {
-                seen.note("found");
-                assert_eq!(
-                    (number, table.entry(number).guard().flight()),
-                    (5, NOBODY),
-                    "found before it was written"
-                );
-            }
-        }
-        writer.join().unwrap();
-    });
-}
-
-#[test]
 fn what_is_known_is_found_while_its_neighbour_goes() {
     check(2, &[], |_| {
         // All three begin at the first slot, so the chain to 3 leads over 1 and 2.
