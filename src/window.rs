@@ -16,9 +16,12 @@ mod group;
 mod histogram;
 mod metadata;
 mod slot;
+mod sync;
 mod table;
 mod target;
 
+#[cfg(all(test, model))]
+mod model;
 #[cfg(test)]
 mod tests;
 
@@ -34,10 +37,11 @@ pub use slot::FlightId;
 use crate::policy::ReplicaId;
 use crate::series::{GroupKey, SeriesKey, TargetKey};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::*};
+use std::sync::atomic::Ordering::*;
+use sync::{AtomicBool, AtomicU8, AtomicU64};
 
 /// Requests that may be decided or in the air at once.
-pub const FLIGHTS_MAX: u16 = 16_384;
+pub const FLIGHTS_MAX: u16 = sync::size::FLIGHTS_MAX;
 
 /// How many ticks an entry may stay untouched before it is forgotten. A tick is that part of `WINDOW_IDLE`.
 pub const IDLE_TICKS: u8 = 32;

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Debug)]
 pub struct Flight {
     window: Arc<Window>,
-    id: FlightId,
+    pub(super) id: FlightId,
     log: Log,
     /// An entry that is claimed and not in the log: only while a sample is decided, or after a panic in that.
     open: u32,

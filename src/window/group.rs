@@ -5,11 +5,11 @@
 
 use super::backlog::Backlogs;
 use super::front::Fronts;
+use super::sync::{AtomicI64, DashMap, Mutex, MutexGuard, RwLock};
 use crate::policy::{ReplicaId, TimestampMs};
 use crate::series::GroupKey;
-use dashmap::DashMap;
-use std::sync::atomic::{AtomicI64, Ordering::*};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::Ordering::*;
+use std::sync::{Arc, PoisonError};
 
 /// Groups of all tenants.
 pub const GROUPS_MAX: usize = 1 << 16;

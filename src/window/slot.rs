@@ -3,10 +3,10 @@
 //! A flight has a slot (the number that claimed entries carry) and a generation (so that a number used again is not
 //! mistaken for the one before). Refuses to know what a flight carries.
 
-use event_listener::{Event, EventListener};
+use super::sync::{AtomicBool, AtomicU64, Event, EventListener, Mutex};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::*;
 
 /// One flight, for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -7,15 +7,12 @@
 //! both send it to the lock. Refuses to look into an entry beyond its key.
 
 use super::entry::{Entry, NOBODY, TABLE, Unpacked};
+use super::sync::size::{ENTRIES as CHUNK, INDEX_MIN, SEGMENTS};
+use super::sync::{ArcSwap, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
 use crate::series::SeriesKey;
-use arc_swap::ArcSwap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::Ordering::*;
+use std::sync::{Arc, PoisonError};
 
-const SEGMENTS: usize = 256;
-/// Half a MiB: memory grows in steps of it.
-const CHUNK: usize = 1 << 13;
-const INDEX_MIN: usize = 16;
 /// An index slot that never was used; the chain of a lookup ends here.
 const EMPTY: u64 = 0;
 /// An index slot whose series is gone; the chain goes on.
@@ -225,7 +222,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn segment_of(key: SeriesKey) -> usize {
-    (key.0 >> 120) as usize
+    (key.0 >> 120) as usize % SEGMENTS
 }
 
 fn tag(key: SeriesKey) -> u32 {

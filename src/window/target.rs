@@ -4,14 +4,14 @@
 //! without a lock. What changes seldom (a move, a fence, an `up`) is changed under the target's own lock, and found by
 //! a sharded map (`dashmap`) when a series is born. Refuses to decide anything.
 
+use super::sync::size::TARGETS as CHUNK;
+use super::sync::{AtomicI64, AtomicU32, AtomicU64, DashMap, Mutex, MutexGuard, OnceLock};
 use crate::policy::{ReplicaId, Target, TimestampMs, Ups};
 use crate::series::TargetKey;
-use dashmap::DashMap;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::*};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::*;
 
-const CHUNK: usize = 1 << 12;
 const NO_TIME: i64 = i64::MIN;
 const NO_REPLICA: u8 = u8::MAX;
 
