@@ -204,7 +204,9 @@ impl Story {
     }
 
     pub(crate) fn is_healthy(&self) -> bool {
-        self.faults.is_empty() && self.replicas.iter().all(|replica| replica.clock.is_empty())
+        self.faults.is_empty()
+            && self.replicas.iter().all(|replica| replica.clock.is_empty())
+            && self.targets.iter().all(|target| target.intervals_ms.len() == 1)
     }
 
     /// Whether something is wrong at a time, or senders have not come again since.
