@@ -23,43 +23,20 @@ mod upstream;
 mod world;
 
 use checker::judge;
-use make::Class;
 use run::play;
 use story::{Fault, Sick, What};
-
-/// Splits last at most so long after a fault, in intervals.
-const SPLIT_MAX: f64 = 3.05;
-/// While senders catch up with what upstream or the proxy made them keep, holes are at most so wide.
-const HOLE_MAX_AFTER_OUTAGES: f64 = 4.05;
 
 #[test]
 fn five_hundred_schedules_keep_all_promises() {
     let mut table = many::all(0..500, |_| {});
     println!("{}", table.print());
-    if let Some((seed, what)) = table.broken.first() {
-        let promise = what.split(':').next().unwrap();
-        let promise =
-            judge(&play(&make::story(*seed), None)).broken.into_iter().find(|b| b.promise == promise);
-        let story =
-            promise.map(|broken| shorten::told(&make::story(*seed), broken.promise)).unwrap_or_default();
-        panic!("{} schedules broke a promise: {:?}\n{story}", table.broken.len(), table.broken);
-    }
-    assert_eq!(table.schedules(), 500);
-    for (seed, hole, what) in &table.above {
+    let problems = table.problems();
+    if let Some((seed, _)) = table.broken.first() {
         let story = make::story(*seed);
-        // A wrong clock leaves a hole as wide as it jumps. All other holes come from catching up.
-        let catches_up = story.has_outage() && *hole <= HOLE_MAX_AFTER_OUTAGES;
-        assert!(
-            catches_up || Class::of(*seed) == Class::Clock,
-            "seed {seed}: a hole of {hole} intervals: {what}"
-        );
+        let promise = judge(&play(&story, None)).broken[0].promise;
+        panic!("{problems:#?}\n{}", shorten::told(&story, promise));
     }
-    let (least, most) = table.densities(|class| class != Class::Clock);
-    assert!(least >= 0.97 && most <= 1.07, "density {least} to {most}");
-    let (least, most) = table.densities(|class| class == Class::Healthy);
-    assert!(least >= 0.999 && most <= 1.02, "density {least} to {most} in healthy groups");
-    assert!(table.longest_split() <= SPLIT_MAX, "a target was split for {} intervals", table.longest_split());
-    assert!(table.holes_of(Class::Healthy) <= 1.7, "{} in healthy groups", table.holes_of(Class::Healthy));
+    assert!(problems.is_empty(), "{problems:#?}");
 }
 
 #[test]

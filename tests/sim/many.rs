@@ -27,7 +27,7 @@ pub(crate) fn all(seeds: Range<u64>, each: impl Fn(u64) + Sync) -> Table {
             if seed >= seeds.end {
                 return table;
             }
-            if tenth > 0 && (seed - seeds.start) % tenth == 0 {
+            if tenth > 0 && (seed - seeds.start).is_multiple_of(tenth) {
                 each(seed - seeds.start);
             }
             let (story, verdict) = one(seed);

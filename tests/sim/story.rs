@@ -157,6 +157,7 @@ pub(crate) enum Sick {
     Hangs { stores: bool },
     /// Breaks the connection; after storing, or before.
     Resets { stores: bool },
+    #[cfg_attr(not(test), expect(dead_code, reason = "only a test tells lies"))]
     /// Says that it stores, and does not. Nobody stands that: it shows that the checker sees it.
     Lies,
     /// Takes so many series in one request.

@@ -1,10 +1,15 @@
 //! The figures of many schedules, in one table.
 
 use crate::checker::Verdict;
-use crate::make::Class;
+use crate::make::{self, Class};
 use crate::story::Story;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+
+/// Splits last at most so long after a fault, in intervals.
+const SPLIT_MAX: f64 = 3.05;
+/// While senders catch up with what upstream or the proxy made them keep, holes are at most so wide, in intervals.
+const HOLE_MAX_AFTER_OUTAGES: f64 = 4.5;
 
 /// What every schedule of a row has in common: its kind, how many replicas, and how long deliveries take, in tenths of
 /// the shortest interval.
@@ -73,24 +78,34 @@ impl Table {
         self.broken.extend(other.broken);
     }
 
-    pub(crate) fn schedules(&self) -> usize {
-        self.rows.values().map(|row| row.holes.len()).sum()
-    }
-
-    /// The least and the greatest density.
-    pub(crate) fn densities(&self, of: impl Fn(Class) -> bool) -> (f64, f64) {
-        let rows = self.rows.iter().filter(|((class, ..), _)| of(*class));
-        let all = rows.flat_map(|(_, row)| &row.densities);
-        all.fold((f64::MAX, 0.0), |(least, most), density| (least.min(*density), most.max(*density)))
-    }
-
-    pub(crate) fn longest_split(&self) -> f64 {
-        self.rows.values().flat_map(|row| &row.splits).copied().fold(0.0, f64::max)
-    }
-
-    pub(crate) fn holes_of(&self, of: Class) -> f64 {
-        let rows = self.rows.iter().filter(|((class, ..), _)| *class == of);
-        rows.flat_map(|(_, row)| &row.holes).copied().fold(0.0, f64::max)
+    /// Everything that is worse than it may be, in words.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = vec![];
+        problems
+            .extend(self.broken.iter().map(|(seed, what)| format!("seed {seed} broke a promise: {what}")));
+        for (seed, hole, what) in &self.above {
+            // A wrong clock leaves a hole as wide as it jumps. All other holes come from catching up.
+            let catches_up = make::story(*seed).has_outage() && *hole <= HOLE_MAX_AFTER_OUTAGES;
+            if !catches_up && Class::of(*seed) != Class::Clock {
+                problems.push(format!("seed {seed} has a hole of {hole:.2} intervals: {what}"));
+            }
+        }
+        for ((class, ..), row) in &self.rows {
+            let healthy = *class == Class::Healthy;
+            let (least, most) = if healthy { (0.999, 1.02) } else { (0.97, 1.07) };
+            let density = |density: &&f64| !(least..=most).contains(*density) && *class != Class::Clock;
+            problems.extend(
+                row.densities.iter().find(density).map(|density| format!("{class:?}: density {density}")),
+            );
+            let split = |split: &&f64| **split > SPLIT_MAX && *class != Class::Clock;
+            problems.extend(
+                row.splits.iter().find(split).map(|split| format!("{class:?}: split for {split} intervals")),
+            );
+            if healthy && row.changes_of_owner > 0 {
+                problems.push(format!("{} changes of owner in healthy groups", row.changes_of_owner));
+            }
+        }
+        problems
     }
 
     pub(crate) fn print(&mut self) -> String {

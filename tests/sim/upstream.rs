@@ -117,7 +117,7 @@ impl Thanos {
         for series in &request.timeseries {
             let labels = promdedup::stand_in::Labels::from(series.labels.as_slice());
             if history.number_of(&labels).is_some_and(|(number, _)| number == told) {
-                let times: Vec<String> = series.samples.iter().map(|sample| printed(sample)).collect();
+                let times: Vec<String> = series.samples.iter().map(printed).collect();
                 history.tell(told, now_ms, || format!("                upstream gets {}", times.join(" ")));
             }
         }
