@@ -73,11 +73,16 @@ impl Backlogs {
         }
     }
 
-    /// The oldest time that another replica was refused and is about to bring again.
-    pub(super) fn oldest_refused(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
+    /// The oldest time that another replica was refused and is about to bring again, of those that count.
+    pub(super) fn oldest_refused(
+        &self,
+        replica: ReplicaId,
+        counts: impl Fn(ReplicaId) -> bool,
+        now_ms: i64,
+    ) -> Option<TimestampMs> {
         let others =
             self.refused.iter().filter(|refused| refused.replica != replica && refused.is_live(now_ms));
-        others.map(|refused| refused.oldest).min()
+        others.filter(|refused| counts(refused.replica)).map(|refused| refused.oldest).min()
     }
 
     /// The other replicas that are behind.

@@ -19,7 +19,11 @@ const BEHIND_MIN_MS: i64 = 60_000;
 
 /// The fronts of the replicas of one group.
 #[derive(Debug, Default)]
-pub(super) struct Fronts(Vec<Front>);
+pub(super) struct Fronts {
+    fronts: Vec<Front>,
+    /// When a request of any of them last found upstream working.
+    worked_ms: Option<i64>,
+}
 
 #[derive(Debug)]
 struct Front {
@@ -39,19 +43,25 @@ impl Fronts {
     /// Notes a request of a replica. `at`: its oldest unsettled sample time, or its newest one if all are settled.
     /// `works`: upstream has taken something of it, or had nothing to take.
     pub(super) fn note(&mut self, replica: ReplicaId, at: TimestampMs, works: bool, now_ms: i64) {
-        let known = self.0.iter().position(|front| front.replica == replica);
+        let known = self.fronts.iter().position(|front| front.replica == replica);
         let known = known.unwrap_or_else(|| {
-            self.0.push(Front::new(replica, now_ms));
-            self.0.len() - 1
+            self.fronts.push(Front::new(replica, now_ms));
+            self.fronts.len() - 1
         });
-        self.0[known].note(at.0, works, now_ms);
+        if works {
+            self.worked_ms = Some(now_ms);
+        }
+        let front = &mut self.fronts[known];
+        // Also if it is another one's: a request that upstream takes of nobody must not hold up the others for ever.
+        let works = self.worked_ms.is_some_and(|worked| worked >= front.noted_ms);
+        front.note(at.0, works, now_ms);
     }
 
     /// The oldest front of the others: who jumps far beyond it has to [wait](waits). `None` if its own is no newer:
     /// whoever is the farthest behind never waits, so that somebody always goes on.
     pub(super) fn oldest_other(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
         let oldest = |own: bool| {
-            let fronts = self.0.iter().filter(|front| (front.replica == replica) == own);
+            let fronts = self.fronts.iter().filter(|front| (front.replica == replica) == own);
             let counts = fronts.filter(|front| front.still_ms < STILL_MAX_MS);
             counts.filter_map(|front| front.at(now_ms, BUCKETS as i64)).min()
         };
@@ -61,14 +71,20 @@ impl Fronts {
 
     /// A request of a replica begins, which is going to be noted.
     pub(super) fn begin(&mut self, replica: ReplicaId) {
-        if let Some(front) = self.0.iter_mut().find(|front| front.replica == replica) {
+        if let Some(front) = self.fronts.iter_mut().find(|front| front.replica == replica) {
             front.open += 1;
         }
     }
 
+    /// Whether a replica's front has moved within five minutes of working upstream.
+    pub(super) fn moves(&self, replica: ReplicaId) -> bool {
+        self.fronts.iter().all(|front| front.replica != replica || front.still_ms < STILL_MAX_MS)
+    }
+
     /// How far a replica was when it was last heard of, if that is a moment ago or it is being served.
     pub(super) fn recent(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
-        let front = self.0.iter().find(|front| front.replica == replica && front.still_ms < STILL_MAX_MS)?;
+        let front =
+            self.fronts.iter().find(|front| front.replica == replica && front.still_ms < STILL_MAX_MS)?;
         let alive = if front.open > 0 { BUCKETS as i64 } else { RECENT_BUCKETS };
         front.at(now_ms, alive)?;
         front.at(front.noted_ms, RECENT_BUCKETS).map(TimestampMs)
@@ -150,5 +166,19 @@ mod tests {
             fronts.note(A, T(5), works, 350_000);
             assert_eq!(fronts.oldest_other(B, 350_000), Some(T(5)), "it moves again");
         }
+    }
+
+    /// One replica's request that upstream takes never must not hold up the others for ever.
+    #[test]
+    fn a_front_that_stands_still_counts_no_more_while_others_get_on() {
+        let mut fronts = Fronts::default();
+        for second in 0..=310 {
+            assert_eq!(fronts.moves(A), second < 301, "after {second} s");
+            fronts.note(A, T(0), false, second * 1000);
+            fronts.note(B, T(second), true, second * 1000);
+        }
+        assert_eq!(fronts.oldest_other(B, 310_000), None);
+        fronts.note(A, T(5), false, 350_000);
+        assert!(fronts.moves(A), "it moves again");
     }
 }

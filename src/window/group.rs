@@ -133,7 +133,7 @@ impl Group {
         let mut progress = self.progress();
         progress.fronts.begin(replica);
         progress.backlogs.begin(replica, request, now_ms);
-        let refused = progress.backlogs.oldest_refused(replica, now_ms);
+        let refused = progress.backlogs.oldest_refused(replica, |other| progress.fronts.moves(other), now_ms);
         let behind = progress.backlogs.behind(replica);
         let slowest = behind.filter_map(|other| progress.fronts.recent(other, now_ms)).chain(refused).min();
         Others { oldest: progress.fronts.oldest_other(replica, now_ms), refused, slowest }
