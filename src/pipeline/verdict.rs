@@ -13,6 +13,7 @@ pub(super) struct Outcome {
     unavailable: Option<String>,
     too_big: Option<String>,
     rejected: Option<String>,
+    judged: bool,
 }
 
 /// Why upstream's 409 is no loss, if it is none: the label `reason` of `promdedup_benign_conflicts_total`.
@@ -33,6 +34,7 @@ pub(super) fn benign(answer: &Answer, flight: &Flight, retry: bool) -> Option<&'
 impl Outcome {
     /// Notes upstream's answer to a part.
     pub(super) fn note(&mut self, answer: &Answer, benign: bool) {
+        self.judged |= !matches!(answer, Answer::Unavailable { .. } | Answer::NoAnswer { .. });
         match answer {
             Answer::Taken => {}
             Answer::Conflict { .. } if benign => {}
@@ -67,9 +69,9 @@ impl Outcome {
         self.unavailable("upstream did not take the samples that these are duplicates of".to_owned());
     }
 
-    /// Whether upstream had nothing to take, or has judged what it got.
+    /// Whether upstream took something, or judged it.
     pub(super) fn upstream_works(&self) -> bool {
-        self.unavailable.is_none()
+        self.judged
     }
 
     fn reject(&mut self, why: String) {

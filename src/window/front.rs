@@ -41,7 +41,7 @@ struct Front {
 
 impl Fronts {
     /// Notes a request of a replica. `at`: its oldest unsettled sample time, or its newest one if all are settled.
-    /// `works`: upstream has taken something of it, or had nothing to take.
+    /// `works`: upstream has taken something of it, or judged it.
     pub(super) fn note(&mut self, replica: ReplicaId, at: TimestampMs, works: bool, now_ms: i64) {
         let known = self.fronts.iter().position(|front| front.replica == replica);
         let known = known.unwrap_or_else(|| {

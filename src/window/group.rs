@@ -67,7 +67,7 @@ pub struct Seen {
     pub newest: TimestampMs,
     /// The oldest sample time in it that has to come again, if any.
     pub unsettled: Option<TimestampMs>,
-    /// Upstream has taken something of it, or had nothing to take.
+    /// Upstream has taken something of it, or judged it.
     pub works: bool,
 }
 

@@ -210,9 +210,14 @@ impl Story {
             && self.targets.iter().all(|target| target.intervals_ms.len() == 1)
     }
 
-    /// Whether something is wrong at a time, or senders have not come again since.
+    /// Whether something is wrong at a time that goes on and on, or senders have not come again since. A replica or a
+    /// target that is away is away once: that settles while it lasts.
     pub(crate) fn is_troubled(&self, at_ms: i64) -> bool {
-        self.faults.iter().any(|fault| {
+        let goes_on = |what: &What| {
+            what.replica().is_none()
+                || matches!(what, What::Slow { .. } | What::Flaky { .. } | What::Reshard { .. })
+        };
+        self.faults.iter().filter(|fault| goes_on(&fault.what)).any(|fault| {
             let hold_ms = match fault.what {
                 What::ProxyCrash | What::ProxyTerm => self.proxy.hold_ms,
                 _ => 0,
