@@ -49,7 +49,7 @@ pub(super) struct Snapshot {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Undo {
     before: Snapshot,
-    after: u64,
+    pub(super) after: u64,
     seen: i64,
 }
 

@@ -62,7 +62,7 @@ fn of_two_moves_of_one_target_one_is_decided_again_and_one_undone() {
         match undo {
             None => seen.note("overtaken"),
             Some(None) => panic!("a move has something to undo"),
-            Some(Some(undo)) => slot.undo(&undo),
+            Some(Some(undo)) => drop(slot.undo(&undo, undo.after)),
         }
         let fenced = fences.join().unwrap();
         let now = slot.snapshot().target;
