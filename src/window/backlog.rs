@@ -96,3 +96,85 @@ impl Refused {
         now_ms - self.since_ms <= if self.open { OPEN_MAX_MS } else { GONE_AFTER_MS }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ReplicaId = ReplicaId(0);
+    const B: ReplicaId = ReplicaId(1);
+    const C: ReplicaId = ReplicaId(2);
+    const T: fn(i64) -> TimestampMs = |seconds| TimestampMs(seconds * 1000);
+
+    fn refuse(backlogs: &mut Backlogs, replica: ReplicaId, request: u64, oldest: i64, now_ms: i64) {
+        backlogs.end(replica, request, T(oldest + 5), Some(T(oldest)), now_ms);
+    }
+
+    fn behind(backlogs: &Backlogs, replica: ReplicaId) -> Vec<u8> {
+        backlogs.behind(replica).map(|other| other.0).collect()
+    }
+
+    #[test]
+    fn a_refused_request_counts_for_others_until_it_is_settled() {
+        let mut backlogs = Backlogs::default();
+        refuse(&mut backlogs, A, 1, 30, 0);
+        refuse(&mut backlogs, A, 2, 15, 0);
+        assert_eq!(backlogs.oldest_refused(A, 0), None, "nobody waits for itself");
+        assert_eq!(backlogs.oldest_refused(B, 0), Some(T(15)));
+        backlogs.end(A, 2, T(20), None, 10);
+        assert_eq!(backlogs.oldest_refused(B, 10), Some(T(30)));
+        backlogs.end(B, 1, T(20), None, 20);
+        assert_eq!(backlogs.oldest_refused(B, 20), Some(T(30)), "the same request of another replica is another");
+        backlogs.end(A, 1, T(35), None, 30);
+        assert_eq!(backlogs.oldest_refused(B, 30), None);
+    }
+
+    #[test]
+    fn who_does_not_come_again_is_gone_after_six_seconds_and_who_is_served_is_not() {
+        let mut backlogs = Backlogs::default();
+        refuse(&mut backlogs, A, 1, 30, 1_000);
+        assert_eq!(backlogs.oldest_refused(B, 7_000), Some(T(30)));
+        assert_eq!(backlogs.oldest_refused(B, 7_001), None);
+        // It comes after all, late, and is being served.
+        backlogs.begin(A, 1, 8_000);
+        backlogs.begin(A, 99, 8_000);
+        assert_eq!(backlogs.oldest_refused(B, 68_000), Some(T(30)));
+        assert_eq!(backlogs.oldest_refused(B, 68_001), None, "nothing is served for so long");
+        // Refused once more: the six seconds begin anew, and it is there once.
+        refuse(&mut backlogs, A, 1, 30, 10_000);
+        assert_eq!(backlogs.refused.len(), 1);
+        assert_eq!(backlogs.oldest_refused(B, 16_000), Some(T(30)));
+        assert_eq!(backlogs.oldest_refused(B, 16_001), None);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_makes_room_when_its_senders_are_gone() {
+        let mut backlogs = Backlogs::default();
+        for request in 0..2_000 {
+            refuse(&mut backlogs, A, request, request as i64, 0);
+        }
+        assert_eq!((backlogs.refused.len(), backlogs.behind.len()), (1_024, 1));
+        refuse(&mut backlogs, B, 1, 7, 6_001);
+        assert_eq!((backlogs.refused.len(), backlogs.behind.len()), (1, 2));
+    }
+
+    /// Or a sender that has begun with its oldest would count as caught up while it has all the rest.
+    #[test]
+    fn a_replica_is_behind_until_it_is_where_its_group_was_when_it_was_refused() {
+        let mut backlogs = Backlogs::default();
+        backlogs.end(B, 1, T(100), None, 0);
+        refuse(&mut backlogs, A, 1, 30, 0);
+        assert_eq!((behind(&backlogs, B), behind(&backlogs, A)), (vec![0], vec![]));
+        backlogs.end(A, 1, T(35), None, 1_000);
+        backlogs.reached(A, T(99));
+        backlogs.reached(B, T(200));
+        assert_eq!(behind(&backlogs, B), [0], "what it was refused is settled, but the group was at 100 s");
+        // Refused once more, it has to come where the group is by now.
+        backlogs.end(B, 2, T(200), None, 2_000);
+        refuse(&mut backlogs, A, 2, 90, 2_000);
+        backlogs.reached(A, T(199));
+        assert_eq!((behind(&backlogs, C), backlogs.behind.len()), (vec![0], 1));
+        backlogs.reached(A, T(200));
+        assert_eq!(behind(&backlogs, C), []);
+    }
+}
