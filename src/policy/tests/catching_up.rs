@@ -73,11 +73,9 @@ fn no_sample_covers_its_own_jump() {
 #[test]
 fn an_owner_that_yields_to_one_that_catches_up_is_held() {
     let held = |story: &str, held: &str| check_held(&format!("{SPLIT} {story}"), held);
-    held("c62", "c62");
-    held("c62 b74", "c62"); // of one standby
-    held("c62 b74~slowest60", "b74");
-    held("c62 b73~slowest60", "c62"); // 11 s are less than 0.75 of 18 s
-    held("c62 b76~slowest60", "b76");
-    held("c62 d76~slowest60", "c62"); // no other standby may
-    held("b66~slowest60", "b66");
+    held("", "a60");
+    held("b74", "a60"); // of one standby
+    held("b74~slowest60", "b74");
+    held("b73~slowest60", "a60"); // 13 s are less than 0.75 of 18 s
+    held("c74~slowest60", "a60"); // no other standby may
 }
