@@ -104,15 +104,20 @@ fn a_forgotten_series_lets_go_what_was_held_of_it() {
 fn time_passes_only_while_something_lands() {
     let story = Story::new(10);
     story.deliver(9, A, 0);
+    story.deliver(11, A, 0);
     story.window.advance_tick_if_landed();
     for _ in 0..3 * usize::from(IDLE_TICKS) {
         let mut flight = story.flight();
         story.decide(&mut flight, 10, A, 15);
         flight.roll_back(true);
+        // A standby that is answered without upstream.
+        let mut flight = story.flight();
+        assert_eq!(story.decide(&mut flight, 11, B, 0).action, Action::Duplicate);
+        flight.commit();
         story.window.advance_tick_if_landed();
     }
     story.window.sweep(0, u32::MAX);
-    assert_eq!(story.window.series(), 1, "upstream was away");
+    assert_eq!(story.window.series(), 2, "upstream was away");
     for second in 1..IDLE_TICKS.into() {
         story.deliver(10, A, second);
         story.window.advance_tick_if_landed();
