@@ -132,6 +132,7 @@ impl<U: Upstream> Pipeline<U> {
     }
 
     async fn live(&self, buffers: &mut Buffers, incoming: &Incoming, now_ms: i64) -> Reply {
+        let begun = tokio::time::Instant::now();
         let tenant = incoming.tenant.as_ref().map_or("".as_bytes(), HeaderValue::as_bytes);
         let bench = Bench {
             settings: &self.settings,
@@ -156,7 +157,9 @@ impl<U: Upstream> Pipeline<U> {
         let works = outcome.upstream_works();
         let reply = outcome.reply(&buffers.request);
         tally::add_up(&mut buffers.request, reply.status == 503);
-        self.note_fronts(&buffers.request, works, now_ms);
+        // An upstream that does not answer takes its time: its sender is about to come again from now on.
+        let took_ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.note_fronts(&buffers.request, works, now_ms.saturating_add(took_ms));
         self.metrics.count(&buffers.request, incoming.body.len(), &self.window);
         reply
     }
