@@ -93,7 +93,8 @@ impl Backlogs {
 
 impl Refused {
     fn is_live(&self, now_ms: i64) -> bool {
-        now_ms - self.since_ms <= if self.open { OPEN_MAX_MS } else { GONE_AFTER_MS }
+        // A clock that has been set back may show less than then.
+        (now_ms - self.since_ms).abs() <= if self.open { OPEN_MAX_MS } else { GONE_AFTER_MS }
     }
 }
 
@@ -145,6 +146,16 @@ mod tests {
         assert_eq!(backlogs.refused.len(), 1);
         assert_eq!(backlogs.oldest_refused(B, 16_000), Some(T(30)));
         assert_eq!(backlogs.oldest_refused(B, 16_001), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_nobody_alive() {
+        let mut backlogs = Backlogs::default();
+        refuse(&mut backlogs, A, 1, 30, 3_600_000);
+        assert_eq!(backlogs.oldest_refused(B, 3_599_000), Some(T(30)), "it came a moment earlier");
+        assert_eq!(backlogs.oldest_refused(B, 0), None);
+        refuse(&mut backlogs, B, 1, 30, 0);
+        assert_eq!(backlogs.refused.len(), 1);
     }
 
     #[test]
