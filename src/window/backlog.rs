@@ -73,11 +73,16 @@ impl Backlogs {
         }
     }
 
-    /// The oldest time that another replica was refused and is about to bring again.
-    pub(super) fn oldest_refused(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
-        let others =
-            self.refused.iter().filter(|refused| refused.replica != replica && refused.is_live(now_ms));
-        others.map(|refused| refused.oldest).min()
+    /// The oldest time that another replica was refused and is about to bring again, of those that count.
+    pub(super) fn oldest_refused(
+        &self,
+        replica: ReplicaId,
+        now_ms: i64,
+        counts: impl Fn(ReplicaId) -> bool,
+    ) -> Option<TimestampMs> {
+        let others = self.refused.iter().filter(|refused| refused.replica != replica);
+        let live = others.filter(|refused| refused.is_live(now_ms) && counts(refused.replica));
+        live.map(|refused| refused.oldest).min()
     }
 
     /// The other replicas that are behind.
@@ -111,6 +116,10 @@ mod tests {
         backlogs.end(replica, request, T(oldest + 5), Some(T(oldest)), now_ms);
     }
 
+    fn oldest_refused(backlogs: &Backlogs, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
+        backlogs.oldest_refused(replica, now_ms, |_| true)
+    }
+
     fn behind(backlogs: &Backlogs, replica: ReplicaId) -> Vec<u8> {
         backlogs.behind(replica).map(|other| other.0).collect()
     }
@@ -120,40 +129,40 @@ mod tests {
         let mut backlogs = Backlogs::default();
         refuse(&mut backlogs, A, 1, 30, 0);
         refuse(&mut backlogs, A, 2, 15, 0);
-        assert_eq!(backlogs.oldest_refused(A, 0), None, "nobody waits for itself");
-        assert_eq!(backlogs.oldest_refused(B, 0), Some(T(15)));
+        assert_eq!(oldest_refused(&backlogs, A, 0), None, "nobody waits for itself");
+        assert_eq!(oldest_refused(&backlogs, B, 0), Some(T(15)));
         backlogs.end(A, 2, T(20), None, 10);
-        assert_eq!(backlogs.oldest_refused(B, 10), Some(T(30)));
+        assert_eq!(oldest_refused(&backlogs, B, 10), Some(T(30)));
         backlogs.end(B, 1, T(20), None, 20);
-        assert_eq!(backlogs.oldest_refused(B, 20), Some(T(30)), "the same request of another replica is another");
+        assert_eq!(oldest_refused(&backlogs, B, 20), Some(T(30)), "the same request of another replica is another");
         backlogs.end(A, 1, T(35), None, 30);
-        assert_eq!(backlogs.oldest_refused(B, 30), None);
+        assert_eq!(oldest_refused(&backlogs, B, 30), None);
     }
 
     #[test]
     fn who_does_not_come_again_is_gone_after_six_seconds_and_who_is_served_is_not() {
         let mut backlogs = Backlogs::default();
         refuse(&mut backlogs, A, 1, 30, 1_000);
-        assert_eq!(backlogs.oldest_refused(B, 7_000), Some(T(30)));
-        assert_eq!(backlogs.oldest_refused(B, 7_001), None);
+        assert_eq!(oldest_refused(&backlogs, B, 7_000), Some(T(30)));
+        assert_eq!(oldest_refused(&backlogs, B, 7_001), None);
         // It comes after all, late, and is being served.
         backlogs.begin(A, 1, 8_000);
         backlogs.begin(A, 99, 8_000);
-        assert_eq!(backlogs.oldest_refused(B, 68_000), Some(T(30)));
-        assert_eq!(backlogs.oldest_refused(B, 68_001), None, "nothing is served for so long");
+        assert_eq!(oldest_refused(&backlogs, B, 68_000), Some(T(30)));
+        assert_eq!(oldest_refused(&backlogs, B, 68_001), None, "nothing is served for so long");
         // Refused once more: the six seconds begin anew, and it is there once.
         refuse(&mut backlogs, A, 1, 30, 10_000);
         assert_eq!(backlogs.refused.len(), 1);
-        assert_eq!(backlogs.oldest_refused(B, 16_000), Some(T(30)));
-        assert_eq!(backlogs.oldest_refused(B, 16_001), None);
+        assert_eq!(oldest_refused(&backlogs, B, 16_000), Some(T(30)));
+        assert_eq!(oldest_refused(&backlogs, B, 16_001), None);
     }
 
     #[test]
     fn a_clock_that_is_set_back_keeps_nobody_alive() {
         let mut backlogs = Backlogs::default();
         refuse(&mut backlogs, A, 1, 30, 3_600_000);
-        assert_eq!(backlogs.oldest_refused(B, 3_599_000), Some(T(30)), "it came a moment earlier");
-        assert_eq!(backlogs.oldest_refused(B, 0), None);
+        assert_eq!(oldest_refused(&backlogs, B, 3_599_000), Some(T(30)), "it came a moment earlier");
+        assert_eq!(oldest_refused(&backlogs, B, 0), None);
         refuse(&mut backlogs, B, 1, 30, 0);
         assert_eq!(backlogs.refused.len(), 1);
     }

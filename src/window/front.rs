@@ -66,6 +66,11 @@ impl Fronts {
         }
     }
 
+    /// Whether anybody waits for a replica: not for one that stands still although upstream works.
+    pub(super) fn counts(&self, replica: ReplicaId) -> bool {
+        self.0.iter().all(|front| front.replica != replica || front.still_ms < STILL_MAX_MS)
+    }
+
     /// How far a replica was when it was last heard of, if that is a moment ago or it is being served.
     pub(super) fn recent(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
         let front = self.0.iter().find(|front| front.replica == replica && front.still_ms < STILL_MAX_MS)?;

@@ -133,7 +133,7 @@ impl Group {
         let mut progress = self.progress();
         progress.fronts.begin(replica);
         progress.backlogs.begin(replica, request, now_ms);
-        let refused = progress.backlogs.oldest_refused(replica, now_ms);
+        let refused = progress.backlogs.oldest_refused(replica, now_ms, |other| progress.fronts.counts(other));
         let behind = progress.backlogs.behind(replica);
         let slowest = behind.filter_map(|other| progress.fronts.recent(other, now_ms)).chain(refused).min();
         Others { oldest: progress.fronts.oldest_other(replica, now_ms), refused, slowest }
@@ -318,6 +318,18 @@ mod tests {
             ends(&group, A, request, at, None, at * 1000);
         }
         assert_eq!(finds(&group, B, 136_000), [None, None, None]);
+    }
+
+    /// A request that upstream never takes would keep all others waiting.
+    #[test]
+    fn what_is_refused_for_ever_while_upstream_works_is_waited_for_no_more() {
+        let group = a_group();
+        for second in 100..=420 {
+            ends(&group, A, 1, 100, Some(100), second * 1000);
+            ends(&group, A, 2, second, None, second * 1000);
+            let waits = finds(&group, B, second * 1000) == [Some(100); 3];
+            assert_eq!(waits, second < 400, "{second}");
+        }
     }
 
     /// It may have been lost on the way, or upstream may have stored it: who conflicts with it has lost nothing.
