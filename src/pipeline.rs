@@ -353,8 +353,12 @@ impl<U> Pipeline<U> {
     /// Notes how far each replica of the request has come: in time, and in being rid of what it has.
     fn note_fronts(&self, request: &Request, works: bool, now_ms: i64) {
         for tally in request.tallies.iter() {
-            let (Some(replica), Some(newest)) = (tally.replica, tally.newest_ms) else { continue };
+            let Some(replica) = tally.replica else { continue };
             let Some(group) = self.window.groups().group(tally.group) else { continue };
+            let Some(newest) = tally.newest_ms else {
+                group.leave_request(replica, request.identity);
+                continue;
+            };
             let Some(known) = group.replica(replica) else { continue };
             known.see(newest);
             // What has no replica is nobody's backlog.

@@ -52,6 +52,11 @@ impl Backlogs {
         }
     }
 
+    /// A request has ended that has shown nothing: it is not being tried any more.
+    pub(super) fn leave(&mut self, replica: ReplicaId, request: u64) {
+        self.refused.retain(|r| (r.replica, r.request) != (replica, request));
+    }
+
     /// A request has ended. `unsettled`: the oldest sample time in it that has to come again.
     pub(super) fn end(
         &mut self,

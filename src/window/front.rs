@@ -59,10 +59,17 @@ impl Fronts {
         oldest(false).filter(|other| *other < own).map(TimestampMs)
     }
 
-    /// A request of a replica begins, which is going to be noted.
+    /// A request of a replica begins, which is going to be noted, or to [leave](Self::leave).
     pub(super) fn begin(&mut self, replica: ReplicaId) {
         if let Some(front) = self.0.iter_mut().find(|front| front.replica == replica) {
             front.open += 1;
+        }
+    }
+
+    /// A request of a replica has ended that has nothing to note.
+    pub(super) fn leave(&mut self, replica: ReplicaId) {
+        if let Some(front) = self.0.iter_mut().find(|front| front.replica == replica) {
+            front.open = front.open.saturating_sub(1);
         }
     }
 
@@ -196,7 +203,7 @@ mod tests {
         assert_eq!((fronts.recent(A, 34_999), fronts.recent(A, 35_000)), (Some(T(100)), None));
         fronts.note(A, T(110), true, 1_000);
         assert_eq!(fronts.recent(A, 10_000), Some(T(100)), "one of two");
-        fronts.note(A, T(120), true, 2_000);
+        fronts.leave(A);
         assert_eq!(fronts.recent(A, 10_000), None);
     }
 

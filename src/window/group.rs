@@ -127,7 +127,7 @@ impl Group {
         now_ms.saturating_sub(self.born_ms)
     }
 
-    /// A request of a replica begins, and ends with [`Self::end_request`]. `request`: see [`Seen::request`].
+    /// A request of a replica begins, and ends with [`Self::end_request`] or [`Self::leave_request`]. `request`: see [`Seen::request`].
     #[must_use]
     pub fn begin_request(&self, replica: ReplicaId, request: u64, now_ms: i64) -> Others {
         let mut progress = self.progress();
@@ -152,6 +152,13 @@ impl Group {
         if let Some(front) = progress.fronts.recent(replica, now_ms) {
             progress.backlogs.reached(replica, front);
         }
+    }
+
+    /// A request of a replica has ended, and has shown nothing of it.
+    pub fn leave_request(&self, replica: ReplicaId, request: u64) {
+        let mut progress = self.progress();
+        progress.fronts.leave(replica);
+        progress.backlogs.leave(replica, request);
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
