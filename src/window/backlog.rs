@@ -139,7 +139,11 @@ mod tests {
         backlogs.end(A, 2, T(20), None, 10);
         assert_eq!(oldest_refused(&backlogs, B, 10), Some(T(30)));
         backlogs.end(B, 1, T(20), None, 20);
-        assert_eq!(oldest_refused(&backlogs, B, 20), Some(T(30)), "the same request of another replica is another");
+        assert_eq!(
+            oldest_refused(&backlogs, B, 20),
+            Some(T(30)),
+            "the same request of another replica is another"
+        );
         backlogs.end(A, 1, T(35), None, 30);
         assert_eq!(oldest_refused(&backlogs, B, 30), None);
     }

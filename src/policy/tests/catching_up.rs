@@ -13,7 +13,8 @@ fn nobody_overtakes_who_is_slower() {
     check("pair b66 | b81~slowest81", "fill51 fill66 silent:b81*"); // it is as far
     check("pair b66 | b81~slowest82", "fill51 fill66 silent:b81*");
     check("pair b66 | b81~refused60", "wait");
-    check("pair b66 | b81!~slowest60", "-"); // nothing goes upstream
+    check("pair b66 | b81!~slowest60", "wait"); // nor does an end
+    check("pair b66 | b70!~slowest60", "-"); // nothing goes upstream
     check("pair b66 | b81~slowest60 b81", "wait fill51 fill66 silent:b81*"); // and goes on afterwards
     check("pair a60! | b66~slowest60", "fill51 released:b66"); // near: it leaves no gap
     check("a0 | a900~slowest10", "a900"); // unknown interval: nobody knows what a gap is
@@ -35,7 +36,7 @@ fn births_wait_for_what_was_refused_a_moment_ago() {
     check("x.a0 | b6~refused6", "b6");
     check("x.a0 | b6~slowest3", "b6"); // somebody who is slow, but was not refused: it is no birth of his
     check("x.a0 | a6~refused3", "a6"); // the target's owner
-    check("| a6~refused3", "a6"); // the target is new as well
+    check("a6~refused3", "a6"); // the target is new as well
     check("x.a0 | b6!~refused3", "wait");
     check("x.a0 | b6~refused3 a5 b6", "wait a5 -");
 }
@@ -73,9 +74,9 @@ fn no_sample_covers_its_own_jump() {
 #[test]
 fn an_owner_that_yields_to_one_that_catches_up_is_held() {
     let held = |story: &str, held: &str| check_held(&format!("{SPLIT} {story}"), held);
-    held("", "a60");
-    held("b74", "a60"); // of one standby
-    held("b74~slowest60", "b74");
-    held("b73~slowest60", "a60"); // 13 s are less than 0.75 of 18 s
-    held("c74~slowest60", "a60"); // no other standby may
+    held("a50 c62", "c62");
+    held("a50 c62 b76", "c62"); // of one standby
+    held("a50 c62 b76~slowest60", "b76");
+    held("a50 c62 b75~slowest60", "c62"); // 13 s are less than 0.75 of 18 s
+    held("a50 c62 d76~slowest60", "c62"); // no other standby may
 }

@@ -1,7 +1,7 @@
 //! Senders that catch up after an outage of upstream or of the proxy: who waits for whose backlog, and which conflicts
 //! are no loss. The wall clock of these stories runs with the sample times.
 
-use super::story::{Story, conflict, go_on, no_answer, ts, unavailable};
+use super::story::{Story, conflict, no_answer, ts, unavailable};
 use crate::support::Ts;
 use std::time::Duration;
 
@@ -176,23 +176,4 @@ async fn a_request_that_shows_nothing_does_not_keep_its_replica_alive() {
     assert_eq!(story.at(64, &[ts("m", "a", 1 << 40)]).await, 400);
     assert_eq!(story.at(70, &[ts("m", "b", 66)]).await, 503);
     assert_eq!(story.at(71, &[ts("m", "b", 66)]).await, 204);
-}
-
-/// B waits for a flight of A's that fails: A is about to come again, so B's takeover waits for that, too.
-#[tokio::test]
-async fn who_waited_for_a_flight_that_failed_waits_for_its_sender() {
-    let story = Story::of_a_minded_pair(&["m"]).await;
-    assert_eq!(story.at(51, &[ts("m", "b", 51)]).await, 204);
-    let gate = story.fake.hold(unavailable());
-    let (ask, other) = (story.ask.clone(), story.ask.clone());
-    let owner = tokio::spawn(async move { ask.later(65, &[ts("m", "a", 45)]).await });
-    gate.taken().await;
-    let standby = tokio::spawn(async move { other.later(66, &[ts("m", "b", 66)]).await });
-    go_on().await;
-    gate.open();
-    assert_eq!((owner.await.unwrap().status, standby.await.unwrap().status), (503, 503));
-    for t in [45, 60] {
-        assert_eq!(story.at(67, &[ts("m", "a", t)]).await, 204);
-    }
-    assert_eq!(story.stream("m{}"), "0 15 30 45 60");
 }
