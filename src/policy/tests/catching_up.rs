@@ -66,7 +66,8 @@ fn no_sample_covers_its_own_jump() {
     assert!(jumps(&of(near, 45), 1, 96), "more than two intervals above the last held one");
     assert!(jumps(&of(near, 45), 0, 95), "not its own");
     assert!(!jumps(&of(near, 20), 1, 80) && jumps(&of(near, 19), 1, 80));
-    assert!(jumps(&of([far[1], None], 45), 1, 115), "its own sample");
+    let own = [60_000, 105_000].map(|at| Some(Held { at: TimestampMs(at), payload: 7 }));
+    assert!(jumps(&of(own, 45), 1, 105), "its own sample");
     assert!(!jumps(&of([near[0], far[1]], 45), 1, 80), "what is held above the sample says nothing of it");
 }
 
