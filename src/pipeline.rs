@@ -132,6 +132,7 @@ impl<U: Upstream> Pipeline<U> {
     }
 
     async fn live(&self, buffers: &mut Buffers, incoming: &Incoming, now_ms: i64) -> Reply {
+        let begun = tokio::time::Instant::now();
         let tenant = incoming.tenant.as_ref().map_or("".as_bytes(), HeaderValue::as_bytes);
         let bench = Bench {
             settings: &self.settings,
@@ -156,7 +157,9 @@ impl<U: Upstream> Pipeline<U> {
         let works = outcome.upstream_works();
         let reply = outcome.reply(&buffers.request);
         tally::add_up(&mut buffers.request, reply.status == 503);
-        self.note_fronts(&buffers.request, works, now_ms);
+        // An upstream that does not answer takes its time: its sender is about to come again from now on.
+        let took_ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.note_fronts(&buffers.request, works, now_ms.saturating_add(took_ms));
         self.metrics.count(&buffers.request, incoming.body.len(), &self.window);
         reply
     }
@@ -350,8 +353,12 @@ impl<U> Pipeline<U> {
     /// Notes how far each replica of the request has come: in time, and in being rid of what it has.
     fn note_fronts(&self, request: &Request, works: bool, now_ms: i64) {
         for tally in request.tallies.iter() {
-            let (Some(replica), Some(newest)) = (tally.replica, tally.newest_ms) else { continue };
+            let Some(replica) = tally.replica else { continue };
             let Some(group) = self.window.groups().group(tally.group) else { continue };
+            let Some(newest) = tally.newest_ms else {
+                group.leave_request(replica, request.identity);
+                continue;
+            };
             let Some(known) = group.replica(replica) else { continue };
             known.see(newest);
             // What has no replica is nobody's backlog.

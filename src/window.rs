@@ -59,7 +59,7 @@ pub struct Window {
     histograms: histogram::Histograms,
     slots: slot::Slots,
     tick: AtomicU8,
-    /// A flight has landed since the last tick.
+    /// A flight that carried something has landed since the last tick.
     landed: AtomicBool,
     evictions: AtomicU64,
     full: AtomicU64,

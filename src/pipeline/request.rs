@@ -299,7 +299,7 @@ impl Request {
         // The bytes of a retry are the same, so these are. Shards of one sender do not share a series.
         let first = self.samples.first().map_or(0, |sample| sample.at);
         let key = self.keys.first().map_or(0, |key| key.0 as u64);
-        self.identity = key ^ (first as u64) << 20 ^ self.samples.len() as u64;
+        self.identity = key ^ (first as u64) << 20 ^ self.body.len() as u64;
         let mut any_new = false;
         for tally in self.tallies.iter_mut() {
             let Some(group) = window.groups().group(tally.group) else { continue };

@@ -3,7 +3,8 @@
 //! A story is a list of samples in the order of their arrival. `b21` is a sample of replica `b` at 21 s of the
 //! series that a story without other names is about; `b21!` is a stale marker, `x.b21` belongs to the series
 //! `x` of the same target, `up.b21=0` to its `up`. Behind it may stand `~wait` (a jump would have to wait),
-//! `~busy` (another flight carries the series), `~retry`. Only what follows `|` is compared; `pair` is a
+//! `~busy` (another flight carries the series), `~retry`, and, in seconds, `~slowest30` and `~refused30` (how far another
+//! replica is that catches up; since when one was refused, which is then the slowest, too). Only what follows `|` is compared; `pair` is a
 //! healthy pair from 0 s to 51 s, 15 s apart, `a` the owner, with 45 s as the watermark and `b51` held.
 //!
 //! An outcome is `b66` (forwarded) or `silent:b66` (with a takeover), after its fills, `fill51`; `-` a duplicate;
@@ -13,6 +14,7 @@ use std::collections::HashMap;
 
 use super::*;
 
+mod catching_up;
 mod properties;
 mod up;
 
@@ -73,8 +75,8 @@ fn step(told: &mut Option<Told>, word: &str, out_of_order_window_s: i64) {
         out_of_order_window_ms: out_of_order_window_s * 1000,
         retry: circumstance == "retry",
         busy: circumstance == "busy",
-        refused: None,
-        slowest: None,
+        refused: seconds(circumstance, "refused"),
+        slowest: seconds(circumstance, "slowest").or(seconds(circumstance, "refused")),
     };
     let ups = (name == "up").then_some(&mut told.ups);
     let verdict =
@@ -97,6 +99,12 @@ fn step(told: &mut Option<Told>, word: &str, out_of_order_window_s: i64) {
         Action::Wait => "wait",
     };
     told.outcomes.push(format!("{why}{outcome}{}", if verdict.moved { "*" } else { "" }));
+}
+
+/// The time in a circumstance like `slowest30`.
+fn seconds(circumstance: &str, name: &str) -> Option<TimestampMs> {
+    let seconds: i64 = circumstance.strip_prefix(name)?.parse().expect("a time");
+    Some(TimestampMs(seconds * 1000))
 }
 
 fn check(story: &str, outcomes: &str) {

@@ -52,6 +52,11 @@ impl Backlogs {
         }
     }
 
+    /// A request has ended that has shown nothing: it is not being tried any more.
+    pub(super) fn leave(&mut self, replica: ReplicaId, request: u64) {
+        self.refused.retain(|r| (r.replica, r.request) != (replica, request));
+    }
+
     /// A request has ended. `unsettled`: the oldest sample time in it that has to come again.
     pub(super) fn end(
         &mut self,
@@ -77,12 +82,12 @@ impl Backlogs {
     pub(super) fn oldest_refused(
         &self,
         replica: ReplicaId,
-        counts: impl Fn(ReplicaId) -> bool,
         now_ms: i64,
+        counts: impl Fn(ReplicaId) -> bool,
     ) -> Option<TimestampMs> {
-        let others =
-            self.refused.iter().filter(|refused| refused.replica != replica && refused.is_live(now_ms));
-        others.filter(|refused| counts(refused.replica)).map(|refused| refused.oldest).min()
+        let others = self.refused.iter().filter(|refused| refused.replica != replica);
+        let live = others.filter(|refused| refused.is_live(now_ms) && counts(refused.replica));
+        live.map(|refused| refused.oldest).min()
     }
 
     /// The other replicas that are behind.
@@ -98,6 +103,107 @@ impl Backlogs {
 
 impl Refused {
     fn is_live(&self, now_ms: i64) -> bool {
-        now_ms - self.since_ms <= if self.open { OPEN_MAX_MS } else { GONE_AFTER_MS }
+        // A clock that has been set back may show less than then.
+        (now_ms - self.since_ms).abs() <= if self.open { OPEN_MAX_MS } else { GONE_AFTER_MS }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ReplicaId = ReplicaId(0);
+    const B: ReplicaId = ReplicaId(1);
+    const C: ReplicaId = ReplicaId(2);
+    const T: fn(i64) -> TimestampMs = |seconds| TimestampMs(seconds * 1000);
+
+    fn refuse(backlogs: &mut Backlogs, replica: ReplicaId, request: u64, oldest: i64, now_ms: i64) {
+        backlogs.end(replica, request, T(oldest + 5), Some(T(oldest)), now_ms);
+    }
+
+    fn oldest_refused(backlogs: &Backlogs, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
+        backlogs.oldest_refused(replica, now_ms, |_| true)
+    }
+
+    fn behind(backlogs: &Backlogs, replica: ReplicaId) -> Vec<u8> {
+        backlogs.behind(replica).map(|other| other.0).collect()
+    }
+
+    #[test]
+    fn a_refused_request_counts_for_others_until_it_is_settled() {
+        let mut backlogs = Backlogs::default();
+        refuse(&mut backlogs, A, 1, 30, 0);
+        refuse(&mut backlogs, A, 2, 15, 0);
+        assert_eq!(oldest_refused(&backlogs, A, 0), None, "nobody waits for itself");
+        assert_eq!(oldest_refused(&backlogs, B, 0), Some(T(15)));
+        backlogs.end(A, 2, T(20), None, 10);
+        assert_eq!(oldest_refused(&backlogs, B, 10), Some(T(30)));
+        backlogs.end(B, 1, T(20), None, 20);
+        assert_eq!(
+            oldest_refused(&backlogs, B, 20),
+            Some(T(30)),
+            "the same request of another replica is another"
+        );
+        backlogs.end(A, 1, T(35), None, 30);
+        assert_eq!(oldest_refused(&backlogs, B, 30), None);
+    }
+
+    #[test]
+    fn who_does_not_come_again_is_gone_after_six_seconds_and_who_is_served_is_not() {
+        let mut backlogs = Backlogs::default();
+        refuse(&mut backlogs, A, 1, 30, 1_000);
+        assert_eq!(oldest_refused(&backlogs, B, 7_000), Some(T(30)));
+        assert_eq!(oldest_refused(&backlogs, B, 7_001), None);
+        // It comes after all, late, and is being served.
+        backlogs.begin(A, 1, 8_000);
+        backlogs.begin(A, 99, 8_000);
+        assert_eq!(oldest_refused(&backlogs, B, 68_000), Some(T(30)));
+        assert_eq!(oldest_refused(&backlogs, B, 68_001), None, "nothing is served for so long");
+        // Refused once more: the six seconds begin anew, and it is there once.
+        refuse(&mut backlogs, A, 1, 30, 10_000);
+        assert_eq!(backlogs.refused.len(), 1);
+        assert_eq!(oldest_refused(&backlogs, B, 16_000), Some(T(30)));
+        assert_eq!(oldest_refused(&backlogs, B, 16_001), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_nobody_alive() {
+        let mut backlogs = Backlogs::default();
+        refuse(&mut backlogs, A, 1, 30, 3_600_000);
+        assert_eq!(oldest_refused(&backlogs, B, 3_599_000), Some(T(30)), "it came a moment earlier");
+        assert_eq!(oldest_refused(&backlogs, B, 0), None);
+        refuse(&mut backlogs, B, 1, 30, 0);
+        assert_eq!(backlogs.refused.len(), 1);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_makes_room_when_its_senders_are_gone() {
+        let mut backlogs = Backlogs::default();
+        for request in 0..2_000 {
+            refuse(&mut backlogs, A, request, request as i64, 0);
+        }
+        assert_eq!((backlogs.refused.len(), backlogs.behind.len()), (1_024, 1));
+        refuse(&mut backlogs, B, 1, 7, 6_001);
+        assert_eq!((backlogs.refused.len(), backlogs.behind.len()), (1, 2));
+    }
+
+    /// Or a sender that has begun with its oldest would count as caught up while it has all the rest.
+    #[test]
+    fn a_replica_is_behind_until_it_is_where_its_group_was_when_it_was_refused() {
+        let mut backlogs = Backlogs::default();
+        backlogs.end(B, 1, T(100), None, 0);
+        refuse(&mut backlogs, A, 1, 30, 0);
+        assert_eq!((behind(&backlogs, B), behind(&backlogs, A)), (vec![0], vec![]));
+        backlogs.end(A, 1, T(35), None, 1_000);
+        backlogs.reached(A, T(99));
+        backlogs.reached(B, T(200));
+        assert_eq!(behind(&backlogs, B), [0], "what it was refused is settled, but the group was at 100 s");
+        // Refused once more, it has to come where the group is by now.
+        backlogs.end(B, 2, T(200), None, 2_000);
+        refuse(&mut backlogs, A, 2, 90, 2_000);
+        backlogs.reached(A, T(199));
+        assert_eq!((behind(&backlogs, C), backlogs.behind.len()), (vec![0], 1));
+        backlogs.reached(A, T(200));
+        assert!(behind(&backlogs, C).is_empty());
     }
 }

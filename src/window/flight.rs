@@ -27,6 +27,8 @@ pub struct Flight {
     repeats: bool,
     takes_over: bool,
     creates: bool,
+    /// Something of it goes upstream.
+    forwards: bool,
     settled: bool,
 }
 
@@ -106,6 +108,7 @@ impl Flight {
             repeats: false,
             takes_over: false,
             creates: false,
+            forwards: false,
             settled: false,
         })
     }
@@ -200,6 +203,7 @@ impl Flight {
                 let image = entry.image();
                 self.log.series.push(Reserved { number: known.number, created: false, image });
             }
+            self.forwards = true;
             self.repeats |= unpacked.marks.unanswered;
             self.takes_over |= verdict.takeover.is_some();
         }
@@ -227,8 +231,8 @@ impl Flight {
 
     /// Upstream has it (or has refused it for good): the new watermarks stand. Gives the memory back.
     pub fn commit(mut self) -> Log {
-        // Read first: most of the time it is set, and the line is shared.
-        if !self.window.landed.load(Relaxed) {
+        // Read first: most of the time it is set, and the line is shared. What has sent nothing has not landed.
+        if self.forwards && !self.window.landed.load(Relaxed) {
             self.window.landed.store(true, Relaxed);
         }
         self.settle(true, true)

@@ -69,15 +69,22 @@ impl Fronts {
         oldest(false).filter(|other| *other < own).map(TimestampMs)
     }
 
-    /// A request of a replica begins, which is going to be noted.
+    /// A request of a replica begins, which is going to be noted, or to [leave](Self::leave).
     pub(super) fn begin(&mut self, replica: ReplicaId) {
         if let Some(front) = self.fronts.iter_mut().find(|front| front.replica == replica) {
             front.open += 1;
         }
     }
 
-    /// Whether a replica's front has moved within five minutes of working upstream.
-    pub(super) fn moves(&self, replica: ReplicaId) -> bool {
+    /// A request of a replica has ended that has nothing to note.
+    pub(super) fn leave(&mut self, replica: ReplicaId) {
+        if let Some(front) = self.fronts.iter_mut().find(|front| front.replica == replica) {
+            front.open = front.open.saturating_sub(1);
+        }
+    }
+
+    /// Whether anybody waits for a replica: not for one that stands still although upstream works.
+    pub(super) fn counts(&self, replica: ReplicaId) -> bool {
         self.fronts.iter().all(|front| front.replica != replica || front.still_ms < STILL_MAX_MS)
     }
 
@@ -173,12 +180,74 @@ mod tests {
     fn a_front_that_stands_still_counts_no_more_while_others_get_on() {
         let mut fronts = Fronts::default();
         for second in 0..=310 {
-            assert_eq!(fronts.moves(A), second < 301, "after {second} s");
+            assert_eq!(fronts.counts(A), second < 301, "after {second} s");
             fronts.note(A, T(0), false, second * 1000);
             fronts.note(B, T(second), true, second * 1000);
         }
         assert_eq!(fronts.oldest_other(B, 310_000), None);
         fronts.note(A, T(5), false, 350_000);
-        assert!(fronts.moves(A), "it moves again");
+        assert!(fronts.counts(A), "it moves again");
+    }
+
+    /// Or all would wait for each other.
+    #[test]
+    fn whoever_is_farthest_behind_never_waits() {
+        const C: ReplicaId = ReplicaId(2);
+        let mut fronts = Fronts::default();
+        for (replica, at) in [(A, 100), (B, 200), (C, 300)] {
+            fronts.note(replica, T(at), true, 0);
+        }
+        let waits_for = [A, B, C].map(|replica| fronts.oldest_other(replica, 0));
+        assert_eq!(waits_for, [None, Some(T(100)), Some(T(100))]);
+        fronts.note(B, T(100), true, 0);
+        let waits_for = [A, B, C].map(|replica| fronts.oldest_other(replica, 0));
+        assert_eq!(waits_for, [None, None, Some(T(100))], "two that are equally far both go on");
+    }
+
+    #[test]
+    fn where_a_replica_is_now_is_told_by_its_last_two_buckets() {
+        let mut fronts = Fronts::default();
+        assert_eq!(fronts.recent(A, 0), None);
+        fronts.note(A, T(100), true, 0);
+        fronts.note(A, T(200), true, 5_000);
+        assert_eq!(fronts.recent(A, 5_000), Some(T(100)));
+        fronts.note(A, T(300), true, 10_000);
+        assert_eq!(fronts.recent(A, 10_000), Some(T(200)));
+        assert_eq!(fronts.recent(A, 19_999), Some(T(200)), "as when it was last heard of");
+        assert_eq!(fronts.recent(A, 20_000), None, "and no more when that was long ago");
+    }
+
+    #[test]
+    fn who_is_being_served_is_alive_for_longer() {
+        let mut fronts = Fronts::default();
+        fronts.begin(A);
+        fronts.note(A, T(100), true, 0);
+        assert_eq!(fronts.recent(A, 10_000), None, "that one has ended");
+        fronts.begin(A);
+        fronts.begin(A);
+        assert_eq!((fronts.recent(A, 34_999), fronts.recent(A, 35_000)), (Some(T(100)), None));
+        fronts.note(A, T(110), true, 1_000);
+        assert_eq!(fronts.recent(A, 10_000), Some(T(100)), "one of two");
+        fronts.leave(A);
+        assert_eq!(fronts.recent(A, 10_000), None);
+    }
+
+    #[test]
+    fn who_stands_still_while_upstream_works_is_nowhere() {
+        let mut fronts = Fronts::default();
+        for second in 0..=300 {
+            assert_eq!(fronts.recent(A, second * 1000), (second > 0).then_some(T(0)), "{second}");
+            fronts.note(A, T(0), true, second * 1000);
+        }
+        assert_eq!(fronts.recent(A, 300_000), None);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_forgets_fronts_at_most() {
+        let mut fronts = Fronts::default();
+        fronts.note(A, T(100), true, 3_600_000);
+        assert_eq!((fronts.oldest_other(B, 0), fronts.recent(A, 0)), (None, None));
+        fronts.note(A, T(110), true, 0);
+        assert_eq!((fronts.oldest_other(B, 0), fronts.recent(A, 0)), (Some(T(110)), Some(T(110))));
     }
 }

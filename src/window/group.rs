@@ -127,13 +127,14 @@ impl Group {
         now_ms.saturating_sub(self.born_ms)
     }
 
-    /// A request of a replica begins, and ends with [`Self::end_request`]. `request`: see [`Seen::request`].
+    /// A request of a replica begins, and ends with [`Self::end_request`] or [`Self::leave_request`]. `request`: see [`Seen::request`].
     #[must_use]
     pub fn begin_request(&self, replica: ReplicaId, request: u64, now_ms: i64) -> Others {
         let mut progress = self.progress();
         progress.fronts.begin(replica);
         progress.backlogs.begin(replica, request, now_ms);
-        let refused = progress.backlogs.oldest_refused(replica, |other| progress.fronts.moves(other), now_ms);
+        let refused =
+            progress.backlogs.oldest_refused(replica, now_ms, |other| progress.fronts.counts(other));
         let behind = progress.backlogs.behind(replica);
         let slowest = behind.filter_map(|other| progress.fronts.recent(other, now_ms)).chain(refused).min();
         Others { oldest: progress.fronts.oldest_other(replica, now_ms), refused, slowest }
@@ -152,6 +153,13 @@ impl Group {
         if let Some(front) = progress.fronts.recent(replica, now_ms) {
             progress.backlogs.reached(replica, front);
         }
+    }
+
+    /// A request of a replica has ended, and has shown nothing of it.
+    pub fn leave_request(&self, replica: ReplicaId, request: u64) {
+        let mut progress = self.progress();
+        progress.fronts.leave(replica);
+        progress.backlogs.leave(replica, request);
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -276,5 +284,95 @@ mod tests {
             replica.see(ms);
             assert_eq!(replica.last_seen_ms(), Some(newest));
         }
+    }
+
+    const A: ReplicaId = ReplicaId(0);
+    const B: ReplicaId = ReplicaId(1);
+    const T: fn(i64) -> TimestampMs = |seconds| TimestampMs(seconds * 1000);
+
+    fn a_group() -> Arc<Group> {
+        let groups = Groups::default();
+        groups.number(GroupKey(1), "g", 0).and_then(|number| groups.group(number)).unwrap()
+    }
+
+    fn ends(
+        group: &Group,
+        replica: ReplicaId,
+        request: u64,
+        newest: i64,
+        unsettled: Option<i64>,
+        now_ms: i64,
+    ) {
+        let seen =
+            Seen { request, newest: T(newest), unsettled: unsettled.map(T), works: unsettled.is_none() };
+        group.end_request(replica, seen, now_ms);
+    }
+
+    /// As a request of the replica finds it.
+    fn finds(group: &Group, replica: ReplicaId, now_ms: i64) -> [Option<i64>; 3] {
+        let Others { oldest, refused, slowest } = group.begin_request(replica, u64::MAX, now_ms);
+        [oldest, refused, slowest].map(|time| time.map(|t| t.0 / 1000))
+    }
+
+    #[test]
+    fn a_request_learns_who_was_refused_and_how_far_the_slowest_is() {
+        let group = a_group();
+        ends(&group, A, 1, 100, None, 100_000);
+        ends(&group, B, 1, 103, None, 103_000);
+        assert_eq!(finds(&group, B, 104_000), [Some(100), None, None], "nobody was refused");
+        ends(&group, A, 2, 115, Some(110), 115_000);
+        assert_eq!(finds(&group, B, 115_000), [Some(100), Some(110), Some(110)]);
+        assert_eq!(finds(&group, A, 115_000), [None, None, None]);
+        // It is settled, but A is not yet where the group was.
+        ends(&group, B, 2, 118, Some(118), 118_000);
+        ends(&group, A, 3, 120, Some(116), 119_000);
+        ends(&group, A, 2, 115, None, 119_000);
+        ends(&group, A, 3, 117, None, 119_500);
+        assert_eq!(finds(&group, B, 120_000), [Some(100), None, Some(110)]);
+        // And now it is.
+        for (request, at) in [(4, 130), (5, 135)] {
+            ends(&group, A, request, at, None, at * 1000);
+        }
+        assert_eq!(finds(&group, B, 136_000), [Some(110), None, None]);
+    }
+
+    /// A request that upstream never takes would keep all others waiting.
+    #[test]
+    fn what_is_refused_for_ever_while_upstream_works_is_waited_for_no_more() {
+        let group = a_group();
+        for second in 100..=500 {
+            if second % 5 == 0 {
+                ends(&group, A, 1, 100, Some(100), second * 1000);
+            }
+            ends(&group, A, 2, second, None, second * 1000);
+            let expected = if second < 400 { Some(100) } else { None };
+            assert_eq!(finds(&group, B, second * 1000), [expected; 3], "{second}");
+        }
+    }
+
+    /// It may have been lost on the way, or upstream may have stored it: who conflicts with it has lost nothing.
+    #[test]
+    fn what_got_no_answer_is_in_doubt_for_an_hour() {
+        let group = a_group();
+        assert!(!group.is_in_doubt(T(i64::from(i32::MIN)), 0), "nothing yet");
+        group.doubt(T(100), 20_000);
+        group.doubt(T(90), 10_000);
+        let hour = 3_600_000;
+        for (at, now_ms, doubted) in
+            [(100, 20_000, true), (90, 0, true), (101, 20_000, false), (100, 20_000 + hour, true)]
+        {
+            assert_eq!(group.is_in_doubt(T(at), now_ms), doubted, "{at} s at {now_ms} ms");
+        }
+        assert!(!group.is_in_doubt(T(100), 20_001 + hour));
+    }
+
+    /// A process before this one may have sent what it did not live to see the answer of.
+    #[test]
+    fn what_comes_first_is_in_doubt() {
+        let group = a_group();
+        ends(&group, A, 1, 100, None, 10_000);
+        ends(&group, A, 2, 115, None, 10_001);
+        assert!(group.is_in_doubt(T(100), 10_001));
+        assert!(!group.is_in_doubt(T(101), 10_001));
     }
 }

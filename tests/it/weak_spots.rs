@@ -14,12 +14,14 @@
 //! | a series twice, or two replicas, in one request | all of `one_request`; what a flight that gave way had held: `what_was_held_in_a_flight_that_gave_way_is_held_again`, `…_that_was_split_…` |
 //! | exemplars after a change of owner | all of `exemplars` |
 //! | `up` and stale markers, of one or both, in any order | `markers::a_series_that_ends_for_both_is_ended_once`, `a_series_that_ends_for_one_lives_in_the_other`, `a_third_replica_keeps_a_series_alive_that_two_have_lost`, `a_scrape_that_fails_for_…` (two), `a_standbys_failure_fills_no_gap`, `a_target_that_both_lose_is_told_once` |
+//! | senders catch up after an outage | all of `catching_up` |
 //! | the table is full, forgets, grows | all of `bounds` (the last two with threads) |
 //! | a sender hangs up | all of `hang_up`; that of the receiving room alone: `receive::a_sender_that_hangs_up_cancels_nothing` |
 //! | 413 | `leaning::of_a_split_batch_only_what_is_too_big_by_itself_is_refused`, `of_a_split_batch_the_half_that_failed_comes_again`, `who_leans_on_a_split_flight_comes_again_and_who_waits_goes_on`, `one_request::a_conflict_in_one_half_rejects_that_half_only` |
 //! | a target stays together | `takeovers::the_buckets_of_a_histogram_change_hands_together`, `a_scrape_that_was_cut_by_death_is_the_last_that_is_not_whole`, `series_born_and_gone_meanwhile_follow_within_a_scrape`, `another_target_of_the_same_group_stays` |
 
 mod bounds;
+mod catching_up;
 mod exemplars;
 mod flights;
 mod hang_up;

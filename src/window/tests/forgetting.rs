@@ -98,3 +98,50 @@ fn a_forgotten_series_lets_go_what_was_held_of_it() {
     story.forget_all();
     assert_eq!(story.window.histograms.bytes(), 0);
 }
+
+/// While upstream is away nothing is forgotten: what waits behind the requests that come again is not gone.
+#[test]
+fn time_passes_only_while_something_lands() {
+    let story = Story::new(10);
+    story.deliver(9, A, 0);
+    story.deliver(11, A, 0);
+    story.window.advance_tick_if_landed();
+    for _ in 0..3 * usize::from(IDLE_TICKS) {
+        let mut flight = story.flight();
+        story.decide(&mut flight, 10, A, 15);
+        flight.roll_back(true);
+        // A standby that is answered without upstream.
+        let mut flight = story.flight();
+        assert_eq!(story.decide(&mut flight, 11, B, 0).action, Action::Duplicate);
+        flight.commit();
+        story.window.advance_tick_if_landed();
+    }
+    story.window.sweep(0, u32::MAX);
+    assert_eq!(story.window.series(), 2, "upstream was away");
+    for second in 1..IDLE_TICKS.into() {
+        story.deliver(10, A, second);
+        story.window.advance_tick_if_landed();
+        story.window.advance_tick_if_landed();
+    }
+    story.window.sweep(0, u32::MAX);
+    assert_eq!((story.number(9), story.window.series()), (UNKNOWN, 2), "it works, and 9 is idle");
+}
+
+/// Of what a flight that failed carried somebody is alive, whatever else is put back.
+#[test]
+fn a_flight_that_failed_was_a_sign_of_life() {
+    let story = Story::new(10);
+    story.deliver(9, A, 0);
+    story.deliver(10, A, 0);
+    for _ in 0..IDLE_TICKS {
+        story.window.advance_tick();
+    }
+    for answered in [true, false] {
+        let mut flight = story.flight();
+        assert_eq!(story.decide(&mut flight, 9, A, 15).action, Action::Forward);
+        flight.roll_back(answered);
+    }
+    story.window.sweep(0, u32::MAX);
+    assert_eq!((story.number(10), story.window.series()), (UNKNOWN, 1));
+    assert!(story.deliver(9, A, 15), "all but the tick is as it was");
+}

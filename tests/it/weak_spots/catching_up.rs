@@ -1,0 +1,179 @@
+//! Senders that catch up after an outage of upstream or of the proxy: who waits for whose backlog, and which conflicts
+//! are no loss. The wall clock of these stories runs with the sample times.
+
+use super::story::{Story, conflict, no_answer, ts, unavailable};
+use crate::support::Ts;
+use std::time::Duration;
+
+impl Story {
+    /// A pair in the middle of its life, as [`Story::of_a_pair`] has it, whose backlogs are minded.
+    async fn of_a_minded_pair(names: &[&str]) -> Self {
+        let story = Self::with(|wishes| wishes.first_contact_hold_ms = 1);
+        let all = |replica, t| names.iter().map(|name| ts(name, replica, t)).collect::<Vec<_>>();
+        assert_eq!(story.at(-1, &all("a", 0)).await, 503, "the first contact");
+        for t in [0, 15, 30] {
+            assert_eq!(story.at(t, &all("a", t)).await, 204);
+            assert_eq!(story.at(t + 6, &all("b", t + 6)).await, 204);
+        }
+        story
+    }
+
+    /// Delivers at a time of the wall clock: the status of the answer.
+    async fn at(&self, now: i64, series: &[Ts]) -> u16 {
+        self.ask.later(now, series).await.status
+    }
+
+    /// Delivers what upstream does not take.
+    async fn in_vain(&self, now: i64, series: &[Ts]) {
+        self.fake.next([unavailable()]);
+        assert_eq!(self.at(now, series).await, 503);
+    }
+}
+
+#[tokio::test]
+async fn a_takeover_waits_for_an_owner_that_was_refused_a_moment_ago() {
+    let story = Story::of_a_minded_pair(&["m"]).await;
+    assert_eq!(story.at(51, &[ts("m", "b", 51)]).await, 204);
+    story.in_vain(62, &[ts("m", "a", 45)]).await;
+    assert_eq!(story.at(66, &[ts("m", "b", 66)]).await, 503);
+    assert_eq!(story.ask.metric("promdedup_waits_total", &[("reason", "jump"), ("replica", "b")]), 1);
+    for t in [45, 60] {
+        assert_eq!(story.at(67, &[ts("m", "a", t)]).await, 204);
+    }
+    assert_eq!(story.at(68, &[ts("m", "b", 66)]).await, 204);
+    assert_eq!((story.stream("m{}").as_str(), story.moves()), ("0 15 30 45 60", 0));
+}
+
+#[tokio::test]
+async fn an_owner_that_never_comes_again_is_waited_for_six_seconds() {
+    let story = Story::of_a_minded_pair(&["m"]).await;
+    assert_eq!(story.at(51, &[ts("m", "b", 51)]).await, 204);
+    story.in_vain(64, &[ts("m", "a", 45)]).await;
+    for now in [66, 68, 70] {
+        assert_eq!(story.at(now, &[ts("m", "b", 66)]).await, 503, "{now}");
+    }
+    assert_eq!(story.at(71, &[ts("m", "b", 66)]).await, 204);
+    assert_eq!((story.stream("m{}").as_str(), story.moves()), ("0 15 30 36 51 66", 1));
+}
+
+/// What is refused for a series of one target is a backlog of the group: more of it is to come.
+#[tokio::test]
+async fn births_of_a_standby_wait_for_an_older_request_that_was_refused() {
+    let story = Story::of_a_minded_pair(&["m"]).await;
+    story.in_vain(45, &[ts("m", "a", 45)]).await;
+    assert_eq!(story.at(46, &[ts("n", "b", 44)]).await, 204, "it is older");
+    assert_eq!(story.at(46, &[ts("o", "b", 46)]).await, 503);
+    assert_eq!(story.at(46, &[ts("p", "a", 46)]).await, 204, "the target is its own");
+    assert_eq!(story.at(47, &[ts("m", "a", 45)]).await, 204);
+    assert_eq!(story.at(47, &[ts("o", "b", 46)]).await, 204);
+    assert_eq!((story.stream("o{}"), story.stream("p{}")), ("46".into(), "46".into()));
+}
+
+/// Upstream has stored what A sent and did not say so. The window knows nothing of it, nor of its series and target.
+#[tokio::test]
+async fn another_replicas_conflict_with_a_lost_answer_is_benign() {
+    let story = Story::of_a_minded_pair(&["m"]).await;
+    let at = |replica, t| ts("n", replica, t).label("instance", "new");
+    story.fake.next([no_answer()]);
+    assert_eq!(story.at(60, &[at("a", 45).at(60)]).await, 503);
+    // The first creates the series, and would be excused without that.
+    story.fake.next([conflict(), conflict(), conflict()]);
+    assert_eq!(story.at(70, &[at("b", 46)]).await, 204);
+    assert_eq!((story.benign("first_contact"), story.benign("retry")), (0, 1));
+    assert_eq!(story.at(71, &[at("b", 60)]).await, 204);
+    assert_eq!((story.benign("retry"), story.ask.outcome("rejected")), (2, 0));
+    assert_eq!(story.at(72, &[at("b", 61)]).await, 400, "newer than all of it");
+    assert_eq!(story.ask.outcome("rejected"), 1);
+}
+
+/// What B had held is older than what upstream took of A without saying so: upstream takes the one and not the other.
+#[tokio::test]
+async fn a_fill_that_conflicts_with_a_lost_answer_is_benign() {
+    for (lost, status) in [(true, 204), (false, 400)] {
+        let story = Story::of_a_minded_pair(&["m"]).await;
+        if lost {
+            story.fake.next([no_answer()]);
+            assert_eq!(story.at(45, &[ts("z", "a", 45)]).await, 503);
+        }
+        assert_eq!(story.at(51, &[ts("m", "b", 51)]).await, 204);
+        story.fake.next([conflict()]);
+        assert_eq!(story.at(75, &[ts("m", "a", 75)]).await, status);
+        assert_eq!(crate::support::sent(&story.fake).last().unwrap(), "m{} 36 51 75");
+        assert_eq!(story.benign("retry"), u64::from(lost));
+    }
+}
+
+/// The process before this one may have sent what the senders bring first.
+#[tokio::test]
+async fn after_a_restart_what_senders_bring_first_may_conflict() {
+    let story = Story::with(|wishes| wishes.first_contact_hold_ms = 6_000);
+    for t in [0, 15] {
+        assert_eq!(story.at(0, &[ts("m", "a", t)]).await, 503);
+    }
+    story.fake.next([conflict(), conflict(), conflict()]);
+    for (now, t, status) in [(6, 0, 204), (20, 15, 204), (21, 30, 400)] {
+        assert_eq!(story.at(now, &[ts("m", "a", t)]).await, status, "{t}");
+    }
+    assert_eq!((story.benign("retry"), story.ask.outcome("rejected")), (2, 1));
+}
+
+#[tokio::test]
+async fn a_conflict_that_nothing_explains_is_one() {
+    let story = Story::of_a_minded_pair(&["m"]).await;
+    // An answer leaves no doubt, whatever it says.
+    story.in_vain(45, &[ts("m", "a", 45)]).await;
+    story.fake.next([conflict()]);
+    assert_eq!(story.at(46, &[ts("m", "a", 45)]).await, 400);
+    // Nor does a doubt of another group.
+    story.fake.next([no_answer()]);
+    let other = [Ts::raw(&[("__name__", "x"), ("cluster", "other"), ("prometheus_replica", "a")]).at(60)];
+    assert_eq!(story.at(59, &other).await, 503);
+    assert_eq!((story.at(60, &other).await, story.fake.requests()), (503, 6));
+    story.fake.next([conflict()]);
+    assert_eq!(story.at(60, &[ts("m", "a", 60)]).await, 400);
+}
+
+/// B's 36 leans on A's 45, its 66 waits for it. A's fails: without the 36 what B sends would leave a gap.
+#[tokio::test]
+async fn what_leant_on_a_failed_flight_goes_out_with_what_was_busy() {
+    let story = Story::new();
+    for (replica, t) in [("a", 0), ("b", 6), ("a", 15), ("b", 21), ("a", 30)] {
+        story.takes(&[ts("m", replica, t)]).await;
+    }
+    let owner = story.flies(unavailable(), vec![ts("m", "a", 45)]).await;
+    let backlog: Vec<_> = [36, 51, 66, 81].map(|t| ts("m", "b", t)).into();
+    let standby = story.comes(backlog).await;
+    assert!(!standby.is_finished());
+    assert_eq!(owner.lands().await, 503);
+    assert_eq!(standby.await.unwrap().status, 204);
+    assert_eq!(story.stream("m{}"), "0 15 30 36 51 66 81");
+}
+
+/// A flight without an answer ends ten seconds after its request came: the sender is about to come again from then on.
+#[tokio::test(start_paused = true)]
+async fn who_was_refused_after_a_long_wait_was_refused_a_moment_ago() {
+    let story = Story::of_a_minded_pair(&["m"]).await;
+    assert_eq!(story.at(51, &[ts("m", "b", 51)]).await, 204);
+    let gate = story.fake.hold(no_answer());
+    let ask = story.ask.clone();
+    let owner = tokio::spawn(async move { ask.later(52, &[ts("m", "a", 45)]).await });
+    gate.taken().await;
+    tokio::time::advance(Duration::from_secs(13)).await;
+    gate.open();
+    assert_eq!(owner.await.unwrap().status, 503);
+    assert_eq!(story.at(66, &[ts("m", "b", 66)]).await, 503);
+    assert_eq!(story.at(67, &[ts("m", "a", 45).at(60)]).await, 204);
+    assert_eq!((story.stream("m{}").as_str(), story.moves()), ("0 15 30 45 60", 0));
+}
+
+/// Exemplars alone, or samples that are refused for good, say nothing of how far their replica is.
+#[tokio::test]
+async fn a_request_that_shows_nothing_does_not_keep_its_replica_alive() {
+    let story = Story::of_a_minded_pair(&["m"]).await;
+    assert_eq!(story.at(51, &[ts("m", "b", 51)]).await, 204);
+    story.in_vain(64, &[ts("m", "a", 45)]).await;
+    assert_eq!(story.at(64, &[ts("m", "a", 0).no_sample().exemplar()]).await, 204);
+    assert_eq!(story.at(64, &[ts("m", "a", 1 << 40)]).await, 400);
+    assert_eq!(story.at(70, &[ts("m", "b", 66)]).await, 503);
+    assert_eq!(story.at(71, &[ts("m", "b", 66)]).await, 204);
+}
