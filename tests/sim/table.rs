@@ -6,8 +6,8 @@ use crate::story::Story;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Splits last at most so long after a fault, in intervals.
-const SPLIT_MAX: f64 = 3.05;
+/// Splits last at most so long, in intervals: with two replicas, and with more, where two standbys may take over at once.
+const SPLIT_MAX: [f64; 2] = [3.05, 5.05];
 /// While senders catch up with what upstream or the proxy made them keep, holes are at most so wide, in intervals.
 const HOLE_MAX_AFTER_OUTAGES: f64 = 4.5;
 
@@ -90,14 +90,15 @@ impl Table {
                 problems.push(format!("seed {seed} has a hole of {hole:.2} intervals: {what}"));
             }
         }
-        for ((class, ..), row) in &self.rows {
+        for ((class, replicas, _), row) in &self.rows {
+            let split_max = SPLIT_MAX[usize::from(*replicas > 2)];
             let healthy = *class == Class::Healthy;
             let (least, most) = if healthy { (0.999, 1.02) } else { (0.97, 1.07) };
             let density = |density: &&f64| !(least..=most).contains(*density) && *class != Class::Clock;
             problems.extend(
                 row.densities.iter().find(density).map(|density| format!("{class:?}: density {density}")),
             );
-            let split = |split: &&f64| **split > SPLIT_MAX && *class != Class::Clock;
+            let split = |split: &&f64| **split > split_max && *class != Class::Clock;
             problems.extend(
                 row.splits.iter().find(split).map(|split| format!("{class:?}: split for {split} intervals")),
             );
