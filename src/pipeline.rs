@@ -132,7 +132,6 @@ impl<U: Upstream> Pipeline<U> {
     }
 
     async fn live(&self, buffers: &mut Buffers, incoming: &Incoming, now_ms: i64) -> Reply {
-        let begun = tokio::time::Instant::now();
         let tenant = incoming.tenant.as_ref().map_or("".as_bytes(), HeaderValue::as_bytes);
         let bench = Bench {
             settings: &self.settings,
@@ -140,6 +139,7 @@ impl<U: Upstream> Pipeline<U> {
             tenant: TenantHash::of_bytes(tenant),
             retry: incoming.retry_attempt > 0,
             now_ms,
+            begun: tokio::time::Instant::now(),
         };
         if let Err(reply) = self.read(buffers, incoming, &bench) {
             return reply;
@@ -158,8 +158,7 @@ impl<U: Upstream> Pipeline<U> {
         let reply = outcome.reply(&buffers.request);
         tally::add_up(&mut buffers.request, reply.status == 503);
         // An upstream that does not answer takes its time: its sender is about to come again from now on.
-        let took_ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
-        self.note_fronts(&buffers.request, works, now_ms.saturating_add(took_ms));
+        self.note_fronts(&buffers.request, works, bench.later_ms());
         self.metrics.count(&buffers.request, incoming.body.len(), &self.window);
         reply
     }
@@ -267,6 +266,9 @@ impl<U: Upstream> Pipeline<U> {
                     return None;
                 }
             }
+            if self.settings.first_contact_hold_ms > 0 {
+                buffers.request.look_again(&self.window, bench.later_ms());
+            }
         }
         outcome.busy();
         None
@@ -302,6 +304,9 @@ impl<U: Upstream> Pipeline<U> {
             let answered = !matches!(answer, Answer::NoAnswer { .. });
             if !answered {
                 bench.doubt(request, &part);
+            }
+            if self.settings.first_contact_hold_ms > 0 {
+                bench.refuse(request, &part);
             }
             buffers.log = flight.roll_back(answered);
         } else {

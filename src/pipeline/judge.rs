@@ -8,7 +8,7 @@ use super::request::{Fate, Kind, Request, Unit};
 use super::tally::takeover_number;
 use crate::policy::{Action, Circumstances, Held, Sample, TimestampMs, Verdict};
 use crate::series::TenantHash;
-use crate::window::{Admitted, Decision, Flight, FlightId, Known, UNKNOWN, Window, waits};
+use crate::window::{Admitted, Decision, Flight, FlightId, Known, Seen, UNKNOWN, Window, waits};
 use crate::wire::STALE_NAN_BITS;
 use arrayvec::ArrayVec;
 use std::ops::Range;
@@ -70,6 +70,8 @@ pub(super) struct Bench<'a> {
     pub(super) retry: bool,
     /// The wall clock.
     pub(super) now_ms: i64,
+    /// When that was, by the clock of waits.
+    pub(super) begun: tokio::time::Instant,
 }
 
 impl Judged {
@@ -117,6 +119,32 @@ impl Bench<'_> {
         let unit = Unit { item, first: s, count: 1 };
         if request.items[item as usize].number != UNKNOWN {
             self.sample(request, unit, s, flight, &mut Judged::default());
+        }
+    }
+
+    /// The wall clock by now.
+    pub(super) fn later_ms(&self) -> i64 {
+        self.now_ms.saturating_add(i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// These units come again: said before anybody goes on who waits for them.
+    pub(super) fn refuse(&self, request: &Request, units: &Range<usize>) {
+        for (number, tally) in request.tallies.iter().enumerate() {
+            let times = || {
+                let of_tally = request.units[units.clone()]
+                    .iter()
+                    .filter(|unit| usize::from(request.items[unit.item as usize].tally) == number);
+                let samples =
+                    of_tally.flat_map(|unit| unit.first as usize..(unit.first + unit.count) as usize);
+                samples
+                    .filter(|s| request.fates[*s] == Fate::Aboard)
+                    .map(|s| TimestampMs(request.samples[s].at))
+            };
+            let group = self.window.groups().group(tally.group);
+            if let (Some(replica), Some(group), Some(newest)) = (tally.replica, group, times().max()) {
+                let seen = Seen { request: request.identity, newest, unsettled: times().min(), works: false };
+                group.refuse_request(replica, seen, self.later_ms());
+            }
         }
     }
 

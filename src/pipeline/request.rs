@@ -294,6 +294,16 @@ impl Request {
         };
     }
 
+    /// Learns once more how far the other replicas of each group are: others may have been refused in the meantime.
+    pub(super) fn look_again(&mut self, window: &Window, now_ms: i64) {
+        for tally in self.tallies.iter_mut() {
+            let Some(group) = window.groups().group(tally.group) else { continue };
+            if let Some(replica) = tally.replica {
+                tally.others = group.others(replica, now_ms);
+            }
+        }
+    }
+
     /// Learns how far the other replicas of each group are, and holds back what belongs to a group that is new.
     fn look_around(&mut self, settings: &Settings, window: &Window) {
         // The bytes of a retry are the same, so these are. Shards of one sender do not share a series.

@@ -47,6 +47,15 @@ struct Progress {
     backlogs: Backlogs,
 }
 
+impl Progress {
+    fn others(&self, replica: ReplicaId, now_ms: i64) -> Others {
+        let refused = self.backlogs.oldest_refused(replica, now_ms, |other| self.fronts.counts(other));
+        let behind = self.backlogs.behind(replica);
+        let slowest = behind.filter_map(|other| self.fronts.recent(other, now_ms)).chain(refused).min();
+        Others { oldest: self.fronts.oldest_other(replica, now_ms), refused, slowest }
+    }
+}
+
 /// How far the other replicas of a group are, when a request begins.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Others {
@@ -133,11 +142,18 @@ impl Group {
         let mut progress = self.progress();
         progress.fronts.begin(replica);
         progress.backlogs.begin(replica, request, now_ms);
-        let refused =
-            progress.backlogs.oldest_refused(replica, now_ms, |other| progress.fronts.counts(other));
-        let behind = progress.backlogs.behind(replica);
-        let slowest = behind.filter_map(|other| progress.fronts.recent(other, now_ms)).chain(refused).min();
-        Others { oldest: progress.fronts.oldest_other(replica, now_ms), refused, slowest }
+        progress.others(replica, now_ms)
+    }
+
+    /// How far the other replicas are by now.
+    #[must_use]
+    pub fn others(&self, replica: ReplicaId, now_ms: i64) -> Others {
+        self.progress().others(replica, now_ms)
+    }
+
+    /// A request of a replica is going to be refused. Said before anybody can go on who waits for its flight.
+    pub fn refuse_request(&self, replica: ReplicaId, seen: Seen, now_ms: i64) {
+        self.progress().backlogs.end(replica, seen.request, seen.newest, seen.unsettled, now_ms);
     }
 
     /// A request of a replica has ended: how far it has come, in time and in being rid of what it has.
