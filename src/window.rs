@@ -20,7 +20,8 @@ mod sync;
 mod table;
 mod target;
 
-#[cfg(all(test, model))]
+#[cfg(test)]
+#[cfg(model)]
 mod model;
 #[cfg(test)]
 mod tests;

@@ -222,7 +222,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn segment_of(key: SeriesKey) -> usize {
-    (key.0 >> 120) as usize % SEGMENTS
+    (key.0 >> 120) as usize & (SEGMENTS - 1)
 }
 
 fn tag(key: SeriesKey) -> u32 {
