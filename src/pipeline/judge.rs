@@ -5,7 +5,7 @@
 
 use super::Settings;
 use super::request::{Fate, Kind, Request, Unit};
-use super::tally::takeover_number;
+use super::tally::{Tally, takeover_number};
 use crate::policy::{Action, Circumstances, Held, Sample, TimestampMs, Verdict};
 use crate::series::TenantHash;
 use crate::window::{Admitted, Decision, Flight, FlightId, Known, Seen, UNKNOWN, Window, waits};
@@ -129,20 +129,10 @@ impl Bench<'_> {
 
     /// These units come again: said before anybody goes on who waits for them.
     pub(super) fn refuse(&self, request: &Request, units: &Range<usize>) {
-        for (number, tally) in request.tallies.iter().enumerate() {
-            let times = || {
-                let of_tally = request.units[units.clone()]
-                    .iter()
-                    .filter(|unit| usize::from(request.items[unit.item as usize].tally) == number);
-                let samples =
-                    of_tally.flat_map(|unit| unit.first as usize..(unit.first + unit.count) as usize);
-                samples
-                    .filter(|s| request.fates[*s] == Fate::Aboard)
-                    .map(|s| TimestampMs(request.samples[s].at))
-            };
+        for (tally, oldest, newest) in aboard(request, units) {
             let group = self.window.groups().group(tally.group);
-            if let (Some(replica), Some(group), Some(newest)) = (tally.replica, group, times().max()) {
-                let seen = Seen { request: request.identity, newest, unsettled: times().min(), works: false };
+            if let (Some(replica), Some(group)) = (tally.replica, group) {
+                let seen = Seen { request: request.identity, newest, unsettled: Some(oldest), works: false };
                 group.refuse_request(replica, seen, self.later_ms());
             }
         }
@@ -151,9 +141,9 @@ impl Bench<'_> {
     /// Upstream has not said whether it took these units: whoever comes next may be in conflict with them, also with
     /// series that the window forgets now.
     pub(super) fn doubt(&self, request: &Request, units: &Range<usize>) {
-        for (group, at) in aboard(request, units) {
-            if let Some(group) = self.window.groups().group(group) {
-                group.doubt(at, self.now_ms);
+        for (tally, _, newest) in aboard(request, units) {
+            if let Some(group) = self.window.groups().group(tally.group) {
+                group.doubt(newest, self.now_ms);
             }
         }
     }
@@ -171,7 +161,8 @@ impl Bench<'_> {
             // Its time is within the message; that of the sample after it is at hand, and later.
             Some(Filled::Histogram(_)) | None => false,
         };
-        judged.fills.iter().any(fill) || aboard(request, units).any(|(group, at)| in_doubt(group, at))
+        judged.fills.iter().any(fill)
+            || aboard(request, units).any(|(tally, oldest, _)| in_doubt(tally.group, oldest))
     }
 
     fn sample(&self, request: &mut Request, unit: Unit, s: u32, flight: &mut Flight, judged: &mut Judged) {
@@ -274,13 +265,27 @@ impl Bench<'_> {
     }
 }
 
-/// Group and time of each sample of some units that is on its way.
-fn aboard<'a>(request: &'a Request, units: &Range<usize>) -> impl Iterator<Item = (u32, TimestampMs)> + 'a {
-    request.units[units.clone()].iter().flat_map(move |unit| {
-        let group = request.items[unit.item as usize].group;
-        let samples = unit.first as usize..(unit.first + unit.count) as usize;
-        let aboard = samples.filter(|s| request.fates[*s] == Fate::Aboard);
-        aboard.map(move |s| (group, TimestampMs(request.samples[s].at)))
+/// The oldest and the newest time of the samples of some units that are on their way, by tally. One pass, however many
+/// groups a request has.
+fn aboard<'a>(
+    request: &'a Request,
+    units: &Range<usize>,
+) -> impl Iterator<Item = (&'a Tally, TimestampMs, TimestampMs)> + 'a {
+    let mut times: Vec<Option<(i64, i64)>> = Vec::new();
+    for unit in &request.units[units.clone()] {
+        let tally = usize::from(request.items[unit.item as usize].tally);
+        times.resize(times.len().max(tally + 1), None);
+        for s in unit.first as usize..(unit.first + unit.count) as usize {
+            if request.fates[s] == Fate::Aboard {
+                let at = request.samples[s].at;
+                let (oldest, newest) = times[tally].unwrap_or((at, at));
+                times[tally] = Some((oldest.min(at), newest.max(at)));
+            }
+        }
+    }
+    let by_tally = request.tallies.iter().zip(times);
+    by_tally.filter_map(|(tally, times)| {
+        times.map(|(oldest, newest)| (tally, TimestampMs(oldest), TimestampMs(newest)))
     })
 }
 

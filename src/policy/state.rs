@@ -121,7 +121,7 @@ pub struct Sample {
 }
 
 /// What the sample cannot tell.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Circumstances {
     /// How far below the watermark upstream still takes samples, in ms; 0 = not at all.
     pub out_of_order_window_ms: i64,

@@ -14,8 +14,6 @@ const GONE_AFTER_MS: i64 = 6_000;
 const OPEN_MAX_MS: i64 = 60_000;
 /// Refused requests remembered, of one group.
 const REFUSED_MAX: usize = 1024;
-/// How far apart the newest samples of two replicas may be that have nothing left to deliver.
-const ABREAST_MS: i64 = 0;
 
 /// What was refused to the replicas of one group.
 #[derive(Debug, Default)]
@@ -97,7 +95,7 @@ impl Backlogs {
 
     /// A replica has come so far.
     pub(super) fn reached(&mut self, replica: ReplicaId, front: TimestampMs) {
-        self.behind.retain(|behind| behind.replica != replica || behind.goal - front > ABREAST_MS);
+        self.behind.retain(|behind| behind.replica != replica || behind.goal > front);
     }
 }
 

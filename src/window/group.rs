@@ -136,7 +136,8 @@ impl Group {
         now_ms.saturating_sub(self.born_ms)
     }
 
-    /// A request of a replica begins, and ends with [`Self::end_request`] or [`Self::leave_request`]. `request`: see [`Seen::request`].
+    /// A request of a replica begins, and ends with [`Self::end_request`] or [`Self::leave_request`]. `request`: see
+    /// [`Seen::request`].
     #[must_use]
     pub fn begin_request(&self, replica: ReplicaId, request: u64, now_ms: i64) -> Others {
         let mut progress = self.progress();

@@ -134,13 +134,7 @@ impl Story {
         let known = Known { number, key: SeriesKey(series), group: self.group, histogram: None };
         let at = TimestampMs(second * 1000);
         let sample = Sample { replica, at, payload: second as u64, stale: false, up: None };
-        let circumstances = Circumstances {
-            out_of_order_window_ms: 0,
-            retry: false,
-            busy: false,
-            refused: None,
-            slowest: None,
-        };
+        let circumstances = Circumstances::default();
         flight.decide(known, &sample, circumstances, |_, _| false)
     }
 

@@ -60,13 +60,7 @@ impl Story {
         }
         let at = TimestampMs(second * 1000);
         let sample = Sample { replica, at, payload: second as u64, stale: false, up: None };
-        let circumstances = Circumstances {
-            out_of_order_window_ms: 0,
-            retry: false,
-            busy: false,
-            refused: None,
-            slowest: None,
-        };
+        let circumstances = Circumstances::default();
         flight
             .decide(Known { number, key, group: self.group, histogram }, &sample, circumstances, |_, _| false)
     }
@@ -152,8 +146,7 @@ fn a_panic_in_a_decision_releases_its_series() {
     let known = Known { number: story.number(9), key: SeriesKey(9), group: story.group, histogram: None };
     let at = TimestampMs(90_000);
     let sample = Sample { replica: A, at, payload: 0, stale: false, up: None };
-    let circumstances =
-        Circumstances { out_of_order_window_ms: 0, retry: false, busy: false, refused: None, slowest: None };
+    let circumstances = Circumstances::default();
     for carried in [vec![], vec![10, 11]] {
         let flown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut flight = story.flight();

@@ -227,7 +227,7 @@ impl Story {
         })
     }
 
-    /// Faults of that kind that have begun by a time.
+    /// Whether there is a fault of that kind.
     pub(crate) fn has(&self, kind: impl Fn(&What) -> bool) -> bool {
         self.faults.iter().any(|fault| kind(&fault.what))
     }

@@ -259,13 +259,7 @@ impl Schedule {
         let mut states = [Series::new(target.owner); SERIES];
         let mut shown = [[NEVER; 3]; SERIES];
         let mut split_since = None;
-        let circumstances = Circumstances {
-            out_of_order_window_ms: 0,
-            retry: false,
-            busy: false,
-            refused: None,
-            slowest: None,
-        };
+        let circumstances = Circumstances::default();
         for &Arrival { arrives_ms, replica, series, at, stale, up } in &arrivals {
             let sample = Sample { replica: id(replica), at: TimestampMs(at), payload: 7, stale, up };
             let ups = up.is_some().then_some(&mut ups);
