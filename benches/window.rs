@@ -14,8 +14,14 @@ use xxhash_rust::xxh3::xxh3_128;
 const BATCH: usize = 2_000;
 /// As many series as a target of node_exporter or cAdvisor has.
 const SERIES_PER_TARGET: u64 = 800;
-const CIRCUMSTANCES: Circumstances =
-    Circumstances { out_of_order_window_ms: 0, retry: false, busy: false, refused: None, slowest: None };
+const CIRCUMSTANCES: Circumstances = Circumstances {
+    out_of_order_window_ms: 0,
+    retry: false,
+    busy: false,
+    refused: None,
+    inherited: None,
+    slowest: None,
+};
 
 fn key(series: u64) -> SeriesKey {
     SeriesKey(xxh3_128(&series.to_le_bytes()))

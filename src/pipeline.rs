@@ -172,11 +172,10 @@ impl<U: Upstream> Pipeline<U> {
                 _ => Reply::new(400, unpack.to_string()),
             },
         )?;
-        request.read(&self.settings, bench.tenant, &self.window, bench.now_ms).map_err(|malformed| {
-            match malformed.flaw {
-                Flaw::TooMany { .. } => Reply::new(413, malformed.flaw.to_string()),
-                _ => Reply::new(400, malformed.to_string()),
-            }
+        let Bench { settings, window, tenant, retry, now_ms, .. } = *bench;
+        request.read(settings, tenant, window, retry, now_ms).map_err(|malformed| match malformed.flaw {
+            Flaw::TooMany { .. } => Reply::new(413, malformed.flaw.to_string()),
+            _ => Reply::new(400, malformed.to_string()),
         })?;
         self.metrics.read(incoming.body.len(), request.body.len());
         Ok(())

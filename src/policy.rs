@@ -92,7 +92,7 @@ pub fn decide(
             return plain(Action::Busy);
         }
         // 3 jump wait. A sample that waits has shown nothing, or its backlog would count as delivered.
-        let must_wait = overtakes(series, target, sample, circumstances)
+        let must_wait = overtakes(series, &target_before, sample, circumstances)
             || is_jump(series, sample) && waits(at, series.interval);
         if must_wait {
             *target = target_before;
@@ -249,15 +249,19 @@ fn is_jump(series: &Series, sample: &Sample) -> bool {
 }
 
 /// Whether the sample would leave more than two intervals to a replica that is about to deliver them, covered or not:
-/// upstream would take neither its backlog any more, nor the series of one scrape from one replica.
+/// upstream would take neither its backlog any more, nor the series of one scrape from one replica. `target`: as it was
+/// before the sample was noticed; one that has shown nothing yet is anybody's.
 #[inline]
 fn overtakes(series: &Series, target: &Target, sample: &Sample, circumstances: Circumstances) -> bool {
     let reach = 2 * series.interval;
     let far = |from: TimestampMs| sample.at - from > reach;
     let older = |time: Option<TimestampMs>| time.is_some_and(|time| time < sample.at);
     match series.watermark {
-        Some(watermark) => reach != 0 && far(watermark) && older(circumstances.slowest),
-        None => sample.replica != target.owner && older(circumstances.refused),
+        Some(_) if reach == 0 => older(circumstances.inherited),
+        Some(watermark) => far(watermark) && older(circumstances.slowest),
+        None => {
+            older(circumstances.inherited) || sample.replica != target.owner && older(circumstances.refused)
+        }
     }
 }
 

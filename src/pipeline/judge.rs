@@ -195,6 +195,7 @@ impl Bench<'_> {
                 retry: self.retry,
                 busy: false,
                 refused: others.refused,
+                inherited: others.inherited,
                 slowest: others.slowest,
             };
             let oldest = others.oldest;

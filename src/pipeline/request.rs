@@ -128,6 +128,7 @@ impl Request {
         settings: &Settings,
         tenant: TenantHash,
         window: &Window,
+        retry: bool,
         now_ms: i64,
     ) -> Result<(), Malformed> {
         self.clear();
@@ -145,7 +146,7 @@ impl Request {
         }
         self.refuse_impossible_times(now_ms.saturating_add(settings.future_max_ms), settings.future_max_ms);
         if settings.first_contact_hold_ms > 0 {
-            self.look_around(settings, window);
+            self.look_around(settings, window, retry);
         }
         self.order();
         Ok(())
@@ -305,7 +306,7 @@ impl Request {
     }
 
     /// Learns how far the other replicas of each group are, and holds back what belongs to a group that is new.
-    fn look_around(&mut self, settings: &Settings, window: &Window) {
+    fn look_around(&mut self, settings: &Settings, window: &Window, retry: bool) {
         // The bytes of a retry are the same, so these are. Shards of one sender do not share a series.
         let first = self.samples.first().map_or(0, |sample| sample.at);
         let key = self.keys.first().map_or(0, |key| key.0 as u64);
@@ -315,7 +316,7 @@ impl Request {
             let Some(group) = window.groups().group(tally.group) else { continue };
             tally.first_contact = group.age_ms(self.now_ms) < settings.first_contact_hold_ms;
             if let Some(replica) = tally.replica {
-                tally.others = group.begin_request(replica, self.identity, self.now_ms);
+                tally.others = group.begin_request(replica, self.identity, retry, self.now_ms);
             }
             any_new |= tally.first_contact;
         }

@@ -131,6 +131,8 @@ pub struct Circumstances {
     pub busy: bool,
     /// The oldest time that another replica was refused a moment ago, and is about to bring again.
     pub refused: Option<TimestampMs>,
+    /// The same, of replicas whose backlog is older than what is known of any series.
+    pub inherited: Option<TimestampMs>,
     /// How far the slowest other replica is that was refused and has not caught up since; not newer than `refused`.
     pub slowest: Option<TimestampMs>,
 }

@@ -76,6 +76,7 @@ fn step(told: &mut Option<Told>, word: &str, out_of_order_window_s: i64) {
         retry: circumstance == "retry",
         busy: circumstance == "busy",
         refused: seconds(circumstance, "refused"),
+        inherited: seconds(circumstance, "inherited"),
         slowest: seconds(circumstance, "slowest").or(seconds(circumstance, "refused")),
     };
     let ups = (name == "up").then_some(&mut told.ups);

@@ -20,6 +20,9 @@ const REFUSED_MAX: usize = 1024;
 pub(super) struct Backlogs {
     refused: Vec<Refused>,
     behind: Vec<Behind>,
+    /// Replicas whose first request was a retry: they have tried in vain before this window began, and have a backlog
+    /// of series that upstream knows and the window does not.
+    inherited: Vec<ReplicaId>,
     /// The newest sample time that any replica has shown.
     newest: Option<TimestampMs>,
 }
@@ -48,6 +51,18 @@ impl Backlogs {
         {
             (refused.open, refused.since_ms) = (true, now_ms);
         }
+    }
+
+    /// A replica comes for the first time, and has tried before.
+    pub(super) fn inherit(&mut self, replica: ReplicaId) {
+        if !self.has_inherited(replica) {
+            self.inherited.push(replica);
+        }
+    }
+
+    /// Whether a replica is still behind for what was before this window.
+    pub(super) fn has_inherited(&self, replica: ReplicaId) -> bool {
+        self.inherited.contains(&replica)
     }
 
     /// A request has ended that has shown nothing: it is not being tried any more.
@@ -93,9 +108,15 @@ impl Backlogs {
         self.behind.iter().map(|behind| behind.replica).filter(move |other| *other != replica)
     }
 
-    /// A replica has come so far.
+    /// A replica has come so far. It has not, as long as it was refused just there.
     pub(super) fn reached(&mut self, replica: ReplicaId, front: TimestampMs) {
+        if self.refused.iter().any(|refused| refused.replica == replica && refused.oldest <= front) {
+            return;
+        }
         self.behind.retain(|behind| behind.replica != replica || behind.goal > front);
+        if self.behind.iter().all(|behind| behind.replica != replica) {
+            self.inherited.retain(|inherited| *inherited != replica);
+        }
     }
 }
 
@@ -175,6 +196,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_inherited_is_so_until_its_replica_has_caught_up() {
+        let mut backlogs = Backlogs::default();
+        backlogs.inherit(A);
+        backlogs.inherit(A);
+        assert_eq!(backlogs.inherited, [A]);
+        refuse(&mut backlogs, A, 1, 30, 0);
+        backlogs.reached(B, T(100));
+        backlogs.reached(A, T(35));
+        assert!(backlogs.has_inherited(A) && !backlogs.has_inherited(B));
+        backlogs.end(A, 1, T(35), None, 0);
+        backlogs.reached(A, T(34));
+        assert!(backlogs.has_inherited(A));
+        backlogs.reached(A, T(35));
+        assert!(!backlogs.has_inherited(A));
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded_and_makes_room_when_its_senders_are_gone() {
         let mut backlogs = Backlogs::default();
         for request in 0..2_000 {
@@ -199,6 +237,9 @@ mod tests {
         // Refused once more, it has to come where the group is by now.
         backlogs.end(B, 2, T(200), None, 2_000);
         refuse(&mut backlogs, A, 2, 90, 2_000);
+        backlogs.reached(A, T(200));
+        assert_eq!(behind(&backlogs, C), [0], "it has not brought again what it was refused");
+        backlogs.end(A, 2, T(95), None, 3_000);
         backlogs.reached(A, T(199));
         assert_eq!((behind(&backlogs, C), backlogs.behind.len()), (vec![0], 1));
         backlogs.reached(A, T(200));

@@ -69,6 +69,11 @@ impl Fronts {
         oldest(false).filter(|other| *other < own).map(TimestampMs)
     }
 
+    /// Whether a request of the replica has been noted.
+    pub(super) fn knows(&self, replica: ReplicaId) -> bool {
+        self.fronts.iter().any(|front| front.replica == replica)
+    }
+
     /// A request of a replica begins, which is going to be noted, or to [leave](Self::leave).
     pub(super) fn begin(&mut self, replica: ReplicaId) {
         if let Some(front) = self.fronts.iter_mut().find(|front| front.replica == replica) {

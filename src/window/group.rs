@@ -51,8 +51,11 @@ impl Progress {
     fn others(&self, replica: ReplicaId, now_ms: i64) -> Others {
         let refused = self.backlogs.oldest_refused(replica, now_ms, |other| self.fronts.counts(other));
         let behind = self.backlogs.behind(replica);
+        let inherited = self.backlogs.oldest_refused(replica, now_ms, |other| {
+            self.fronts.counts(other) && self.backlogs.has_inherited(other)
+        });
         let slowest = behind.filter_map(|other| self.fronts.recent(other, now_ms)).chain(refused).min();
-        Others { oldest: self.fronts.oldest_other(replica, now_ms), refused, slowest }
+        Others { oldest: self.fronts.oldest_other(replica, now_ms), refused, inherited, slowest }
     }
 }
 
@@ -63,6 +66,8 @@ pub struct Others {
     pub oldest: Option<TimestampMs>,
     /// The oldest time in requests that were refused a moment ago: see `backlog.rs`.
     pub refused: Option<TimestampMs>,
+    /// The same of those whose backlog is older than this window.
+    pub inherited: Option<TimestampMs>,
     /// How far the slowest is that has not caught up since: not newer than `refused`.
     pub slowest: Option<TimestampMs>,
 }
@@ -137,10 +142,13 @@ impl Group {
     }
 
     /// A request of a replica begins, and ends with [`Self::end_request`] or [`Self::leave_request`]. `request`: see
-    /// [`Seen::request`].
+    /// [`Seen::request`]. `retry`: its sender says that it has tried before.
     #[must_use]
-    pub fn begin_request(&self, replica: ReplicaId, request: u64, now_ms: i64) -> Others {
+    pub fn begin_request(&self, replica: ReplicaId, request: u64, retry: bool, now_ms: i64) -> Others {
         let mut progress = self.progress();
+        if retry && !progress.fronts.knows(replica) {
+            progress.backlogs.inherit(replica);
+        }
         progress.fronts.begin(replica);
         progress.backlogs.begin(replica, request, now_ms);
         progress.others(replica, now_ms)
@@ -327,7 +335,7 @@ mod tests {
 
     /// As a request of the replica finds it.
     fn finds(group: &Group, replica: ReplicaId, now_ms: i64) -> [Option<i64>; 3] {
-        let Others { oldest, refused, slowest } = group.begin_request(replica, u64::MAX, now_ms);
+        let Others { oldest, refused, slowest, .. } = group.begin_request(replica, u64::MAX, false, now_ms);
         [oldest, refused, slowest].map(|time| time.map(|t| t.0 / 1000))
     }
 
@@ -351,6 +359,21 @@ mod tests {
             ends(&group, A, request, at, None, at * 1000);
         }
         assert_eq!(finds(&group, B, 136_000), [Some(110), None, None]);
+    }
+
+    /// Upstream has series of it that this window does not know, so no birth may overtake it.
+    #[test]
+    fn who_has_tried_before_the_window_began_has_a_backlog() {
+        let group = a_group();
+        let _ = group.begin_request(A, 1, true, 100_000);
+        ends(&group, A, 1, 100, Some(90), 100_000);
+        let _ = group.begin_request(B, 1, false, 100_000);
+        ends(&group, B, 1, 100, Some(95), 100_000);
+        let inherited = |replica| group.others(replica, 101_000).inherited;
+        assert_eq!((inherited(A), inherited(B)), (None, Some(T(90))));
+        // It is a retry of what was refused here.
+        let _ = group.begin_request(B, 1, true, 101_000);
+        assert_eq!(inherited(A), None);
     }
 
     /// A request that upstream never takes would keep all others waiting.

@@ -58,8 +58,7 @@ impl Story {
             out_of_order_window_ms: self.window_ms,
             retry: fields[4].contains('r'),
             busy: fields[4].contains('b'),
-            refused: None,
-            slowest: None,
+            ..Circumstances::default()
         };
         let state_of_target = self.target.get_or_insert(Target::new(sample.replica));
         let state = self.series.entry(id).or_insert(Series::new(state_of_target.owner));

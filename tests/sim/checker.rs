@@ -2,7 +2,7 @@
 
 use crate::history::{NEVER, Sent};
 use crate::run::Played;
-use crate::story::{Kind, SeriesPlan, Story};
+use crate::story::{Kind, SeriesPlan, Story, TargetPlan};
 use std::collections::{BTreeMap, HashMap};
 
 /// Figures of one story, and the promises that were broken.
@@ -93,10 +93,7 @@ pub(crate) fn judge(played: &Played) -> Verdict {
                 expected += want;
             }
         }
-        // A window that has just begun knows of no other replica.
-        let knows =
-            |at_ms: i64| story.proxy_lives().all(|begun_ms| !(begun_ms..begun_ms + 20_000).contains(&at_ms));
-        ends(number, &stored, &series.sent, interval_ms, knows, &mut verdict);
+        ends(number, &stored, &series.sent, story, target, &mut verdict);
         by_series.push(stored);
     }
     verdict.density = if expected > 0.0 { stored_count / expected } else { 1.0 };
@@ -277,26 +274,29 @@ fn density(stored: &[Stored], acked: &[i64], interval_ms: impl Fn(i64) -> i64) -
     (live.len() as f64, expected)
 }
 
-/// Stale markers stored although another replica had shown that the series lives, and lives on.
+/// Stale markers stored although another replica had shown that the series lives, to the process that forwarded the
+/// marker and within the interval that it could know, and lives on.
 fn ends(
     number: usize,
     stored: &[Stored],
     sent: &[Vec<Sent>],
-    interval_ms: impl Fn(i64) -> i64,
-    knows: impl Fn(i64) -> bool,
+    story: &Story,
+    target: &TargetPlan,
     verdict: &mut Verdict,
 ) {
     for marker in stored.iter().filter(|stored| stored.stale) {
-        let near_ms = interval_ms(marker.at_ms) * 3 / 2;
+        let near_ms = target.interval_ms(marker.at_ms) * 3 / 2;
+        let believed_ms = target.believed_interval_ms(marker.at_ms) * 3 / 2;
         let markers =
             || sent.iter().flatten().filter(|sent| sent.at_ms == marker.at_ms && sent.is_stale_marker());
         let decided_ms = markers().map(|sent| sent.arrived_ms).min().unwrap_or(NEVER);
         let acked_ms = markers().map(|sent| sent.acked_ms).min().unwrap_or(NEVER);
+        let begun_ms = story.proxy_lives().filter(|begun_ms| *begun_ms <= acked_ms).max().unwrap_or(0);
         for (replica, sent) in sent.iter().enumerate().filter(|(replica, _)| marker.by >> replica & 1 == 0) {
             let live = sent.iter().filter(|sent| !sent.is_stale_marker());
-            let near =
-                live.clone().filter(|sent| (marker.at_ms - near_ms..=marker.at_ms).contains(&sent.at_ms));
-            let shown = near.clone().any(|sent| sent.acked_ms < decided_ms);
+            let mut near =
+                live.clone().filter(|sent| (marker.at_ms - believed_ms..=marker.at_ms).contains(&sent.at_ms));
+            let shown = near.any(|sent| (begun_ms..decided_ms).contains(&sent.acked_ms));
             let ended = sent.iter().any(|sent| {
                 sent.is_stale_marker()
                     && (marker.at_ms - near_ms..=marker.at_ms + near_ms).contains(&sent.at_ms)
@@ -304,7 +304,7 @@ fn ends(
             let lives_on = live.clone().any(|sent| {
                 (marker.at_ms + 1..=marker.at_ms + near_ms).contains(&sent.at_ms) && sent.acked_ms != NEVER
             });
-            if shown && lives_on && !ended && knows(acked_ms) {
+            if shown && lives_on && !ended {
                 verdict.false_ends += 1;
                 let what = format!("series {number} ends at {}, replica {replica} lives", marker.at_ms);
                 verdict.broke("no end while another lives", Some(number), what);

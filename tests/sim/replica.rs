@@ -123,7 +123,7 @@ impl Replica {
                     let removed = self.world.state().removed[self.number] >> target & 1 == 1;
                     if !removed {
                         loops[target].removed = false;
-                        self.visit(target, due_ms + jitter_ms, &mut loops[target]);
+                        self.visit(target, self.wakes(plan, due_ms) + jitter_ms, &mut loops[target]);
                     } else if !loops[target].removed {
                         loops[target].removed = true;
                         // Prometheus waits a good interval: the target may only have moved to another loop.
@@ -140,6 +140,19 @@ impl Replica {
                 Job::Bury(..) => {}
             }
             self.queue.lock().unwrap().pump(self.number);
+        }
+    }
+
+    /// When a scrape that was due takes place. A process that stood still for longer than an interval goes on with the
+    /// newest round of its rules, and scrapes at once, in between.
+    fn wakes(&self, plan: &TargetPlan, due_ms: i64) -> i64 {
+        let now_ms = self.world.now_ms();
+        let interval_ms = plan.interval_ms(now_ms);
+        let late_ms = now_ms - due_ms;
+        match plan.kind {
+            Kind::Scraped if late_ms > 0 => now_ms,
+            Kind::Scraped => due_ms,
+            Kind::Rules => due_ms + late_ms.div_euclid(interval_ms).max(0) * interval_ms,
         }
     }
 

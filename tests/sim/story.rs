@@ -266,16 +266,24 @@ impl Story {
 }
 
 impl TargetPlan {
+    /// The widest interval in use around a time.
     pub(crate) fn interval_ms(&self, around_ms: i64) -> i64 {
-        let margin = 2 * self.intervals_ms.iter().map(|(_, interval)| *interval).max().unwrap_or(1_000);
-        let mut widest = 0;
-        for (nth, (since, interval)) in self.intervals_ms.iter().enumerate() {
+        self.intervals_in_use_ms(around_ms, 2).max().unwrap_or(1_000)
+    }
+
+    /// The shortest interval in use around a time: a longer one is believed when it is seen twice.
+    pub(crate) fn believed_interval_ms(&self, around_ms: i64) -> i64 {
+        self.intervals_in_use_ms(around_ms, 3).min().unwrap_or(1_000)
+    }
+
+    /// Those of `margin` times the widest before and after.
+    fn intervals_in_use_ms(&self, around_ms: i64, margin: i64) -> impl Iterator<Item = i64> {
+        let margin = margin * self.intervals_ms.iter().map(|(_, interval)| *interval).max().unwrap_or(1_000);
+        self.intervals_ms.iter().enumerate().filter_map(move |(nth, (since, interval))| {
             let until = self.intervals_ms.get(nth + 1).map_or(i64::MAX, |(since, _)| *since);
-            if (nth == 0 || around_ms + margin >= *since) && around_ms - margin < until {
-                widest = widest.max(*interval);
-            }
-        }
-        widest
+            let begun = nth == 0 || around_ms + margin >= *since;
+            (begun && around_ms - margin < until).then_some(*interval)
+        })
     }
 }
 

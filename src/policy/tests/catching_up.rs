@@ -37,6 +37,11 @@ fn births_wait_for_what_was_refused_a_moment_ago() {
     check("x.a0 | b6~slowest3", "b6"); // somebody who is slow, but was not refused: it is no birth of his
     check("x.a0 | a6~refused3", "a6"); // the target's owner
     check("a6~refused3", "a6"); // the target is new as well
+    check("a6~inherited3", "wait"); // and upstream may know it, of whoever was refused before the window began
+    check("a6~inherited6", "a6");
+    check("x.a0 | a6~inherited3", "wait");
+    check("a0 | a6~inherited3", "wait"); // nobody knows how far apart they may be
+    check("pair | a60~inherited3", "a60");
     check("x.a0 | b6!~refused3", "wait");
     check("x.a0 | b6~refused3 a5 b6", "wait a5 -");
 }
