@@ -5,7 +5,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use promdedup::forward::{Answer, Outgoing, Upstream};
-use promdedup::pipeline::{Incoming, Metrics, Pipeline, Settings};
+use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Settings};
 use promdedup::proto::WriteRequest;
 use promdedup::series::{PlaceLabels, ReplicaNames};
 use promdedup::window::Window;
@@ -56,6 +56,7 @@ fn pair(c: &mut Criterion) {
     let settings = Settings {
         replica_names: ReplicaNames::new(["prometheus_replica", "__replica__"]).unwrap(),
         place_labels: PlaceLabels::default(),
+        upstream_protocol: Protocol::One,
         body_bytes_max: 32 << 20,
         future_max_ms: i64::MAX / 2,
         out_of_order_window_ms: 0,
@@ -77,6 +78,7 @@ fn pair(c: &mut Criterion) {
             |pipeline| {
                 for body in &bodies {
                     let incoming = Incoming {
+                        protocol: Protocol::One,
                         body: body.clone().into(),
                         tenant: None,
                         retry_attempt: 0,

@@ -4,7 +4,7 @@ use crate::admin::{Admin, Readiness};
 use crate::config::{Config, SeriesConfig, WindowConfig};
 use crate::forward::HttpUpstream;
 use crate::overhead;
-use crate::pipeline::{Metrics, Pipeline, Settings};
+use crate::pipeline::{Metrics, Pipeline, Protocol, Settings};
 use crate::receive::{PhaseControl, Receiver, Serve};
 use crate::series::{PlaceLabels, ReplicaNames};
 use crate::socket::NetworkBytes;
@@ -79,6 +79,7 @@ fn settings(
     Ok(Settings {
         replica_names: ReplicaNames::new(series.replica_labels)?,
         place_labels: PlaceLabels { group: series.group_labels, target: series.target_labels },
+        upstream_protocol: Protocol::One,
         body_bytes_max: window.body_max_bytes,
         future_max_ms: ms(window.future_max),
         out_of_order_window_ms: ms(window.out_of_order_window),

@@ -29,4 +29,9 @@ pub mod wire;
 #[allow(missing_docs, clippy::use_self, clippy::doc_markdown)]
 pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/prometheus.rs"));
+
+    /// Remote write 2.0.
+    pub mod v2 {
+        include!(concat!(env!("OUT_DIR"), "/io.prometheus.write.v2.rs"));
+    }
 }

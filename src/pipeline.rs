@@ -18,7 +18,8 @@ use crate::policy::TimestampMs;
 use crate::series::{PlaceLabels, ReplicaNames, TenantHash};
 use crate::window::{Flight, Log, Metadata, Seen, Window};
 use crate::wire::snappy::{self, Unpack};
-use crate::wire::{Flaw, splice};
+use crate::wire::v2::{self, Keep};
+use crate::wire::{Flaw, Malformed, splice};
 use bytes::Bytes;
 use http::HeaderValue;
 use judge::{Bench, Judged};
@@ -35,9 +36,32 @@ const BUFFERS_MAX: usize = 64;
 /// Buffers of requests with a longer body are given back to the system.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
 
+/// The versions of remote write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// `prometheus.WriteRequest`.
+    #[default]
+    One,
+    /// `io.prometheus.write.v2.Request`.
+    Two,
+}
+
+/// What a request brought that is delivered, duplicates included: what remote write 2.0 calls written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Float samples.
+    pub samples: u64,
+    /// Histogram samples.
+    pub histograms: u64,
+    /// Exemplars.
+    pub exemplars: u64,
+}
+
 /// One remote-write request as it arrived, headers checked, body still compressed.
 #[derive(Debug, Clone)]
 pub struct Incoming {
+    /// What the body is.
+    pub protocol: Protocol,
     /// Snappy block.
     pub body: Bytes,
     /// The tenant header's value.
@@ -59,6 +83,8 @@ pub struct Reply {
     pub text: String,
     /// `Retry-After`, in seconds.
     pub retry_after_s: Option<u32>,
+    /// What is delivered of it; nothing of a request that has to be sent again.
+    pub written: Written,
 }
 
 /// What the pipeline is told by the configuration.
@@ -68,7 +94,9 @@ pub struct Settings {
     pub replica_names: ReplicaNames,
     /// Names of the group and target labels.
     pub place_labels: PlaceLabels,
-    /// Bound of a decompressed body, in bytes.
+    /// What upstream takes.
+    pub upstream_protocol: Protocol,
+    /// Bound of a decompressed body, in bytes; of one of 2.0 also when it is rewritten as 1.0.
     pub body_bytes_max: usize,
     /// How far ahead of the clock a sample may be, in ms.
     pub future_max_ms: i64,
@@ -93,6 +121,9 @@ pub struct Pipeline<U> {
 /// The memory of one request.
 #[derive(Debug, Default)]
 struct Buffers {
+    /// A body of 2.0, and what rewrites it.
+    two: Vec<u8>,
+    rewriter: v2::Rewriter,
     request: Request,
     judged: Judged,
     out: Vec<u8>,
@@ -122,7 +153,7 @@ impl<U: Upstream> Pipeline<U> {
         let mut buffers =
             self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         let reply = self.live(&mut buffers, &incoming, now_ms).await;
-        if buffers.request.body.capacity() <= BUFFER_BYTES_MAX {
+        if buffers.request.body.capacity().max(buffers.two.capacity()) <= BUFFER_BYTES_MAX {
             let mut kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() < BUFFERS_MAX {
                 kept.push(buffers);
@@ -155,7 +186,10 @@ impl<U: Upstream> Pipeline<U> {
         }
         self.lean(buffers, &bench, &mut outcome).await;
         let works = outcome.upstream_works();
-        let reply = outcome.reply(&buffers.request);
+        let mut reply = outcome.reply(&buffers.request);
+        if incoming.protocol == Protocol::Two && reply.status != 503 {
+            reply.written = verdict::written(&buffers.request);
+        }
         tally::add_up(&mut buffers.request, reply.status == 503);
         // An upstream that does not answer takes its time: its sender is about to come again from now on.
         self.note_fronts(&buffers.request, works, bench.later_ms());
@@ -164,20 +198,32 @@ impl<U: Upstream> Pipeline<U> {
     }
 
     fn read(&self, buffers: &mut Buffers, incoming: &Incoming, bench: &Bench<'_>) -> Result<(), Reply> {
-        let Buffers { request, judged, .. } = buffers;
-        *judged = Judged::default();
-        snappy::decompress(&incoming.body, self.settings.body_bytes_max, &mut request.body).map_err(
-            |unpack| match unpack {
-                Unpack::TooBig { .. } => Reply::new(413, unpack.to_string()),
-                _ => Reply::new(400, unpack.to_string()),
-            },
-        )?;
+        let Buffers { two, rewriter, request, judged, .. } = buffers;
         let Bench { settings, window, tenant, retry, now_ms, .. } = *bench;
-        request.read(settings, tenant, window, retry, now_ms).map_err(|malformed| match malformed.flaw {
+        *judged = Judged::default();
+        let max = settings.body_bytes_max;
+        let raw = match incoming.protocol {
+            Protocol::One => &mut request.body,
+            Protocol::Two => two,
+        };
+        snappy::decompress(&incoming.body, max, raw).map_err(|unpack| match unpack {
+            Unpack::TooBig { .. } => Reply::new(413, unpack.to_string()),
+            _ => Reply::new(400, unpack.to_string()),
+        })?;
+        let raw_bytes = raw.len();
+        let malformed = |malformed: Malformed| match malformed.flaw {
             Flaw::TooMany { .. } => Reply::new(413, malformed.flaw.to_string()),
             _ => Reply::new(400, malformed.to_string()),
-        })?;
-        self.metrics.read(incoming.body.len(), request.body.len());
+        };
+        if incoming.protocol == Protocol::Two {
+            let keep = match settings.upstream_protocol {
+                Protocol::One => Keep::Nothing,
+                Protocol::Two => Keep::All,
+            };
+            rewriter.rewrite(two, keep, max, &mut request.body).map_err(malformed)?;
+        }
+        request.read(settings, tenant, window, retry, now_ms).map_err(malformed)?;
+        self.metrics.read(incoming.body.len(), raw_bytes);
         Ok(())
     }
 
@@ -392,6 +438,6 @@ fn outgoing(packed: Vec<u8>, samples: u64, incoming: &Incoming) -> Outgoing {
 impl Reply {
     fn new(status: u16, text: String) -> Self {
         let retry_after_s = (status == 503).then_some(1);
-        Self { status, text, retry_after_s }
+        Self { status, text, retry_after_s, written: Written::default() }
     }
 }

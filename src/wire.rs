@@ -12,6 +12,7 @@ mod shape;
 pub mod snappy;
 pub mod splice;
 pub mod v1;
+pub mod v2;
 
 /// A range of bytes of the decompressed body: `start..end`.
 ///
@@ -113,6 +114,29 @@ pub enum Flaw {
         what: &'static str,
         /// The bound.
         max: usize,
+    },
+    /// A field that remote write 2.0 keeps free for the fields of 1.0.
+    #[error("field {field} is none of remote write 2.0: is the body one of 1.0?")]
+    Reserved {
+        /// Field number.
+        field: u32,
+    },
+    /// The first symbol of a 2.0 request has to be empty.
+    #[error("the first symbol is not empty")]
+    FirstSymbol,
+    /// A reference behind the last symbol.
+    #[error("reference {given} leads beyond the {symbols} symbols")]
+    Reference {
+        /// The reference as read.
+        given: u32,
+        /// How many symbols there are.
+        symbols: usize,
+    },
+    /// Labels are pairs of references.
+    #[error("{given} references are not pairs of names and values")]
+    OddReferences {
+        /// How many there are.
+        given: usize,
     },
     /// The body is longer than a [`Span`] can address.
     #[error("body of {given} bytes exceeds {BODY_BYTES_MAX}")]

@@ -2,8 +2,8 @@
 //!
 //! Pure. Refuses to soften anything: a sample that upstream has not taken is never answered 2xx.
 
-use super::Reply;
-use super::request::{Fate, Request};
+use super::request::{Fate, Kind, Request};
+use super::{Reply, Written};
 use crate::forward::{Answer, answer};
 use crate::window::Flight;
 
@@ -102,6 +102,28 @@ impl Outcome {
             ),
         }
     }
+}
+
+/// What is delivered of a request that need not come again. Exemplars go with their series: those of one that is refused, or
+/// rejected with all its samples, are not.
+pub(super) fn written(request: &Request) -> Written {
+    let mut written = Written::default();
+    for item in &request.items {
+        let first = item.series.first_sample as usize;
+        let fates = &request.fates[first..first + item.series.samples as usize];
+        let mut delivered = fates.is_empty() && item.kind != Kind::Invalid;
+        for (sample, fate) in item.series.samples_of(&request.samples).iter().zip(fates) {
+            if matches!(fate, Fate::Forwarded | Fate::Duplicate) {
+                delivered = true;
+                match sample.histogram {
+                    true => written.histograms += 1,
+                    false => written.samples += 1,
+                }
+            }
+        }
+        written.exemplars += if delivered { u64::from(item.series.exemplars) } else { 0 };
+    }
+    written
 }
 
 /// Why a request has to be sent again that upstream and other flights have nothing to do with.

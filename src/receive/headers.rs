@@ -1,5 +1,6 @@
-//! Content headers: remote write 1.0 or not. Pure.
+//! Content headers: remote write 1.0, 2.0, or neither. Pure.
 
+use crate::pipeline;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use std::borrow::Cow;
@@ -18,24 +19,28 @@ pub(super) enum Protocol {
 /// Why the headers do not promise a body that can be read; the answer is 415.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unsupported {
-    #[error(
-        "this version takes remote write 1.0 (proto=prometheus.WriteRequest) only, not 2.0 (proto={MESSAGE_2})"
-    )]
-    ProtocolTwo,
-    #[error("message {given:?} is not remote write: expected proto={MESSAGE_1}")]
+    #[error("message {given:?} is not remote write: expected proto={MESSAGE_1} or proto={MESSAGE_2}")]
     Message { given: String },
     #[error("Content-Type {given:?} is not supported: expected application/x-protobuf")]
     Type { given: String },
     #[error("Content-Encoding {given:?} is not supported: expected snappy")]
-    Encoding { given: String },
+    Encoding { given: String, of: Protocol },
+}
+
+impl From<pipeline::Protocol> for Protocol {
+    fn from(version: pipeline::Protocol) -> Self {
+        match version {
+            pipeline::Protocol::One => Self::One,
+            pipeline::Protocol::Two => Self::Two,
+        }
+    }
 }
 
 impl Unsupported {
     pub(super) fn protocol(&self) -> Protocol {
         match self {
-            Self::ProtocolTwo => Protocol::Two,
             Self::Message { .. } | Self::Type { .. } => Protocol::Other,
-            Self::Encoding { .. } => Protocol::One,
+            Self::Encoding { of, .. } => *of,
         }
     }
 }
@@ -46,31 +51,33 @@ const MESSAGE_2: &str = "io.prometheus.write.v2.Request";
 const SHOWN_MAX_CHARS: usize = 100;
 
 /// Checks type and encoding as the specification of remote write 2.0 asks of receivers: an absent or empty type
-/// is a 1.0 body, an absent encoding is snappy.
-pub(super) fn check(headers: &HeaderMap) -> Result<(), Unsupported> {
+/// is a 1.0 body, an absent encoding is snappy. The type alone says which version the body is of, whatever
+/// `X-Prometheus-Remote-Write-Version` says.
+pub(super) fn check(headers: &HeaderMap) -> Result<pipeline::Protocol, Unsupported> {
     let content_type = text(headers, &CONTENT_TYPE);
     let mut parts = content_type.split(';').map(str::trim);
     let media = parts.next().unwrap_or_default();
     if !media.is_empty() && !media.eq_ignore_ascii_case("application/x-protobuf") {
         return Err(Unsupported::Type { given: shown(&content_type) });
     }
+    let mut version = pipeline::Protocol::One;
     for parameter in parts {
         let Some((name, value)) = parameter.split_once('=') else { continue };
         if !name.trim().eq_ignore_ascii_case("proto") {
             continue;
         }
         match value.trim().trim_matches('"') {
-            MESSAGE_1 => {}
-            MESSAGE_2 => return Err(Unsupported::ProtocolTwo),
+            MESSAGE_1 => version = pipeline::Protocol::One,
+            MESSAGE_2 => version = pipeline::Protocol::Two,
             other => return Err(Unsupported::Message { given: shown(other) }),
         }
     }
     let encoding = text(headers, &CONTENT_ENCODING);
     let encoding = encoding.trim();
     if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("snappy") {
-        return Err(Unsupported::Encoding { given: shown(encoding) });
+        return Err(Unsupported::Encoding { given: shown(encoding), of: version.into() });
     }
-    Ok(())
+    Ok(version)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Cow<'a, str> {
@@ -84,9 +91,10 @@ fn shown(given: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::Protocol::{One, Two};
     use http::HeaderValue;
 
-    fn with(content_type: &str, encoding: &str) -> Result<(), Unsupported> {
+    fn with(content_type: &str, encoding: &str) -> Result<pipeline::Protocol, Unsupported> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_str(content_type).expect("value"));
         headers.insert(CONTENT_ENCODING, HeaderValue::from_str(encoding).expect("value"));
@@ -94,34 +102,38 @@ mod tests {
     }
 
     #[test]
-    fn bodies_of_remote_write_1() {
-        assert_eq!(check(&HeaderMap::new()), Ok(()));
-        for kind in [
-            "",
-            "application/x-protobuf",
-            "Application/X-Protobuf",
-            "application/x-protobuf;proto=prometheus.WriteRequest",
-            "application/x-protobuf; proto=\"prometheus.WriteRequest\"; charset=x",
-            "application/x-protobuf; charset",
+    fn the_type_says_which_version_it_is() {
+        assert_eq!(check(&HeaderMap::new()), Ok(One));
+        for (kind, version) in [
+            ("", One),
+            ("application/x-protobuf", One),
+            ("Application/X-Protobuf", One),
+            ("application/x-protobuf;proto=prometheus.WriteRequest", One),
+            ("application/x-protobuf; proto=\"prometheus.WriteRequest\"; charset=x", One),
+            ("application/x-protobuf; charset", One),
+            ("application/x-protobuf;proto=io.prometheus.write.v2.Request", Two),
+            ("application/x-protobuf; charset=x; Proto=\"io.prometheus.write.v2.Request\"", Two),
         ] {
-            assert_eq!(with(kind, "snappy"), Ok(()), "{kind}");
-            assert_eq!(with(kind, ""), Ok(()), "{kind}");
-            assert_eq!(with(kind, "Snappy"), Ok(()), "{kind}");
+            for encoding in ["snappy", "", "Snappy"] {
+                assert_eq!(with(kind, encoding), Ok(version), "{kind}");
+            }
         }
     }
 
     #[test]
     fn other_bodies() {
-        let two = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
-        assert_eq!(with(two, "snappy"), Err(Unsupported::ProtocolTwo));
         let other = "application/x-protobuf;proto=a.B";
         assert_eq!(with(other, "snappy"), Err(Unsupported::Message { given: "a.B".to_owned() }));
         for kind in ["application/json", "text/plain", "image/png", "application/x-protobuf2"] {
             assert_eq!(with(kind, "snappy"), Err(Unsupported::Type { given: kind.to_owned() }));
         }
+        let two = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
         for encoding in ["gzip", "deflate", "identity", "zstd", "snappy, gzip"] {
-            let refused = Err(Unsupported::Encoding { given: encoding.to_owned() });
-            assert_eq!(with("application/x-protobuf", encoding), refused);
+            for (kind, of) in [("application/x-protobuf", Protocol::One), (two, Protocol::Two)] {
+                let refused = Unsupported::Encoding { given: encoding.to_owned(), of };
+                assert_eq!(with(kind, encoding), Err(refused.clone()));
+                assert_eq!(refused.protocol(), of);
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use super::headers::{self, Protocol, Unsupported};
 use super::metrics::Metrics;
 use super::phase::Phase;
 use crate::config::{ReceiveConfig, compressed_max_bytes};
-use crate::pipeline::{Incoming, Reply};
+use crate::pipeline::{self, Incoming, Reply, Written};
 use crate::telemetry::LimitHits;
 use axum::Router;
 use axum::body::Body;
@@ -25,9 +25,16 @@ use tokio::time::{Instant, timeout_at};
 
 /// The ways in. All the same: the first is Thanos Receive's, the second Prometheus', the third Cortex' and Mimir's.
 const PATHS: [&str; 3] = ["/api/v1/receive", "/api/v1/write", "/api/v1/push"];
+const WRITTEN: [&str; 3] = [
+    "x-prometheus-remote-write-samples-written",
+    "x-prometheus-remote-write-histograms-written",
+    "x-prometheus-remote-write-exemplars-written",
+];
 /// A first allocation is not larger, whatever the sender claims; memory follows what really arrives.
 const FIRST_ALLOCATION_MAX_BYTES: usize = 1 << 20;
 const RETRY_AFTER_S: u32 = 1;
+/// A 2.0 body is rewritten as 1.0, which says every label again: that takes five times the memory as a rule.
+const REWRITTEN_FACTOR: usize = 8;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -131,14 +138,19 @@ impl<S: Serve> Room<S> {
     }
 
     /// The life of a request in this room.
-    async fn accept(&self, request: Request, draining: bool) -> Result<Response, Refused> {
+    async fn accept(
+        &self,
+        request: Request,
+        version: Result<pipeline::Protocol, Unsupported>,
+        draining: bool,
+    ) -> Result<Reply, Refused> {
         let (head, mut body) = request.into_parts();
         let deadline = Instant::now() + self.request_timeout;
-        let admitted = match self.admit(&head.headers, draining) {
+        let (protocol, admitted) = match self.admit(&head.headers, version, draining) {
             Ok(admitted) => admitted,
             Err(refused) => return Err(self.discard(body, deadline, refused).await),
         };
-        let arrived = match timeout_at(deadline, self.read(&mut body, admitted)).await {
+        let arrived = match timeout_at(deadline, self.read(&mut body, protocol, admitted)).await {
             Ok(Ok(arrived)) => arrived,
             Ok(Err(refused)) => return Err(self.discard(body, deadline, refused).await),
             Err(_) => {
@@ -147,7 +159,7 @@ impl<S: Serve> Room<S> {
             }
         };
         let (bytes, admitted) = arrived;
-        let incoming = self.incoming(&head.headers, bytes);
+        let incoming = self.incoming(&head.headers, protocol, bytes);
         let service = Arc::clone(&self.service);
         let life = tokio::spawn(async move {
             let reply = service.serve(incoming).await;
@@ -155,7 +167,7 @@ impl<S: Serve> Room<S> {
             reply
         });
         match life.await {
-            Ok(reply) => Ok(answered(reply)),
+            Ok(reply) => Ok(reply),
             Err(error) => {
                 tracing::error!(%error, "a request ended in a panic");
                 Err(Refused::Panicked)
@@ -164,23 +176,33 @@ impl<S: Serve> Room<S> {
     }
 
     /// Everything that can be said before the body is read.
-    fn admit(&self, headers: &HeaderMap, draining: bool) -> Result<Admitted, Refused> {
+    fn admit(
+        &self,
+        headers: &HeaderMap,
+        version: Result<pipeline::Protocol, Unsupported>,
+        draining: bool,
+    ) -> Result<(pipeline::Protocol, Admitted), Refused> {
         if draining {
             return Err(Refused::Draining);
         }
-        headers::check(headers)?;
+        let version = version?;
         let length = content_length(headers);
         if let Some(given) = length
             && given > self.compressed_max_bytes as u64
         {
             return Err(self.too_big(given));
         }
-        Ok(self.admission.admit(length.unwrap_or(0) as usize)?)
+        Ok((version, self.admission.admit(length.unwrap_or(0) as usize)?))
     }
 
     /// Reads the body, whose reservation grows when its length was not said. The memory that its decompressed
     /// form will take is reserved too, before anybody decompresses it.
-    async fn read(&self, body: &mut Body, mut admitted: Admitted) -> Result<(Bytes, Admitted), Refused> {
+    async fn read(
+        &self,
+        body: &mut Body,
+        protocol: pipeline::Protocol,
+        mut admitted: Admitted,
+    ) -> Result<(Bytes, Admitted), Refused> {
         let said = admitted.bytes();
         let mut first = Bytes::new();
         let mut joined = BytesMut::new();
@@ -211,7 +233,11 @@ impl<S: Serve> Room<S> {
         let bytes = if joined.is_empty() { first } else { joined.freeze() };
         let raw = snap::raw::decompress_len(&bytes).unwrap_or(0);
         if raw <= self.raw_max_bytes {
-            admitted.grow(raw)?; // a larger claim is refused by the pipeline, and takes no memory
+            let rewritten = match protocol {
+                pipeline::Protocol::One => 0,
+                pipeline::Protocol::Two => raw.saturating_mul(REWRITTEN_FACTOR).min(self.raw_max_bytes),
+            };
+            admitted.grow(raw + rewritten)?; // a larger claim is refused by the pipeline, and takes no memory
         }
         Ok((bytes, admitted))
     }
@@ -241,10 +267,11 @@ impl<S: Serve> Room<S> {
         Refused::TooBig { given, max: self.compressed_max_bytes }
     }
 
-    fn incoming(&self, headers: &HeaderMap, body: Bytes) -> Incoming {
+    fn incoming(&self, headers: &HeaderMap, protocol: pipeline::Protocol, body: Bytes) -> Incoming {
         let value = |name: &HeaderName| headers.get(name).filter(|value| !value.is_empty()).cloned();
         let retries = headers.get("retry-attempt").and_then(|value| value.to_str().ok()?.trim().parse().ok());
         Incoming {
+            protocol,
             body,
             tenant: value(&self.tenant_header),
             retry_attempt: retries.unwrap_or(0),
@@ -285,17 +312,25 @@ pub(super) fn router<S: Serve>(room: Arc<Room<S>>, phase: watch::Receiver<Phase>
 async fn write<S: Serve>(State(door): State<Door<S>>, request: Request) -> Response {
     let started = Instant::now();
     let room = &door.room;
-    let (protocol, response) = match room.accept(request, door.draining()).await {
-        Ok(response) => (Protocol::One, response),
+    let version = headers::check(request.headers());
+    let protocol = match &version {
+        Ok(version) => Protocol::from(*version),
+        Err(unsupported) => unsupported.protocol(),
+    };
+    let (mut response, written) = match room.accept(request, version, door.draining()).await {
+        Ok(reply) => {
+            let written = reply.written;
+            (answered(reply), written)
+        }
         Err(refused) => {
             tracing::debug!(status = refused.status().as_u16(), %refused, "request refused");
-            let protocol = match &refused {
-                Refused::Unsupported(unsupported) => unsupported.protocol(),
-                _ => Protocol::One,
-            };
-            (protocol, refused.response())
+            (refused.response(), Written::default())
         }
     };
+    // Of 1.0 they would be believed, too (Prometheus 2.54 and later), and mean something else.
+    if protocol == Protocol::Two {
+        tell(written, response.headers_mut());
+    }
     room.count(started, protocol, &response);
     response
 }
@@ -315,6 +350,14 @@ async fn refuse<S: Serve>(door: &Door<S>, request: Request, refused: Refused) ->
     let response = refused.response();
     door.room.count(started, Protocol::Other, &response);
     response
+}
+
+/// The headers that remote write 2.0 asks for on every answer, failures included.
+fn tell(written: Written, headers: &mut HeaderMap) {
+    let Written { samples, histograms, exemplars } = written;
+    for (name, count) in WRITTEN.into_iter().zip([samples, histograms, exemplars]) {
+        headers.insert(HeaderName::from_static(name), count.into());
+    }
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

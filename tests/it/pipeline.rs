@@ -10,6 +10,7 @@ mod histograms;
 mod late;
 mod leaning;
 mod targets;
+mod two;
 
 fn ts(name: &str, replica: &str, seconds: i64) -> Ts {
     Ts::new(name).replica(replica).at(seconds)

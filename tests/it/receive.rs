@@ -1,7 +1,7 @@
 //! The senders' side: routes, headers, bounds, panics, draining.
 
 use crate::peer::{Heard, Line, config, soon};
-use promdedup::pipeline::{Incoming, Reply};
+use promdedup::pipeline::{Incoming, Protocol, Reply, Written};
 use promdedup::receive::{PhaseControl, ReceiveError, Receiver, Serve};
 use promdedup::socket::NetworkBytes;
 use promdedup::telemetry::LimitHits;
@@ -36,9 +36,19 @@ impl Serve for Fake {
             self.ended.notify_one();
         }
         if body.ends_with(b"busy") {
-            return Reply { status: 503, text: "come back".to_owned(), retry_after_s: Some(7) };
+            return Reply {
+                status: 503,
+                text: "come back".to_owned(),
+                retry_after_s: Some(7),
+                written: Written::default(),
+            };
         }
-        Reply { status: 204, text: String::new(), retry_after_s: None }
+        Reply {
+            status: 204,
+            text: String::new(),
+            retry_after_s: None,
+            written: Written { samples: 3, histograms: 2, exemplars: 1 },
+        }
     }
 }
 
@@ -157,7 +167,7 @@ async fn types_and_encodings() {
     let mut line = Line::open(proxy.address).await;
     for (headers, word) in [
         ("content-type: application/json\r\n", "application/json"),
-        ("content-type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n", "1.0"),
+        ("content-type: application/x-protobuf;proto=io.prometheus.write.v3.Request\r\n", "v2.Request"),
         ("content-encoding: gzip\r\n", "gzip"),
     ] {
         line.post("/api/v1/write", headers, &[0; 200_000]).await;
@@ -169,7 +179,40 @@ async fn types_and_encodings() {
     line.post("/api/v1/write", "content-type: application/x-protobuf;proto=prometheus.WriteRequest\r\n", b"")
         .await;
     assert_eq!(line.hear().await.status, 204);
-    proxy.shows("promdedup_requests_total{code=\"415\",protocol=\"2.0\"} 1");
+    proxy.shows("promdedup_requests_total{code=\"415\",protocol=\"other\"} 2");
+    proxy.shows("promdedup_requests_total{code=\"415\",protocol=\"1.0\"} 1");
+}
+
+const TYPE_2: &str = "content-type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
+
+/// On every answer of 2.0, and on none of 1.0: there they would be believed, and mean something else.
+#[tokio::test]
+async fn senders_of_2_are_told_what_is_written() {
+    let proxy = Proxy::start(&[("PROMDEDUP_BODY_MAX", "60KiB")]);
+    let written = |heard: &Heard| {
+        ["samples", "histograms", "exemplars"].map(|what| {
+            let header = format!("x-prometheus-remote-write-{what}-written: ");
+            heard.head.lines().find_map(|line| line.strip_prefix(&header)?.parse::<u64>().ok())
+        })
+    };
+    let gzip = &format!("{TYPE_2}content-encoding: gzip\r\n");
+    for (headers, body, status, counts) in [
+        (TYPE_2, &b"body"[..], 204, [3, 2, 1]),
+        (TYPE_2, b"busy", 503, [0, 0, 0]),
+        (TYPE_2, b"panic", 500, [0, 0, 0]),
+        (TYPE_2, &[0; 100_000], 413, [0, 0, 0]),
+        (gzip, b"body", 415, [0, 0, 0]),
+    ] {
+        let heard = proxy.post(headers, body).await;
+        assert_eq!((heard.status, written(&heard)), (status, counts.map(Some)), "{heard:?}");
+    }
+    for body in [&b"body"[..], b"busy"] {
+        let heard = proxy.post(TYPE, body).await;
+        assert_eq!(written(&heard), [None; 3], "{heard:?}");
+    }
+    assert_eq!(proxy.seen().iter().map(|seen| seen.protocol).filter(|p| *p == Protocol::Two).count(), 3);
+    proxy.shows("promdedup_requests_total{code=\"204\",protocol=\"2.0\"} 1");
+    proxy.shows("promdedup_requests_total{code=\"413\",protocol=\"2.0\"} 1");
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! What the tests of the pipeline need: bodies in few words, and an upstream that answers as it is told.
 
 use promdedup::forward::{Answer, Outgoing, Upstream};
-use promdedup::pipeline::{Incoming, Metrics, Pipeline, Reply, Settings};
-use promdedup::proto;
+use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Reply, Settings};
+use promdedup::proto::{self, v2};
 use promdedup::series::{PlaceLabels, ReplicaNames};
 use promdedup::window::Window;
 use prost::Message;
@@ -86,6 +86,46 @@ pub(crate) fn body(series: &[Ts], metadata: usize) -> Vec<u8> {
         .collect();
     let timeseries = series.iter().map(|ts| ts.0.clone()).collect();
     proto::WriteRequest { timeseries, metadata }.encode_to_vec()
+}
+
+/// The same series in remote write 2.0.
+pub(crate) fn two(series: &[Ts]) -> v2::Request {
+    let mut request = v2::Request { symbols: vec![String::new()], timeseries: vec![] };
+    for Ts(ts) in series {
+        let mut references = |labels: &[proto::Label]| {
+            let texts = labels.iter().flat_map(|label| [&label.name, &label.value]);
+            texts.map(|text| refer(&mut request.symbols, text)).collect::<Vec<_>>()
+        };
+        let sample =
+            |s: &proto::Sample| v2::Sample { value: s.value, timestamp: s.timestamp, start_timestamp: 7 };
+        let ts = v2::TimeSeries {
+            labels_refs: references(&ts.labels),
+            samples: ts.samples.iter().map(sample).collect(),
+            // Their fields have the same numbers.
+            histograms: ts.histograms.iter().map(|h| Message::decode(&*h.encode_to_vec()).unwrap()).collect(),
+            exemplars: ts
+                .exemplars
+                .iter()
+                .map(|exemplar| v2::Exemplar {
+                    labels_refs: references(&exemplar.labels),
+                    value: exemplar.value,
+                    timestamp: exemplar.timestamp,
+                })
+                .collect(),
+            ..v2::TimeSeries::default()
+        };
+        request.timeseries.push(ts);
+    }
+    request
+}
+
+/// The reference of a text, which is added if it is new.
+pub(crate) fn refer(symbols: &mut Vec<String>, text: &str) -> u32 {
+    let known = symbols.iter().position(|symbol| symbol == text);
+    known.unwrap_or_else(|| {
+        symbols.push(text.to_owned());
+        symbols.len() - 1
+    }) as u32
 }
 
 /// What upstream got, a line a series: `name{labels} times`, `!` behind a stale marker, `=` and the value behind a time
@@ -201,6 +241,11 @@ impl Fake {
         self.0.lock().unwrap().stored.clone()
     }
 
+    /// The metadata of all requests.
+    pub(crate) fn metadata(&self) -> Vec<proto::MetricMetadata> {
+        self.0.lock().unwrap().requests.iter().flat_map(|(_, request)| request.metadata.clone()).collect()
+    }
+
     pub(crate) fn metadata_stored(&self) -> usize {
         self.0.lock().unwrap().metadata_stored
     }
@@ -301,6 +346,7 @@ impl Ask {
         let settings = Settings {
             replica_names: ReplicaNames::new(["prometheus_replica", "__replica__"]).unwrap(),
             place_labels: PlaceLabels::default(),
+            upstream_protocol: Protocol::One,
             body_bytes_max: 1 << 20,
             future_max_ms: 600_000,
             out_of_order_window_ms: wishes.out_of_order_window_ms,
@@ -323,11 +369,11 @@ impl Ask {
     }
 
     pub(crate) async fn retry(&self, series: &[Ts], retry_attempt: u32) -> Reply {
-        self.incoming(pack(&body(series, 0)), retry_attempt, None, NOW_MS).await
+        self.incoming(Protocol::One, pack(&body(series, 0)), retry_attempt, None, NOW_MS).await
     }
 
     pub(crate) async fn tenant(&self, tenant: &str, series: &[Ts]) -> Reply {
-        self.incoming(pack(&body(series, 0)), 0, Some(tenant), NOW_MS).await
+        self.incoming(Protocol::One, pack(&body(series, 0)), 0, Some(tenant), NOW_MS).await
     }
 
     pub(crate) async fn raw(&self, body: &[u8]) -> Reply {
@@ -335,24 +381,36 @@ impl Ask {
     }
 
     pub(crate) async fn packed(&self, packed: Vec<u8>) -> Reply {
-        self.incoming(packed, 0, None, NOW_MS).await
+        self.incoming(Protocol::One, packed, 0, None, NOW_MS).await
     }
 
     /// Asks at a time of the wall clock, in seconds after the usual one.
     pub(crate) async fn later(&self, seconds: i64, series: &[Ts]) -> Reply {
-        self.incoming(pack(&body(series, 0)), 0, None, NOW_MS + seconds * 1000).await
+        self.incoming(Protocol::One, pack(&body(series, 0)), 0, None, NOW_MS + seconds * 1000).await
+    }
+
+    /// Asks in remote write 2.0.
+    pub(crate) async fn two(&self, request: &v2::Request) -> Reply {
+        self.incoming(Protocol::Two, pack(&request.encode_to_vec()), 0, None, NOW_MS).await
     }
 
     async fn incoming(
         &self,
+        protocol: Protocol,
         packed: Vec<u8>,
         retry_attempt: u32,
         tenant: Option<&str>,
         now_ms: i64,
     ) -> Reply {
         let tenant = tenant.map(|t| t.parse().unwrap());
-        let incoming =
-            Incoming { body: packed.into(), tenant, retry_attempt, request_id: None, traceparent: None };
+        let incoming = Incoming {
+            protocol,
+            body: packed.into(),
+            tenant,
+            retry_attempt,
+            request_id: None,
+            traceparent: None,
+        };
         self.pipeline.serve(incoming, now_ms).await
     }
 

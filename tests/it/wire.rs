@@ -9,6 +9,7 @@ mod corpus;
 mod odd;
 mod oracle;
 mod shapes;
+mod two;
 
 use odd::Odd;
 use oracle::check;

@@ -8,7 +8,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderName, Request};
 use promdedup::config::ReceiveConfig;
-use promdedup::pipeline::{Incoming, Metrics, Pipeline, Reply, Settings};
+use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Reply, Settings};
 use promdedup::receive::{Phase, PhaseControl, Serve, routes};
 use promdedup::series::{PlaceLabels, ReplicaNames};
 use promdedup::telemetry::LimitHits;
@@ -212,6 +212,7 @@ fn settings(hold_ms: i64) -> Settings {
             group: vec!["cluster".into(), "prometheus".into()],
             target: vec!["job".into(), "instance".into()],
         },
+        upstream_protocol: Protocol::One,
         body_bytes_max: 1 << 25,
         future_max_ms: 600_000,
         out_of_order_window_ms: 0,

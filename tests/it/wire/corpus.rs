@@ -7,11 +7,11 @@ use promdedup::wire::{STALE_NAN_BITS, snappy};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-fn directory() -> std::path::PathBuf {
+pub(super) fn directory() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
 }
 
-fn raw(name: &str) -> Vec<u8> {
+pub(super) fn raw(name: &str) -> Vec<u8> {
     let packed = std::fs::read(directory().join(name)).unwrap();
     let mut raw = Vec::new();
     snappy::decompress(&packed, 32 << 20, &mut raw).unwrap();

@@ -1,0 +1,107 @@
+//! Senders of remote write 2.0: the same series, the same rules, and an exact account of what is written.
+
+use super::ts;
+use crate::support::{Ts, pipeline, refer, sent, two};
+use promdedup::forward::Answer;
+use promdedup::pipeline::{Reply, Written};
+use promdedup::proto::v2;
+
+fn written(reply: &Reply) -> (u16, [u64; 3]) {
+    let Written { samples, histograms, exemplars } = reply.written;
+    (reply.status, [samples, histograms, exemplars])
+}
+
+fn h(replica: &str, seconds: i64) -> Ts {
+    Ts::new("h").replica(replica).histogram_at(seconds)
+}
+
+/// Prometheis are upgraded one by one.
+#[tokio::test]
+async fn replicas_of_both_protocols_are_one_group() {
+    let (pipeline, fake) = pipeline();
+    for t in [0, 15, 30] {
+        assert_eq!(written(&pipeline.ask(&[ts("m", "a", t), h("a", t)]).await), (204, [0; 3]));
+        // Its samples are duplicates, and none the less written.
+        let both = two(&[ts("m", "b", t + 5), h("b", t + 5)]);
+        assert_eq!(written(&pipeline.two(&both).await), (204, [1, 1, 0]));
+    }
+    // The one of 1.0 dies.
+    for t in [50, 65] {
+        pipeline.two(&two(&[ts("m", "b", t)])).await;
+    }
+    let of_the_first = ["m{} 0", "h{} 0h", "m{} 15", "h{} 15h", "m{} 30", "h{} 30h"];
+    assert_eq!(sent(&fake), [&of_the_first[..], &["m{} 50 65"]].concat());
+    assert_eq!(pipeline.metric("promdedup_target_moves_total", &[]), 1);
+}
+
+#[tokio::test]
+async fn what_is_invalid_is_not_written_and_the_rest_is() {
+    let (pipeline, fake) = pipeline();
+    let bad = [
+        ts("ok", "a", 0).exemplar(),
+        ts("", "a", 0).exemplar(),
+        ts("future", "a", 4_000_000_000),
+        h("a", 0),
+        Ts::new("ok").replica("a").no_sample().exemplar(),
+    ];
+    let reply = pipeline.two(&two(&bad)).await;
+    assert_eq!(written(&reply), (400, [1, 1, 2]));
+    assert!(reply.text.starts_with("2 of 4 samples refused, the rest delivered"), "{}", reply.text);
+    assert_eq!(sent(&fake), ["ok{} 0 e", "h{} 0h", "ok{} e"]);
+}
+
+#[tokio::test]
+async fn what_has_to_come_again_is_not_written() {
+    let (pipeline, fake) = pipeline();
+    fake.next([Answer::Unavailable { status: 503, text: String::new() }]);
+    let request = two(&[ts("m", "a", 0).exemplar()]);
+    assert_eq!(written(&pipeline.two(&request).await), (503, [0; 3]));
+    fake.next([Answer::Refused { status: 400, text: String::new() }]);
+    assert_eq!(written(&pipeline.two(&request).await), (400, [0; 3]));
+}
+
+#[tokio::test]
+async fn a_reference_that_leads_nowhere_costs_the_whole_request() {
+    let (pipeline, fake) = pipeline();
+    let mut request = two(&[ts("m", "a", 0), ts("n", "a", 0)]);
+    request.timeseries[1].labels_refs[1] = 99;
+    let reply = pipeline.two(&request).await;
+    assert_eq!(written(&reply), (400, [0; 3]));
+    assert!(reply.text.contains("in series 2: reference 99 leads beyond the"), "{}", reply.text);
+    assert!(sent(&fake).is_empty());
+}
+
+/// Labels of 2.0 senders other than Prometheus come in any order.
+#[tokio::test]
+async fn labels_are_sorted() {
+    let (pipeline, fake) = pipeline();
+    let mut request = two(&[ts("m", "b", 0).label("z", "1")]);
+    let pairs: Vec<_> = request.timeseries[0].labels_refs.chunks(2).rev().flatten().copied().collect();
+    request.timeseries[0].labels_refs = pairs;
+    assert_eq!(pipeline.two(&request).await.status, 204);
+    assert_eq!(pipeline.ask(&[ts("m", "a", 5).label("z", "1")]).await.status, 204);
+    assert_eq!(sent(&fake), ["m{z=1} 0"]);
+    assert_eq!(fake.label_names(), ["__name__", "cluster", "job", "prometheus", "z"]);
+}
+
+/// 1.0 knows metadata of families only, and not with the series.
+#[tokio::test]
+async fn metadata_becomes_that_of_1_once() {
+    let (pipeline, fake) = pipeline();
+    let mut request = two(&[ts("lat_bucket", "a", 0), ts("lat_sum", "a", 0), ts("n", "a", 0)]);
+    let help_ref = refer(&mut request.symbols, "Latency.");
+    for series in &mut request.timeseries[..2] {
+        let histogram = v2::metadata::MetricType::Histogram as i32;
+        series.metadata = Some(v2::Metadata { r#type: histogram, help_ref, unit_ref: 0 });
+    }
+    request.timeseries[2].metadata = Some(v2::Metadata::default());
+    assert_eq!(pipeline.two(&request).await.status, 204);
+    let told = fake.metadata();
+    assert_eq!(told.len(), 1, "once for all series of the family: {told:?}");
+    assert_eq!((told[0].metric_family_name.as_str(), told[0].help.as_str()), ("lat", "Latency."));
+    // Again, and from the other replica: nothing of it is news.
+    let mut later = request.clone();
+    later.timeseries.iter_mut().for_each(|series| series.samples[0].timestamp += 15_000);
+    assert_eq!(pipeline.two(&later).await.status, 204);
+    assert_eq!(fake.metadata().len(), 1);
+}

@@ -1,0 +1,339 @@
+//! Remote write 2.0: what is rewritten as 1.0 says what prost reads, series keep their keys, and no reference leads astray.
+
+use super::corpus::{directory, raw};
+use super::oracle::walk;
+use super::{apply, damage};
+use promdedup::proto::v2::{self, metadata::MetricType};
+use promdedup::proto::{self, MetricMetadata, WriteRequest};
+use promdedup::series::{ReplicaNames, SeriesKey, TenantHash};
+use promdedup::wire::v2::{Keep, Rewriter};
+use promdedup::wire::{Flaw, Malformed, STALE_NAN_BITS};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use prost::Message as _;
+use std::collections::{BTreeSet, HashMap};
+
+const MAX: usize = 32 << 20;
+
+fn rewritten(body: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let mut out = Vec::new();
+    Rewriter::default().rewrite(body, Keep::Nothing, MAX, &mut out).map(|()| out)
+}
+
+fn flaw(request: &v2::Request) -> Flaw {
+    rewritten(&request.encode_to_vec()).unwrap_err().flaw
+}
+
+/// What prost reads, said in the messages of 1.0.
+fn expected(request: &v2::Request) -> WriteRequest {
+    let symbol = |reference: u32| request.symbols.get(reference as usize).cloned().unwrap_or_default();
+    let labels = |references: &[u32]| {
+        let pairs = references.chunks_exact(2);
+        pairs.map(|pair| proto::Label { name: symbol(pair[0]), value: symbol(pair[1]) }).collect::<Vec<_>>()
+    };
+    let mut told = BTreeSet::new();
+    let mut metadata = vec![];
+    let series = |series: &v2::TimeSeries| {
+        let labels_of_series = labels(&series.labels_refs);
+        if let Some(of) = series.metadata.as_ref().filter(|of| **of != v2::Metadata::default())
+            && let Some(name) = labels_of_series.iter().rfind(|label| label.name == "__name__")
+            && told.insert((family(&name.value, of.r#type()), of.r#type, of.help_ref, of.unit_ref))
+        {
+            metadata.push(MetricMetadata {
+                r#type: of.r#type,
+                metric_family_name: family(&name.value, of.r#type()),
+                help: symbol(of.help_ref),
+                unit: symbol(of.unit_ref),
+            });
+        }
+        proto::TimeSeries {
+            labels: labels_of_series,
+            samples: series
+                .samples
+                .iter()
+                .map(|sample| proto::Sample { value: sample.value, timestamp: sample.timestamp })
+                .collect(),
+            exemplars: series
+                .exemplars
+                .iter()
+                .map(|exemplar| proto::Exemplar {
+                    labels: labels(&exemplar.labels_refs),
+                    value: exemplar.value,
+                    timestamp: exemplar.timestamp,
+                })
+                .collect(),
+            // The fields of 1.0 have the same numbers; field 17 it does not know.
+            histograms: series
+                .histograms
+                .iter()
+                .map(|histogram| {
+                    let mut histogram = histogram.clone();
+                    histogram.start_timestamp = 0;
+                    proto::Histogram::decode(histogram.encode_to_vec().as_slice()).unwrap()
+                })
+                .collect(),
+        }
+    };
+    let timeseries = request.timeseries.iter().map(series).collect();
+    WriteRequest { timeseries, metadata }
+}
+
+fn family(name: &str, kind: MetricType) -> String {
+    let suffixes: &[&str] = match kind {
+        MetricType::Histogram | MetricType::Gaugehistogram => &["_bucket", "_sum", "_count"],
+        MetricType::Summary => &["_sum", "_count"],
+        _ => &[],
+    };
+    let stripped = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
+    stripped.unwrap_or(name).to_owned()
+}
+
+/// Compared as bytes: NaNs are equal to nothing, and have to keep their bits.
+fn check(body: &[u8]) {
+    let request = v2::Request::decode(body).unwrap();
+    let given = rewritten(body).unwrap();
+    let given = WriteRequest::decode(given.as_slice()).unwrap();
+    let expected = expected(&request);
+    assert_eq!(given.timeseries.len(), expected.timeseries.len());
+    for (given, expected) in given.timeseries.iter().zip(&expected.timeseries) {
+        assert_eq!(given.encode_to_vec(), expected.encode_to_vec(), "{given:?} instead of {expected:?}");
+    }
+    assert_eq!(given.metadata, expected.metadata);
+}
+
+fn names() -> Vec<String> {
+    let files = std::fs::read_dir(directory()).unwrap().map(|file| file.unwrap().file_name());
+    let mut names: Vec<_> = files.map(|name| name.into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with("rw2-") && name.ends_with(".bin"));
+    names.sort();
+    names
+}
+
+#[test]
+fn real_bodies_say_what_prost_reads() {
+    let names = names();
+    assert!(names.len() > 40);
+    let mut to_the_byte = 0;
+    for name in &names {
+        let body = raw(name);
+        check(&body);
+        let expected = expected(&v2::Request::decode(body.as_slice()).unwrap());
+        if expected.metadata.is_empty() {
+            assert!(rewritten(&body).unwrap() == expected.encode_to_vec(), "{name}: nothing of 2.0 is left");
+            to_the_byte += 1;
+        }
+    }
+    assert!(to_the_byte > 30);
+}
+
+/// The series of a body of 1.0 in a body of 2.0.
+fn said_in_two(body: &[u8]) -> Vec<u8> {
+    let mut symbols = vec![String::new()];
+    let mut known = HashMap::new();
+    let mut refer = |text: String| {
+        *known.entry(text.clone()).or_insert_with(|| {
+            symbols.push(text);
+            symbols.len() as u32 - 1
+        })
+    };
+    let request = WriteRequest::decode(body).unwrap();
+    let series = request.timeseries.into_iter().map(|series| {
+        let labels = series.labels.into_iter().flat_map(|label| [label.name, label.value]);
+        v2::TimeSeries { labels_refs: labels.map(&mut refer).collect(), ..v2::TimeSeries::default() }
+    });
+    let timeseries = series.collect();
+    v2::Request { symbols, timeseries }.encode_to_vec()
+}
+
+fn keys(body: &[u8]) -> BTreeSet<SeriesKey> {
+    let walked = walk(body, &ReplicaNames::default()).unwrap();
+    let mut scratch = Vec::new();
+    let parts = walked.series.iter().map(|series| {
+        assert!(series.plain && series.under_first);
+        let (before, after) = series.parts(body, &ReplicaNames::default(), &mut scratch).unwrap();
+        SeriesKey::of_parts(before, after, TenantHash::of(""))
+    });
+    parts.collect()
+}
+
+/// So a sender that was upgraded and one that was not are replicas of each other.
+#[test]
+fn a_series_has_one_key_in_both_protocols() {
+    let all = |of: &str| {
+        let names = names().into_iter().filter(|name| name.contains("sequence") && name.contains(of));
+        names.flat_map(|name| keys(&rewritten(&raw(&name)).unwrap())).collect::<BTreeSet<_>>()
+    };
+    let (a, b) = (all("-a"), all("-b"));
+    assert_eq!(
+        (a.len(), a.difference(&b).count(), b.difference(&a).count()),
+        (1663, 0, 0),
+        "of two replicas"
+    );
+    for name in ["rw1-sequence-03-a.bin", "rw1-big-b-2.bin", "rw1-2.42-a.bin"] {
+        let body = raw(name);
+        let (one, two) = (keys(&body), keys(&rewritten(&said_in_two(&body)).unwrap()));
+        assert!(one.len() > 400);
+        assert_eq!((one.len(), one.difference(&two).count()), (two.len(), 0), "{name}");
+    }
+}
+
+/// (series, floats, histograms, exemplars, stale markers, metadata)
+fn counts(name: &str) -> [usize; 6] {
+    let walked = walk(&rewritten(&raw(name)).unwrap(), &ReplicaNames::default()).unwrap();
+    let samples = &walked.samples;
+    [
+        walked.series.len(),
+        samples.iter().filter(|sample| !sample.histogram).count(),
+        samples.iter().filter(|sample| sample.histogram).count(),
+        walked.series.iter().map(|series| series.exemplars as usize).sum(),
+        samples.iter().filter(|sample| sample.bits == STALE_NAN_BITS).count(),
+        walked.metadata.len(),
+    ]
+}
+
+#[test]
+fn real_bodies_hold_what_their_origin_says() {
+    let index = std::fs::read_to_string(directory().join("index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    for name in names() {
+        let said = |what: &str| index[&name][what].as_u64().unwrap() as usize;
+        let [series, floats, histograms, exemplars, stale, _] = counts(&name);
+        let of_origin = ["timeseries", "samples", "histograms", "exemplars", "stale_markers"].map(said);
+        assert_eq!([series, floats, histograms, exemplars, stale], of_origin, "{name}");
+    }
+    // Each family once, however many series it has.
+    assert_eq!(counts("rw2-metadata-a-1.bin")[5], 40);
+    assert_eq!(counts("rw2-big-a-1.bin")[5], 0);
+}
+
+fn references(symbols: usize) -> impl Strategy<Value = Vec<u32>> {
+    vec((0..symbols as u32, 0..symbols as u32), 0..5)
+        .prop_map(|pairs| pairs.into_iter().flat_map(|(name, value)| [name, value]).collect())
+}
+
+fn bits() -> impl Strategy<Value = f64> {
+    prop_oneof![Just(STALE_NAN_BITS), Just(0), any::<u64>()].prop_map(f64::from_bits)
+}
+
+fn series(symbols: usize) -> impl Strategy<Value = v2::TimeSeries> {
+    let time = || prop_oneof![3 => 1_i64 << 35..1 << 42, 1 => any::<i64>(), 1 => Just(0)];
+    let sample = (bits(), time(), prop_oneof![Just(0), time()])
+        .prop_map(|(value, timestamp, start_timestamp)| v2::Sample { value, timestamp, start_timestamp });
+    let exemplar = (references(symbols), bits(), time())
+        .prop_map(|(labels_refs, value, timestamp)| v2::Exemplar { labels_refs, value, timestamp });
+    let histogram = (bits(), time(), any::<i32>(), vec(any::<i64>(), 0..4), time()).prop_map(
+        |(sum, timestamp, schema, positive_deltas, start_timestamp)| v2::Histogram {
+            sum,
+            timestamp,
+            schema,
+            positive_deltas,
+            start_timestamp,
+            ..v2::Histogram::default()
+        },
+    );
+    let metadata = (0..8, 0..symbols as u32, 0..symbols as u32)
+        .prop_map(|(kind, help_ref, unit_ref)| v2::Metadata { r#type: kind, help_ref, unit_ref });
+    let samples = (vec(sample, 0..3), vec(histogram, 0..2), vec(exemplar, 0..2));
+    (references(symbols), samples, proptest::option::of(metadata), time()).prop_map(
+        |(labels_refs, (samples, histograms, exemplars), metadata, created_timestamp)| v2::TimeSeries {
+            labels_refs,
+            samples,
+            histograms,
+            exemplars,
+            metadata,
+            created_timestamp,
+        },
+    )
+}
+
+fn request() -> impl Strategy<Value = v2::Request> {
+    let text = prop_oneof![
+        4 => "[a-z]{0,3}",
+        2 => Just("__name__".to_owned()),
+        1 => "[a-z]{110,300}(_bucket|_sum|_count)?",
+        1 => "[a-z]{16390}",
+    ];
+    vec(text, 0..12).prop_flat_map(|mut symbols| {
+        symbols.insert(0, String::new());
+        let many = symbols.len();
+        (Just(symbols), vec(series(many), 0..5))
+            .prop_map(|(symbols, timeseries)| v2::Request { symbols, timeseries })
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_sent_says_what_prost_reads(request in request()) {
+        check(&request.encode_to_vec());
+    }
+
+    #[test]
+    fn damaged_bodies_are_read_as_prost_reads_them_or_refused(
+        request in request(),
+        damages in vec(damage(), 1..4),
+    ) {
+        let mut body = request.encode_to_vec();
+        damages.iter().for_each(|damage| apply(damage, &mut body));
+        if let Ok(given) = rewritten(&body) {
+            // The walk judges the rest, and does not panic either.
+            let _ = walk(&given, &ReplicaNames::default());
+        }
+    }
+}
+
+fn with_references(labels_refs: Vec<u32>) -> v2::Request {
+    let symbols = ["", "__name__", "m"].map(str::to_owned).to_vec();
+    v2::Request { symbols, timeseries: vec![v2::TimeSeries { labels_refs, ..v2::TimeSeries::default() }] }
+}
+
+#[test]
+fn references_that_lead_astray() {
+    assert_eq!(flaw(&with_references(vec![1])), Flaw::OddReferences { given: 1 });
+    assert_eq!(flaw(&with_references(vec![1, 3])), Flaw::Reference { given: 3, symbols: 3 });
+    assert_eq!(flaw(&with_references(vec![u32::MAX, 1])), Flaw::Reference { given: u32::MAX, symbols: 3 });
+    let mut exemplar = with_references(vec![1, 2]);
+    exemplar.timeseries[0].exemplars = vec![v2::Exemplar { labels_refs: vec![1, 9], ..Default::default() }];
+    assert_eq!(flaw(&exemplar), Flaw::Reference { given: 9, symbols: 3 });
+    let mut help = with_references(vec![1, 2]);
+    help.timeseries[0].metadata = Some(v2::Metadata { r#type: 1, help_ref: 7, unit_ref: 0 });
+    assert_eq!(flaw(&help), Flaw::Reference { given: 7, symbols: 3 });
+    let mut first = with_references(vec![1, 2]);
+    first.symbols[0].push('x');
+    assert_eq!(flaw(&first), Flaw::FirstSymbol);
+    let nothing = v2::Request { symbols: vec![], ..with_references(vec![0, 0]) };
+    assert_eq!(flaw(&nothing), Flaw::Reference { given: 0, symbols: 0 });
+    let told = rewritten(&with_references(vec![1, 3]).encode_to_vec()).unwrap_err().to_string();
+    assert!(told.ends_with("in series 1: reference 3 leads beyond the 3 symbols"), "{told}");
+}
+
+#[test]
+fn references_need_not_be_packed_nor_symbols_first() {
+    let series = [0x2a, 6, 0x08, 1, 0x0a, 1, 2, 0];
+    let symbols = [0x22, 0, 0x22, 8, b'_', b'_', b'n', b'a', b'm', b'e', b'_', b'_', 0x22, 1, b'm'];
+    let body = [&series[..7], &symbols].concat();
+    let mut body = body;
+    body[1] = 5;
+    let given = WriteRequest::decode(rewritten(&body).unwrap().as_slice()).unwrap();
+    let label = proto::Label { name: "__name__".to_owned(), value: "m".to_owned() };
+    assert_eq!(given.timeseries[0].labels, [label]);
+}
+
+/// Who sends 1.0 under the name of 2.0 would be told that all is well, and nothing would be.
+#[test]
+fn a_body_of_1_is_none_of_2() {
+    assert_eq!(rewritten(&raw("rw1-small-a-1.bin")).unwrap_err().flaw, Flaw::Reserved { field: 1 });
+    assert_eq!(rewritten(&raw("rw1-metadata-a.bin")).unwrap_err().flaw, Flaw::Reserved { field: 3 });
+}
+
+/// A reference of a byte can stand for a symbol of any length.
+#[test]
+fn what_grows_beyond_the_bound_is_refused_before_it_does() {
+    let symbols = vec![String::new(), "x".repeat(1 << 16)];
+    let series = v2::TimeSeries { labels_refs: vec![1; 20_000], ..Default::default() };
+    let body = v2::Request { symbols, timeseries: vec![series] }.encode_to_vec();
+    let mut out = Vec::new();
+    let max = 1 << 20;
+    let malformed = Rewriter::default().rewrite(&body, Keep::Nothing, max, &mut out).unwrap_err();
+    assert_eq!(malformed.flaw, Flaw::TooMany { what: "bytes as remote write 1.0", max });
+    assert!(out.capacity() < 4 << 20, "{}", out.capacity());
+}
