@@ -60,11 +60,11 @@ impl App<Pipeline<HttpUpstream>> {
         let window = Arc::new(Window::new(config.window.series_max));
         tokio::spawn(forget_the_idle(Arc::clone(&window), config.window.idle));
         // Whoever waits for another request's flight waits for one upstream attempt at most.
-        let busy_wait_max = config.forward.timeout;
+        let (busy_wait_max, upstream_protocol) = (config.forward.timeout, config.forward.protocol);
         Self::assemble(config, |parts| {
             overhead::register(parts.registry, Arc::clone(&window))?;
             let metrics = Metrics::register(parts.registry)?;
-            let settings = settings(parts.series, &parts.window, busy_wait_max)?;
+            let settings = settings(parts.series, &parts.window, upstream_protocol, busy_wait_max)?;
             Ok(Pipeline::new(settings, window, parts.upstream, metrics))
         })
     }
@@ -73,13 +73,14 @@ impl App<Pipeline<HttpUpstream>> {
 fn settings(
     series: SeriesConfig,
     window: &WindowConfig,
+    upstream_protocol: Protocol,
     busy_wait_max: Duration,
 ) -> anyhow::Result<Settings> {
     let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     Ok(Settings {
         replica_names: ReplicaNames::new(series.replica_labels)?,
         place_labels: PlaceLabels { group: series.group_labels, target: series.target_labels },
-        upstream_protocol: Protocol::One,
+        upstream_protocol,
         body_bytes_max: window.body_max_bytes,
         future_max_ms: ms(window.future_max),
         out_of_order_window_ms: ms(window.out_of_order_window),

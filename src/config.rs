@@ -14,6 +14,7 @@ pub use flags::Settings;
 pub(crate) use reader::compressed_max_bytes;
 pub use variables::{VARIABLES, Variable};
 
+pub use crate::wire::Protocol;
 use http::{HeaderName, HeaderValue, Uri};
 use std::ffi::OsString;
 use std::fmt;
@@ -92,6 +93,8 @@ pub struct WindowConfig {
 pub struct ForwardConfig {
     /// Absolute `http://` address.
     pub url: Uri,
+    /// What the upstream takes.
+    pub protocol: Protocol,
     /// Bound of one attempt, waiting for a connection included.
     pub timeout: Duration,
     /// Most attempts at one time.

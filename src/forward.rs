@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use std::future::Future;
 
-/// One request for the upstream: a snappy-compressed remote-write 1.0 body and what is passed on of the sender's headers.
+/// One request for the upstream: a snappy-compressed body of the version that it takes, and what is passed on of the sender's headers.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     /// The compressed body.

@@ -17,8 +17,10 @@ use crate::forward::{Answer, Outgoing, Upstream};
 use crate::policy::TimestampMs;
 use crate::series::{PlaceLabels, ReplicaNames, TenantHash};
 use crate::window::{Flight, Log, Metadata, Seen, Window};
+pub use crate::wire::Protocol;
 use crate::wire::snappy::{self, Unpack};
 use crate::wire::v2::{self, Keep};
+use crate::wire::v2_out;
 use crate::wire::{Flaw, Malformed, splice};
 use bytes::Bytes;
 use http::HeaderValue;
@@ -35,16 +37,6 @@ const ROUNDS_MAX: u32 = 64;
 const BUFFERS_MAX: usize = 64;
 /// Buffers of requests with a longer body are given back to the system.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
-
-/// The versions of remote write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Protocol {
-    /// `prometheus.WriteRequest`.
-    #[default]
-    One,
-    /// `io.prometheus.write.v2.Request`.
-    Two,
-}
 
 /// What a request brought that is delivered, duplicates included: what remote write 2.0 calls written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,9 +113,10 @@ pub struct Pipeline<U> {
 /// The memory of one request.
 #[derive(Debug, Default)]
 struct Buffers {
-    /// A body of 2.0, and what rewrites it.
+    /// A body of 2.0, in or out, what rewrites it, and what composes it.
     two: Vec<u8>,
     rewriter: v2::Rewriter,
+    composer: v2_out::Composer,
     request: Request,
     judged: Judged,
     out: Vec<u8>,
@@ -250,19 +243,43 @@ impl<U: Upstream> Pipeline<U> {
         if part.start == 0 {
             request.unknown.iter().for_each(|field| splice::field(&request.body, *field, out));
         }
-        let mut packed = Vec::new();
-        if let Err(error) = snappy::compress(out, &mut packed) {
-            buffers.log = flight.roll_back(true);
-            outcome.unavailable(format!("the outgoing body could not be packed: {error}"));
-            buffers.request.replace_fate(&part, Fate::Aboard, Fate::Failed);
-            return Landing::Settled;
-        }
-        self.metrics.sent(out.len(), packed.len());
+        let packed = match self.pack(buffers) {
+            Ok(Some(packed)) => packed,
+            Ok(None) => {
+                buffers.log = flight.commit();
+                return Landing::Settled;
+            }
+            Err(error) => {
+                buffers.log = flight.roll_back(true);
+                outcome.unavailable(format!("the outgoing body could not be packed: {error}"));
+                buffers.request.replace_fate(&part, Fate::Aboard, Fate::Failed);
+                return Landing::Settled;
+            }
+        };
         let answer = self.upstream.send(outgoing(packed, samples, incoming)).await;
         if matches!(answer, Answer::Taken) {
             self.window.metadata().remember(&news, bench.now_ms);
         }
         self.land(buffers, part, flight, &answer, bench, outcome)
+    }
+
+    /// The outgoing body as upstream takes it. `None`: there is nothing in it that 2.0 has a place for.
+    fn pack(&self, buffers: &mut Buffers) -> anyhow::Result<Option<Vec<u8>>> {
+        let Buffers { two, composer, out, .. } = buffers;
+        let raw = match self.settings.upstream_protocol {
+            Protocol::One => out,
+            Protocol::Two => {
+                composer.compose(out, two)?;
+                two
+            }
+        };
+        if raw.is_empty() {
+            return Ok(None);
+        }
+        let mut packed = Vec::new();
+        snappy::compress(raw, &mut packed)?;
+        self.metrics.sent(raw.len(), packed.len());
+        Ok(Some(packed))
     }
 
     /// Appends the metadata that upstream has not had lately. Returns what it is to be remembered by.

@@ -13,6 +13,17 @@ pub mod snappy;
 pub mod splice;
 pub mod v1;
 pub mod v2;
+pub mod v2_out;
+
+/// The versions of remote write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// `prometheus.WriteRequest`.
+    #[default]
+    One,
+    /// `io.prometheus.write.v2.Request`.
+    Two,
+}
 
 /// A range of bytes of the decompressed body: `start..end`.
 ///

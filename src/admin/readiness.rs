@@ -24,8 +24,8 @@ pub(super) enum Unready {
     Starting,
     #[error("draining")]
     Draining,
-    #[error("no attempt at the upstream has succeeded for {}", humantime::format_duration(*.0))]
-    Upstream(Duration),
+    #[error("no attempt at the upstream has succeeded for {}: {why}", humantime::format_duration(*.failing))]
+    Upstream { failing: Duration, why: String },
 }
 
 impl Readiness {
@@ -42,7 +42,10 @@ impl Readiness {
             Phase::Serving => {}
         }
         match self.upstream.health().failing_for(self.patience, Instant::now()) {
-            Some(failing) => Err(Unready::Upstream(Duration::from_secs(failing.as_secs()))),
+            Some(failing) => Err(Unready::Upstream {
+                failing: Duration::from_secs(failing.as_secs()),
+                why: self.upstream.health().failure(),
+            }),
             None => Ok(()),
         }
     }
@@ -53,7 +56,7 @@ impl Readiness {
         let pause = PROBE_EVERY.min(self.patience / 4).max(Duration::from_millis(10));
         loop {
             sleep(pause).await;
-            if matches!(self.now(), Err(Unready::Upstream(_))) {
+            if matches!(self.now(), Err(Unready::Upstream { .. })) {
                 let answer = self.upstream.probe().await;
                 tracing::debug!(?answer, "tried the upstream");
             }

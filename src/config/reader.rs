@@ -136,6 +136,7 @@ impl Reader {
 
     fn forward(&mut self) -> Option<ForwardConfig> {
         let url = self.read(var::UPSTREAM_URL, values::upstream_url);
+        let protocol = self.read(var::UPSTREAM_PROTOCOL, values::protocol);
         let timeout = self.upstream_timeout();
         let connections_max =
             self.read(var::UPSTREAM_CONNECTIONS_MAX, |text| values::number(text, 1, 65_536));
@@ -152,6 +153,7 @@ impl Reader {
         }
         Some(ForwardConfig {
             url: url?,
+            protocol: protocol?,
             timeout: timeout?,
             connections_max: connections_max?,
             tenant_header: tenant_header?,

@@ -1,6 +1,7 @@
 //! Values: text into types, one function a form. Knows no variable names.
 
 use super::LogFormat;
+use crate::wire::Protocol;
 use http::{HeaderName, HeaderValue, Uri};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -43,6 +44,15 @@ pub(super) fn number(text: &str, least: usize, most: usize) -> Result<usize, Wro
         return Err(format!("above {most}"));
     }
     Ok(number)
+}
+
+/// A version of remote write.
+pub(super) fn protocol(text: &str) -> Result<Protocol, Wrong> {
+    match text.trim() {
+        "1.0" => Ok(Protocol::One),
+        "2.0" => Ok(Protocol::Two),
+        _ => Err("not a version of remote write".to_owned()),
+    }
 }
 
 /// An address to listen on. Host names are refused: what they resolve to may change.

@@ -38,6 +38,7 @@ pub(super) const REPLICA_LABELS: &str = "PROMDEDUP_REPLICA_LABELS";
 pub(super) const GROUP_LABELS: &str = "PROMDEDUP_GROUP_LABELS";
 pub(super) const TARGET_LABELS: &str = "PROMDEDUP_TARGET_LABELS";
 pub(super) const TENANT_HEADER: &str = "PROMDEDUP_TENANT_HEADER";
+pub(super) const UPSTREAM_PROTOCOL: &str = "PROMDEDUP_UPSTREAM_PROTOCOL";
 pub(super) const UPSTREAM_TIMEOUT: &str = "PROMDEDUP_UPSTREAM_TIMEOUT";
 pub(super) const UPSTREAM_CONNECTIONS_MAX: &str = "PROMDEDUP_UPSTREAM_CONNECTIONS_MAX";
 pub(super) const UPSTREAM_HEADERS: &str = "PROMDEDUP_UPSTREAM_HEADERS";
@@ -90,6 +91,12 @@ pub const VARIABLES: &[Variable] = &[
         "THANOS-TENANT",
         "the name of an HTTP header",
         "Header that names the tenant: passed on, and part of what a series is. Without it there is one tenant",
+    ),
+    known(
+        UPSTREAM_PROTOCOL,
+        "1.0",
+        "1.0 or 2.0",
+        "Version of remote write that the upstream takes; `2.0` only if it is known to: one that does not answers 200 and discards everything",
     ),
     known(
         UPSTREAM_TIMEOUT,
@@ -169,7 +176,6 @@ pub const VARIABLES: &[Variable] = &[
     ),
     known(LOG_FORMAT, "text", "text or json", "How a log line looks"),
     later("PROMDEDUP_MODE", "dedup", "dedup"),
-    later("PROMDEDUP_UPSTREAM_PROTOCOL", "1.0", "1.0"),
     later("PROMDEDUP_UPSTREAM_TLS_CA_FILE", "", READABLE),
     later("PROMDEDUP_UPSTREAM_TLS_CERT_FILE", "", READABLE),
     later("PROMDEDUP_UPSTREAM_TLS_KEY_FILE", "", READABLE),

@@ -7,7 +7,7 @@ mod metrics;
 pub use health::Health;
 
 use super::{Answer, Outgoing, Upstream, answer};
-use crate::config::ForwardConfig;
+use crate::config::{ForwardConfig, Protocol};
 use crate::socket::{Counted, NetworkBytes, Traffic};
 use crate::telemetry::LimitHits;
 use authorization::Authorization;
@@ -24,13 +24,19 @@ use prometheus::{IntCounter, Registry};
 use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
+/// Says of a receiver that it speaks 2.0.
+const SAMPLES_WRITTEN: &str = "x-prometheus-remote-write-samples-written";
+/// How often an upstream is complained of that discards everything, in seconds.
+const TELL_AGAIN_S: u64 = 60;
+const DISCARDS: &str = "it answered 2xx without X-Prometheus-Remote-Write-Samples-Written: it does not take remote write \
+    2.0 and has discarded everything; set PROMDEDUP_UPSTREAM_PROTOCOL=1.0";
 /// So much of an answer's text is kept.
 const TEXT_MAX_BYTES: usize = 4 << 10;
 /// So much more is read and thrown away, so that the connection can be used again; beyond it the connection goes.
@@ -49,6 +55,7 @@ pub struct HttpUpstream {
 struct Shared {
     pools: Vec<Client<Connector, Full<Bytes>>>,
     url: Uri,
+    protocol: Protocol,
     timeout: Duration,
     connections: Semaphore,
     connections_max: usize,
@@ -58,6 +65,9 @@ struct Shared {
     authorization: Option<Authorization>,
     metrics: Metrics,
     health: Health,
+    begun: Instant,
+    /// Until when it need not be said again that the upstream discards everything, in seconds since `begun`.
+    discards_told_s: AtomicU64,
 }
 
 impl HttpUpstream {
@@ -72,11 +82,12 @@ impl HttpUpstream {
         limits: &LimitHits,
     ) -> prometheus::Result<Self> {
         let pools = (0..config.pools.max(1)).map(|_| pool(&config, &network.upstream)).collect();
-        let mut headers = fixed_headers();
+        let mut headers = fixed_headers(config.protocol);
         headers.extend(config.headers);
         let shared = Shared {
             pools,
             url: config.url,
+            protocol: config.protocol,
             timeout: config.timeout,
             connections: Semaphore::new(config.connections_max),
             connections_max: config.connections_max,
@@ -86,6 +97,8 @@ impl HttpUpstream {
             authorization: config.credentials.map(Authorization::new),
             metrics: Metrics::new(registry)?,
             health: Health::default(),
+            begun: Instant::now(),
+            discards_told_s: AtomicU64::new(0),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -108,22 +121,30 @@ impl Upstream for HttpUpstream {
     async fn send(&self, request: Outgoing) -> Answer {
         let started = Instant::now();
         let answer = match self.shared.attempt(request, started + self.shared.timeout).await {
-            Ok((status, text)) => {
-                self.shared.metrics.answered(status, started.elapsed());
-                answer::judge(status, text)
+            Ok(answered) => {
+                self.shared.metrics.answered(answered.status, started.elapsed());
+                self.shared.judge(answered)
             }
             Err(error) => {
                 self.shared.metrics.not_answered(started.elapsed());
                 Answer::NoAnswer { error }
             }
         };
-        self.shared.health.note(started.into_std(), answer::shows_life(&answer));
+        self.shared.health.note(started.into_std(), &answer);
         answer
     }
 }
 
+/// An answer as it came.
+struct Answered {
+    status: u16,
+    /// It says how many samples were written, as a receiver of 2.0 has to.
+    says_written: bool,
+    text: String,
+}
+
 impl Shared {
-    async fn attempt(&self, request: Outgoing, deadline: Instant) -> Result<(u16, String), String> {
+    async fn attempt(&self, request: Outgoing, deadline: Instant) -> Result<Answered, String> {
         let _permit = self.permit(deadline).await?;
         let request = self.request(request);
         let pool = &self.pools[pool_of_this_thread() % self.pools.len()];
@@ -133,8 +154,26 @@ impl Shared {
             Err(_) => return Err(format!("no answer within {}", spelt(self.timeout))),
         };
         let status = response.status().as_u16();
+        let says_written = response.headers().contains_key(SAMPLES_WRITTEN);
         // The status is the answer; a text that breaks off or never ends does not change it.
-        Ok((status, text(response, deadline).await))
+        Ok(Answered { status, says_written, text: text(response, deadline).await })
+    }
+
+    /// What an answer means. A receiver of 2.0 always says what it has written; one of 1.0 finds nothing in a body of
+    /// 2.0, and says that all is well.
+    fn judge(&self, answered: Answered) -> Answer {
+        let Answered { status, says_written, text } = answered;
+        if self.protocol == Protocol::One || says_written || !(200..300).contains(&status) {
+            return answer::judge(status, text);
+        }
+        let now_s = self.begun.elapsed().as_secs();
+        let told_s = self.discards_told_s.load(Ordering::Relaxed);
+        if now_s >= told_s
+            && self.discards_told_s.fetch_max(now_s + TELL_AGAIN_S, Ordering::Relaxed) == told_s
+        {
+            tracing::error!(status, url = %self.url, "{DISCARDS}");
+        }
+        Answer::Unavailable { status, text: DISCARDS.to_owned() }
     }
 
     async fn permit(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, String> {
@@ -178,13 +217,17 @@ impl Shared {
     }
 }
 
-/// What remote write 1.0 asks of a sender (specification 1.0, "Protocol").
-fn fixed_headers() -> HeaderMap {
+/// What remote write asks of a sender (specification 1.0, "Protocol"; 2.0, "Required Headers").
+fn fixed_headers(protocol: Protocol) -> HeaderMap {
+    let (kind, version) = match protocol {
+        Protocol::One => ("application/x-protobuf", "0.1.0"),
+        Protocol::Two => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
+    };
     const AGENT: &str = concat!("promdedup/", env!("CARGO_PKG_VERSION"));
     HeaderMap::from_iter([
         (CONTENT_ENCODING, HeaderValue::from_static("snappy")),
-        (CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf")),
-        (HeaderName::from_static("x-prometheus-remote-write-version"), HeaderValue::from_static("0.1.0")),
+        (CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (HeaderName::from_static("x-prometheus-remote-write-version"), HeaderValue::from_static(version)),
         (USER_AGENT, HeaderValue::from_static(AGENT)),
     ])
 }

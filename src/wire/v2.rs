@@ -16,16 +16,16 @@ use crate::series;
 use std::collections::HashSet;
 use xxhash_rust::xxh3::xxh3_64;
 
-const SYMBOLS: u32 = 4;
-const TIMESERIES: u32 = 5;
+pub(super) const SYMBOLS: u32 = 4;
+pub(super) const TIMESERIES: u32 = 5;
 /// Bounds of one request, as in `v1.rs`. Prometheus sends some thousand symbols with 2,000 series.
 const SYMBOLS_MAX: usize = 1 << 20;
 const SERIES_MAX: usize = 1 << 18;
 /// Of a `TimeSeries`.
-const REFERENCES: u32 = 1;
-const SERIES_SAMPLES: u32 = 2;
-const SERIES_HISTOGRAMS: u32 = 3;
-const SERIES_EXEMPLARS: u32 = 4;
+pub(super) const REFERENCES: u32 = 1;
+pub(super) const SERIES_SAMPLES: u32 = 2;
+pub(super) const SERIES_HISTOGRAMS: u32 = 3;
+pub(super) const SERIES_EXEMPLARS: u32 = 4;
 pub(super) const SERIES_METADATA: u32 = 5;
 pub(super) const SERIES_CREATED: u32 = 6;
 /// Start timestamps.

@@ -87,7 +87,7 @@ async fn readiness_follows_the_upstream() {
     })
     .await;
     let (_, why) = running.ready().await;
-    assert!(why.contains("upstream"), "{why}");
+    assert!(why.contains("upstream") && why.contains("refused"), "{why}");
     let back = Peer::on(TcpListener::bind(address).await.expect("bound again"), 200, "");
     soon(async { while !running.ready().await.0 {} }).await;
     assert!(!back.requests().is_empty(), "it tried by itself");

@@ -58,6 +58,34 @@ async fn read_request(stream: &mut TcpStream) {
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
+/// One that takes 1.0 finds nothing in a body of 2.0, and answers 200.
+#[tokio::test]
+async fn who_takes_2_says_what_is_written_or_has_discarded_it() {
+    let peer = Peer::start(200, "").await;
+    let client = Client::new(&peer.url(), &[("PROMDEDUP_UPSTREAM_PROTOCOL", "2.0")]);
+    let Answer::Unavailable { status, text } = client.send().await else { panic!("taken") };
+    assert_eq!(status, 200);
+    assert!(text.contains("discarded everything; set PROMDEDUP_UPSTREAM_PROTOCOL=1.0"), "{text}");
+    assert_eq!(client.upstream.health().last_success(), None);
+    assert!(client.upstream.health().failure().contains("discarded everything"));
+    for (status, expected) in [(409, Answer::Conflict { text: "why".to_owned() }), (503, gone("why"))] {
+        peer.answers(status, "why");
+        assert_eq!(client.send().await, expected, "what is no success needs no such proof");
+    }
+    peer.says_what_it_has_written();
+    peer.answers(204, "");
+    assert_eq!(client.send().await, Answer::Taken);
+    let (headers, _) = peer.requests().pop().expect("a request");
+    let kind = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    for (name, value) in [("content-type", kind), ("x-prometheus-remote-write-version", "2.0.0")] {
+        assert_eq!(headers.get(name).expect(name), value);
+    }
+}
+
+fn gone(text: &str) -> Answer {
+    Answer::Unavailable { status: 503, text: text.to_owned() }
+}
+
 #[tokio::test]
 async fn headers_of_remote_write_1_and_of_the_sender() {
     let peer = Peer::start(200, "").await;

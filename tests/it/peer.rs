@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, Response};
 use bytes::Bytes;
 use promdedup::config::Config;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,6 +28,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
     answer: Arc<Mutex<(u16, String)>>,
+    /// It speaks 2.0.
+    says_written: Arc<AtomicBool>,
 }
 
 impl Peer {
@@ -40,6 +43,7 @@ impl Peer {
             address: listener.local_addr().expect("address"),
             requests: Arc::default(),
             answer: Arc::new(Mutex::new((status, text.to_owned()))),
+            says_written: Arc::default(),
         };
         let at_door = peer.clone();
         let router = Router::new().fallback(move |request: Request| at_door.clone().take(request));
@@ -53,7 +57,15 @@ impl Peer {
         assert_eq!(head.method, "POST");
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push((head.headers, body));
         let (status, text) = self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Response::builder().status(status).body(Body::from(text)).expect("response")
+        let mut response = Response::builder().status(status);
+        if self.says_written.load(Relaxed) {
+            response = response.header("X-Prometheus-Remote-Write-Samples-Written", 1);
+        }
+        response.body(Body::from(text)).expect("response")
+    }
+
+    pub(crate) fn says_what_it_has_written(&self) {
+        self.says_written.store(true, Relaxed);
     }
 
     pub(crate) fn answers(&self, status: u16, text: &str) {

@@ -1,5 +1,7 @@
 //! How the upstream has been doing lately. Judges by times it is given.
 
+use crate::forward::Answer;
+use crate::forward::answer::shows_life;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,12 +11,14 @@ pub struct Health {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 struct State {
     last_attempt: Option<Instant>,
     last_success: Option<Instant>,
     /// The beginning of the first failure after the last success.
     failing_since: Option<Instant>,
+    /// What the newest failure was, since then.
+    failure: String,
 }
 
 impl Health {
@@ -40,23 +44,42 @@ impl Health {
         (tried && failing >= patience).then_some(failing)
     }
 
-    pub(super) fn note(&self, started: Instant, success: bool) {
-        self.note_at(started, Instant::now(), success);
+    /// What the newest failure was; empty when the newest attempt succeeded.
+    #[must_use]
+    pub fn failure(&self) -> String {
+        self.state().failure
     }
 
-    fn note_at(&self, started: Instant, ended: Instant, success: bool) {
+    pub(super) fn note(&self, started: Instant, answer: &Answer) {
+        let failure = match answer {
+            answer if shows_life(answer) => None,
+            Answer::NoAnswer { error } => Some(error.clone()),
+            Answer::Unavailable { status, text } | Answer::Refused { status, text } => {
+                Some(format!("{status}: {text}"))
+            }
+            Answer::Taken | Answer::Conflict { .. } | Answer::TooBig { .. } => None,
+        };
+        self.note_at(started, Instant::now(), failure);
+    }
+
+    fn note_at(&self, started: Instant, ended: Instant, failure: Option<String>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.last_attempt = Some(ended);
-        if success {
-            state.last_success = Some(ended);
-            state.failing_since = None;
-        } else {
-            state.failing_since.get_or_insert(started);
+        match failure {
+            None => {
+                state.last_success = Some(ended);
+                state.failing_since = None;
+                state.failure.clear();
+            }
+            Some(failure) => {
+                state.failing_since.get_or_insert(started);
+                state.failure = failure;
+            }
         }
     }
 
     fn state(&self) -> State {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -70,9 +93,23 @@ mod tests {
         let at = |second| zero + Duration::from_secs(second);
         let health = Health::default();
         for (start, end, success) in attempts {
-            health.note_at(at(*start), at(*end), *success);
+            health.note_at(at(*start), at(*end), (!success).then(|| "why".to_owned()));
         }
         health.failing_for(Duration::from_secs(20), at(now)).map(|failing| failing.as_secs())
+    }
+
+    #[test]
+    fn the_newest_failure_is_told_until_something_succeeds() {
+        let health = Health::default();
+        let note = |answer| {
+            health.note(Instant::now(), &answer);
+            health.failure()
+        };
+        let text = String::from("busy");
+        assert_eq!(note(Answer::Unavailable { status: 503, text: text.clone() }), "503: busy");
+        assert_eq!(note(Answer::NoAnswer { error: text.clone() }), "busy");
+        assert_eq!(note(Answer::Refused { status: 422, text }), "422: busy");
+        assert_eq!(note(Answer::Taken), "");
     }
 
     #[test]

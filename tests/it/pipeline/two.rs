@@ -1,10 +1,11 @@
 //! Senders of remote write 2.0: the same series, the same rules, and an exact account of what is written.
 
 use super::ts;
-use crate::support::{Ts, pipeline, refer, sent, two};
+use crate::support::{Ask, Ts, body, pipeline, refer, sent, two};
 use promdedup::forward::Answer;
-use promdedup::pipeline::{Reply, Written};
+use promdedup::pipeline::{Protocol, Reply, Written};
 use promdedup::proto::v2;
+use prost::Message;
 
 fn written(reply: &Reply) -> (u16, [u64; 3]) {
     let Written { samples, histograms, exemplars } = reply.written;
@@ -104,4 +105,46 @@ async fn metadata_becomes_that_of_1_once() {
     later.timeseries.iter_mut().for_each(|series| series.samples[0].timestamp += 15_000);
     assert_eq!(pipeline.two(&later).await.status, 204);
     assert_eq!(fake.metadata().len(), 1);
+}
+
+/// What an upstream of 2.0 got: name and times of each series.
+fn received(bodies: &[Vec<u8>]) -> Vec<(String, Vec<(i64, i64)>)> {
+    let requests = bodies.iter().map(|body| v2::Request::decode(body.as_slice()).unwrap());
+    let series = requests.flat_map(|request| {
+        assert_eq!(request.symbols[0], "");
+        let symbols = request.symbols;
+        let of = move |series: v2::TimeSeries| {
+            let texts: Vec<&str> =
+                series.labels_refs.iter().map(|reference| symbols[*reference as usize].as_str()).collect();
+            let name = texts.chunks(2).find(|pair| pair[0] == "__name__").unwrap()[1].to_owned();
+            assert!(!texts.contains(&"prometheus_replica"));
+            (name, series.samples.iter().map(|sample| (sample.timestamp, sample.start_timestamp)).collect())
+        };
+        request.timeseries.into_iter().map(of).collect::<Vec<_>>()
+    });
+    series.collect()
+}
+
+#[tokio::test]
+async fn an_upstream_of_2_gets_2_from_senders_of_both() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.upstream_protocol = Protocol::Two);
+    let first = two(&[ts("m", "a", 0), ts("n", "a", 0)]);
+    assert_eq!(written(&pipeline.two(&first).await), (204, [2, 0, 0]));
+    assert_eq!(pipeline.ask(&[ts("m", "a", 15)]).await.status, 204);
+    assert_eq!(pipeline.ask(&[ts("m", "b", 5)]).await.status, 204);
+    let own = |name: &str, times: &[(i64, i64)]| (name.to_owned(), times.to_vec());
+    assert_eq!(
+        received(&fake.bodies()),
+        [own("m", &[(0, 7)]), own("n", &[(0, 7)]), own("m", &[(15_000, 0)])]
+    );
+}
+
+/// 2.0 has no place for metadata without a series.
+#[tokio::test]
+async fn metadata_of_1_goes_nowhere_where_2_is_spoken() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.upstream_protocol = Protocol::Two);
+    assert_eq!(pipeline.raw(&body(&[], 3)).await.status, 204);
+    assert!(fake.bodies().is_empty());
+    assert_eq!(pipeline.raw(&body(&[ts("m", "a", 0)], 3)).await.status, 204);
+    assert_eq!(received(&fake.bodies()).len(), 1);
 }

@@ -1,0 +1,173 @@
+//! Remote write 2.0 out (`io.prometheus.write.v2.Request`), composed of an outgoing 1.0 body.
+//!
+//! Owns the table of symbols: each text once, the empty one first. Takes up what [`v2`](super::v2) kept of a 2.0 sender
+//! in the fields that 1.0 leaves free; drops metadata of 1.0, which has no series to go with. Values, times and
+//! histograms are copied as they are. Decides nothing.
+
+use super::fields::{self, Field, LENGTH, VARINT, put_varint, varint_len};
+use super::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES};
+use super::v2::{
+    HELP, REFERENCES, SERIES_CREATED, SERIES_EXEMPLARS, SERIES_HISTOGRAMS, SERIES_METADATA, SERIES_SAMPLES,
+    SYMBOLS, TIMESERIES, TYPE, UNIT,
+};
+use super::{Malformed, Span, labels};
+use std::collections::HashMap;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Composes bodies. Holds the memory for it, to be used again.
+#[derive(Debug, Default)]
+pub struct Composer {
+    symbols: Vec<Span>,
+    /// The number of a symbol by the hash of its text.
+    numbers: HashMap<u64, u32>,
+    references: Vec<u32>,
+    series: Vec<u8>,
+    message: Vec<u8>,
+    inner: Vec<u8>,
+}
+
+impl Composer {
+    /// Writes a body of 1.0 as one of 2.0 to `out` (cleared first). Without a series nothing is written.
+    ///
+    /// # Errors
+    /// When the body is none of 1.0, which is a mistake of the caller.
+    pub fn compose(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+        out.clear();
+        self.symbols.clear();
+        self.numbers.clear();
+        self.series.clear();
+        self.symbols.push(Span::default());
+        let mut at = 0;
+        while at < body.len() {
+            let field = fields::read_quick(body, at)?;
+            at = field.end();
+            if (field.number, field.wire_type) == (SERIES_OF_1, LENGTH) {
+                self.time_series(body, &field)?;
+            }
+        }
+        if self.series.is_empty() {
+            return Ok(());
+        }
+        for symbol in &self.symbols {
+            put_bytes(out, SYMBOLS, symbol.of(body));
+        }
+        out.extend_from_slice(&self.series);
+        Ok(())
+    }
+
+    fn time_series(&mut self, body: &[u8], series: &Field) -> Result<(), Malformed> {
+        let message = &body[..series.end()];
+        let start = series.content.start as usize;
+        self.message.clear();
+        self.refer_labels(body, message, start)?;
+        put_references(&mut self.message, &self.references);
+        let mut at = start;
+        while at < message.len() {
+            let field = fields::read_quick(message, at)?;
+            at = field.end();
+            match (field.number, field.wire_type) {
+                (SAMPLES, LENGTH) => put_bytes(&mut self.message, SERIES_SAMPLES, field.content.of(body)),
+                (HISTOGRAMS, LENGTH) => {
+                    put_bytes(&mut self.message, SERIES_HISTOGRAMS, field.content.of(body));
+                }
+                (EXEMPLARS, LENGTH) => self.exemplar(body, &field)?,
+                (SERIES_METADATA, LENGTH) => self.metadata(body, &field)?,
+                (SERIES_CREATED, VARINT) => self.message.extend_from_slice(field.whole().of(body)),
+                _ => {}
+            }
+        }
+        put_bytes(&mut self.series, TIMESERIES, &self.message);
+        Ok(())
+    }
+
+    /// Gathers the references of the labels of a series or an exemplar.
+    fn refer_labels(&mut self, body: &[u8], message: &[u8], start: usize) -> Result<(), Malformed> {
+        self.references.clear();
+        let mut at = start;
+        while at < message.len() {
+            let field = fields::read_quick(message, at)?;
+            at = field.end();
+            if (field.number, field.wire_type) == (LABELS, LENGTH) {
+                let label = labels::read(body, &field)?;
+                let pair = [self.refer(body, label.name), self.refer(body, label.value)];
+                self.references.extend(pair);
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of a text.
+    fn refer(&mut self, body: &[u8], text: Span) -> u32 {
+        if text.is_empty() {
+            return 0;
+        }
+        let next = self.symbols.len() as u32;
+        let number = *self.numbers.entry(xxh3_64(text.of(body))).or_insert(next);
+        if number == next {
+            self.symbols.push(text);
+        } else if self.symbols[number as usize].of(body) != text.of(body) {
+            // Two texts of one hash: the second is a symbol as often as it comes.
+            self.symbols.push(text);
+            return next;
+        }
+        number
+    }
+
+    fn exemplar(&mut self, body: &[u8], exemplar: &Field) -> Result<(), Malformed> {
+        let message = &body[..exemplar.end()];
+        let start = exemplar.content.start as usize;
+        self.refer_labels(body, message, start)?;
+        self.inner.clear();
+        put_references(&mut self.inner, &self.references);
+        let mut at = start;
+        while at < message.len() {
+            let field = fields::read(message, at)?;
+            at = field.end();
+            if field.number != LABELS {
+                self.inner.extend_from_slice(field.whole().of(body));
+            }
+        }
+        put_bytes(&mut self.message, SERIES_EXEMPLARS, &self.inner);
+        Ok(())
+    }
+
+    /// Metadata with its texts spelt out, as `v2.rs` keeps it.
+    fn metadata(&mut self, body: &[u8], metadata: &Field) -> Result<(), Malformed> {
+        let message = &body[..metadata.end()];
+        self.inner.clear();
+        let mut at = metadata.content.start as usize;
+        while at < message.len() {
+            let field = fields::read(message, at)?;
+            at = field.end();
+            match (field.number, field.wire_type) {
+                (TYPE, VARINT) => self.inner.extend_from_slice(field.whole().of(body)),
+                (HELP | UNIT, LENGTH) => {
+                    let number = self.refer(body, field.content);
+                    self.inner.push((field.number << 3) as u8 | VARINT);
+                    put_varint(&mut self.inner, number.into());
+                }
+                _ => {}
+            }
+        }
+        put_bytes(&mut self.message, SERIES_METADATA, &self.inner);
+        Ok(())
+    }
+}
+
+/// Of a `WriteRequest`.
+const SERIES_OF_1: u32 = 1;
+
+fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    out.push((number << 3) as u8 | LENGTH);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn put_references(out: &mut Vec<u8>, references: &[u32]) {
+    if references.is_empty() {
+        return;
+    }
+    out.push((REFERENCES << 3) as u8 | LENGTH);
+    put_varint(out, references.iter().map(|reference| varint_len((*reference).into()) as u64).sum());
+    references.iter().for_each(|reference| put_varint(out, (*reference).into()));
+}
