@@ -7,10 +7,11 @@ use super::Settings;
 use super::request::{Fate, Kind, Request, Unit};
 use super::tally::{Tally, takeover_number};
 use crate::policy::{Action, Circumstances, Held, Sample, TimestampMs, Verdict};
-use crate::series::TenantHash;
+use crate::series::{SeriesKey, TenantHash};
 use crate::window::{Admitted, Decision, Flight, FlightId, Known, Seen, UNKNOWN, Window, waits};
 use crate::wire::STALE_NAN_BITS;
 use arrayvec::ArrayVec;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub(super) struct Judged {
     pub(super) fills: Vec<Fill>,
     /// Flights whose reservations duplicates of this request lean on, and those duplicates.
     pub(super) leans: Vec<(FlightId, u32, u32)>,
+    /// Series of which a sample has to wait: so do those after it, or they would be decided over a gap.
+    pub(super) waits: HashSet<SeriesKey>,
     /// Flights that carry series which this part would forward or hold samples of: decide again after their end.
     pub(super) busy: Vec<FlightId>,
     /// Changes of owners, to be counted when upstream has what made them.
@@ -77,7 +80,7 @@ pub(super) struct Bench<'a> {
 impl Judged {
     fn clear(&mut self) {
         // What was decided for good in an earlier round stays.
-        let Self { fills, leans: _, busy, changes, exemplars, tentative } = self;
+        let Self { fills, leans: _, waits: _, busy, changes, exemplars, tentative } = self;
         fills.clear();
         busy.clear();
         changes.clear();
@@ -167,6 +170,10 @@ impl Bench<'_> {
 
     fn sample(&self, request: &mut Request, unit: Unit, s: u32, flight: &mut Flight, judged: &mut Judged) {
         let i = unit.item as usize;
+        if !judged.waits.is_empty() && judged.waits.contains(&request.items[i].key) {
+            request.fates[s as usize] = Fate::Failed;
+            return;
+        }
         for _ in 0..LOOKS_MAX {
             // One of its samples before has found the window full: so does this one.
             let kept_out = request.items[i].kind == Kind::Unadmitted;
@@ -202,6 +209,9 @@ impl Bench<'_> {
             match flight.decide(known, &sample, circumstances, |to, interval| waits(oldest, to, interval)) {
                 Decision::Decided { verdict, histograms, reserved } => {
                     let tally = item.tally;
+                    if verdict.action == Action::Wait {
+                        judged.waits.insert(item.key);
+                    }
                     if let Some(fill) = self.fill(tally, s, &verdict, histograms) {
                         judged.fills.push(fill);
                     }

@@ -69,6 +69,22 @@ async fn births_of_a_standby_wait_for_an_older_request_that_was_refused() {
     assert_eq!((story.stream("o{}"), story.stream("p{}")), ("46".into(), "46".into()));
 }
 
+/// Nobody knows n's interval, so whether a sample of it leaves a gap is told by those before it: if one has to wait, and
+/// those after it were decided all the same, some would be held, and the rest pass for duplicates the next time.
+#[tokio::test]
+async fn what_comes_after_a_sample_that_waits_waits_with_it() {
+    let story = Story::of_a_minded_pair(&["m"]).await;
+    assert_eq!(story.at(31, &[ts("n", "a", 31)]).await, 204);
+    story.in_vain(62, &[ts("m", "a", 45)]).await;
+    let times: Vec<i64> = (100..=325).step_by(15).collect();
+    let backlog: Vec<Ts> = times.iter().map(|t| ts("n", "b", *t)).collect();
+    assert_eq!(story.at(62, &backlog).await, 503);
+    assert_eq!(story.at(63, &[ts("m", "a", 45)]).await, 204);
+    assert_eq!(story.at(110, &backlog).await, 204);
+    let all = times.iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
+    assert_eq!(story.stream("n{}"), format!("31 {all}"));
+}
+
 /// Upstream has stored what A sent and did not say so. The window knows nothing of it, nor of its series and target.
 #[tokio::test]
 async fn another_replicas_conflict_with_a_lost_answer_is_benign() {
