@@ -9,6 +9,7 @@ use promdedup::pipeline::{Incoming, Metrics, Pipeline, Settings};
 use promdedup::proto::WriteRequest;
 use promdedup::series::{PlaceLabels, ReplicaNames};
 use promdedup::window::Window;
+use promdedup::wire::labels::LabelBounds;
 use prost::Message;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -56,6 +57,7 @@ fn pair(c: &mut Criterion) {
     let settings = Settings {
         replica_names: ReplicaNames::new(["prometheus_replica", "__replica__"]).unwrap(),
         place_labels: PlaceLabels::default(),
+        label_bounds: LabelBounds::default(),
         body_bytes_max: 32 << 20,
         future_max_ms: i64::MAX / 2,
         out_of_order_window_ms: 0,

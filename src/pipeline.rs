@@ -17,6 +17,7 @@ use crate::forward::{Answer, Outgoing, Upstream};
 use crate::policy::TimestampMs;
 use crate::series::{PlaceLabels, ReplicaNames, TenantHash};
 use crate::window::{Flight, Log, Metadata, Seen, Window};
+use crate::wire::labels::LabelBounds;
 use crate::wire::snappy::{self, Unpack};
 use crate::wire::{Flaw, splice};
 use bytes::Bytes;
@@ -68,6 +69,8 @@ pub struct Settings {
     pub replica_names: ReplicaNames,
     /// Names of the group and target labels.
     pub place_labels: PlaceLabels,
+    /// Bounds of the labels of a series.
+    pub label_bounds: LabelBounds,
     /// Bound of a decompressed body, in bytes.
     pub body_bytes_max: usize,
     /// How far ahead of the clock a sample may be, in ms.

@@ -5,6 +5,7 @@ use promdedup::pipeline::{Incoming, Metrics, Pipeline, Reply, Settings};
 use promdedup::proto;
 use promdedup::series::{PlaceLabels, ReplicaNames};
 use promdedup::window::Window;
+use promdedup::wire::labels::LabelBounds;
 use prost::Message;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -56,14 +57,20 @@ impl Ts {
         self.bits_at(STALE, seconds)
     }
 
-    /// A native histogram whose count and sum are its time in seconds.
+    /// A native histogram whose count and sum are its time in seconds; all of it is in the zero bucket.
     pub(crate) fn histogram_at(mut self, seconds: i64) -> Self {
         self.0.histograms.push(proto::Histogram {
             count: Some(proto::histogram::Count::CountInt(seconds.unsigned_abs())),
             sum: seconds as f64,
+            zero_count: Some(proto::histogram::ZeroCount::ZeroCountInt(seconds.unsigned_abs())),
             timestamp: seconds * 1000,
             ..Default::default()
         });
+        self
+    }
+
+    pub(crate) fn histogram(mut self, histogram: proto::Histogram) -> Self {
+        self.0.histograms.push(histogram);
         self
     }
 
@@ -280,6 +287,7 @@ pub(crate) struct Ask {
 /// What a test may want otherwise.
 pub(crate) struct Wishes {
     pub(crate) series_max: usize,
+    pub(crate) label_bounds: LabelBounds,
     pub(crate) out_of_order_window_ms: i64,
     pub(crate) first_contact_hold_ms: i64,
     pub(crate) busy_wait_max: Duration,
@@ -293,6 +301,7 @@ impl Ask {
     pub(crate) fn with(wish: impl FnOnce(&mut Wishes)) -> (Self, Fake) {
         let mut wishes = Wishes {
             series_max: 1000,
+            label_bounds: LabelBounds::default(),
             out_of_order_window_ms: 0,
             first_contact_hold_ms: 0,
             busy_wait_max: Duration::from_secs(5),
@@ -301,6 +310,7 @@ impl Ask {
         let settings = Settings {
             replica_names: ReplicaNames::new(["prometheus_replica", "__replica__"]).unwrap(),
             place_labels: PlaceLabels::default(),
+            label_bounds: wishes.label_bounds,
             body_bytes_max: 1 << 20,
             future_max_ms: 600_000,
             out_of_order_window_ms: wishes.out_of_order_window_ms,
