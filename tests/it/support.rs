@@ -127,6 +127,10 @@ fn line(ts: &proto::TimeSeries) -> String {
     }
     for histogram in &ts.histograms {
         let seconds = histogram.timestamp / 1000;
+        if histogram.sum.to_bits() == STALE {
+            line += &format!(" {seconds}h!");
+            continue;
+        }
         let count = proto::histogram::Count::CountInt(seconds.unsigned_abs());
         assert_eq!((&histogram.count, histogram.sum), (&Some(count), seconds as f64), "not its own");
         line += &format!(" {seconds}h");
