@@ -9,6 +9,7 @@ use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Settings};
 use promdedup::proto::WriteRequest;
 use promdedup::series::{PlaceLabels, ReplicaNames};
 use promdedup::window::Window;
+use promdedup::wire::labels::LabelBounds;
 use prost::Message;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -57,6 +58,7 @@ fn pair(c: &mut Criterion) {
         replica_names: ReplicaNames::new(["prometheus_replica", "__replica__"]).unwrap(),
         place_labels: PlaceLabels::default(),
         upstream_protocol: Protocol::One,
+        label_bounds: LabelBounds::default(),
         body_bytes_max: 32 << 20,
         future_max_ms: i64::MAX / 2,
         out_of_order_window_ms: 0,

@@ -6,7 +6,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use promdedup::series::{ReplicaNames, SeriesKey, TenantHash};
-use promdedup::wire::labels::canonicalize;
+use promdedup::wire::labels::{LabelBounds, canonicalize};
 use promdedup::wire::snappy;
 use promdedup::wire::splice::{self, Labels};
 use promdedup::wire::v1::{Sample, TimeSeries, Walker};
@@ -101,12 +101,14 @@ fn stages(criterion: &mut Criterion) {
         });
     });
     // Only at the birth of a series.
-    let mut canonical = Vec::new();
+    let (bounds, mut canonical) = (LabelBounds::default(), Vec::new());
     group.bench_function("canonicalize", |bench| {
         bench.iter(|| {
             for body in &bodies {
                 for series in &body.series {
-                    black_box(canonicalize(&body.raw, series, &names, &mut canonical).expect("valid"));
+                    black_box(
+                        canonicalize(&body.raw, series, &names, bounds, &mut canonical).expect("valid"),
+                    );
                 }
             }
         });

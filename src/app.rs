@@ -10,6 +10,7 @@ use crate::series::{PlaceLabels, ReplicaNames};
 use crate::socket::NetworkBytes;
 use crate::telemetry::LimitHits;
 use crate::window::{IDLE_TICKS, Window};
+use crate::wire::labels::LabelBounds;
 use anyhow::Context;
 use prometheus::Registry;
 use std::future::Future;
@@ -81,6 +82,11 @@ fn settings(
         replica_names: ReplicaNames::new(series.replica_labels)?,
         place_labels: PlaceLabels { group: series.group_labels, target: series.target_labels },
         upstream_protocol,
+        label_bounds: LabelBounds {
+            labels_max: series.labels_max,
+            name_bytes_max: series.label_name_max_bytes,
+            value_bytes_max: series.label_value_max_bytes,
+        },
         body_bytes_max: window.body_max_bytes,
         future_max_ms: ms(window.future_max),
         out_of_order_window_ms: ms(window.out_of_order_window),

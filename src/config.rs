@@ -60,7 +60,7 @@ pub struct ReceiveConfig {
     pub workers: usize,
 }
 
-/// What IDENTITY needs. Names are valid, none is `__name__`, none repeats.
+/// What IDENTITY needs, and which labels a series may have. Names are valid, none is `__name__`, none repeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeriesConfig {
     /// Replica labels in order of precedence.
@@ -69,6 +69,12 @@ pub struct SeriesConfig {
     pub group_labels: Vec<String>,
     /// Labels that, with tenant and group, name a target.
     pub target_labels: Vec<String>,
+    /// Most labels of a series.
+    pub labels_max: usize,
+    /// Longest name of a label, bytes.
+    pub label_name_max_bytes: usize,
+    /// Longest value of a label, bytes.
+    pub label_value_max_bytes: usize,
 }
 
 /// What WINDOW and PIPELINE need.

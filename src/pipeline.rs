@@ -18,6 +18,7 @@ use crate::policy::TimestampMs;
 use crate::series::{PlaceLabels, ReplicaNames, TenantHash};
 use crate::window::{Flight, Log, Metadata, Seen, Window};
 pub use crate::wire::Protocol;
+use crate::wire::labels::LabelBounds;
 use crate::wire::snappy::{self, Unpack};
 use crate::wire::v2::{self, Keep};
 use crate::wire::v2_out;
@@ -88,6 +89,8 @@ pub struct Settings {
     pub place_labels: PlaceLabels,
     /// What upstream takes.
     pub upstream_protocol: Protocol,
+    /// Bounds of the labels of a series.
+    pub label_bounds: LabelBounds,
     /// Bound of a decompressed body, in bytes; of one of 2.0 also when it is rewritten as 1.0.
     pub body_bytes_max: usize,
     /// How far ahead of the clock a sample may be, in ms.

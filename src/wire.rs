@@ -7,6 +7,7 @@
 //! Everything here works on offsets into one decompressed body ([`Span`]), so nothing is allocated per sample.
 
 mod fields;
+pub mod histogram;
 pub mod labels;
 mod shape;
 pub mod snappy;

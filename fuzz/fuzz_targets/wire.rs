@@ -15,7 +15,7 @@ fuzz_target!(|body: &[u8]| {
     let walked = v1::Walker::new(body, &names).all(&mut series, &mut samples);
     let mut out = Vec::new();
     for one in &series {
-        let _ = labels::canonicalize(body, one, &names, &mut Vec::new());
+        let _ = labels::canonicalize(body, one, &names, labels::LabelBounds::default(), &mut Vec::new());
         splice::whole(body, one, splice::Labels::Received, &mut out);
     }
     let Ok(expected) = WriteRequest::decode(body) else { return };

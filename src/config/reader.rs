@@ -19,6 +19,9 @@ const WINDOW_IDLE_MIN: Duration = Duration::from_secs(1);
 const FIRST_CONTACT_HOLD_MAX: Duration = Duration::from_secs(300);
 const BODY_MIN_BYTES: usize = 1 << 10;
 const BODY_MAX_BYTES: usize = 1 << 30;
+/// Below these, what every Prometheus exposes of itself would be refused.
+const LABELS_LEAST: usize = 16;
+const LABEL_LEAST_BYTES: usize = 128;
 
 /// What was given, and what is wrong with it so far.
 pub(super) struct Reader {
@@ -109,10 +112,16 @@ impl Reader {
                 self.mistake(name, problem, Some(format!("take it out here or of {}", var::REPLICA_LABELS)));
             }
         }
+        let labels_max = self.read(var::LABELS_MAX, |text| values::number(text, LABELS_LEAST, 1_000_000));
+        let label_name_max_bytes = self.read(var::LABEL_NAME_MAX, label_max);
+        let label_value_max_bytes = self.read(var::LABEL_VALUE_MAX, label_max);
         Some(SeriesConfig {
             replica_labels: replica_labels?,
             group_labels: group_labels?,
             target_labels: target_labels?,
+            labels_max: labels_max?,
+            label_name_max_bytes: label_name_max_bytes?,
+            label_value_max_bytes: label_value_max_bytes?,
         })
     }
 
@@ -333,6 +342,14 @@ fn cores_granted() -> usize {
 fn body_max(text: &str) -> Result<usize, values::Wrong> {
     match values::size_bytes(text)? {
         size if size < BODY_MIN_BYTES => Err("below 1KiB".to_owned()),
+        size if size > BODY_MAX_BYTES => Err("above 1GiB".to_owned()),
+        size => Ok(size),
+    }
+}
+
+fn label_max(text: &str) -> Result<usize, values::Wrong> {
+    match values::size_bytes(text)? {
+        size if size < LABEL_LEAST_BYTES => Err(format!("below {LABEL_LEAST_BYTES}B")),
         size if size > BODY_MAX_BYTES => Err("above 1GiB".to_owned()),
         size => Ok(size),
     }

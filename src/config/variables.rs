@@ -50,6 +50,9 @@ pub(super) const FIRST_CONTACT_HOLD: &str = "PROMDEDUP_FIRST_CONTACT_HOLD";
 pub(super) const FUTURE_MAX: &str = "PROMDEDUP_FUTURE_MAX";
 pub(super) const OUT_OF_ORDER_WINDOW: &str = "PROMDEDUP_OUT_OF_ORDER_WINDOW";
 pub(super) const BODY_MAX: &str = "PROMDEDUP_BODY_MAX";
+pub(super) const LABELS_MAX: &str = "PROMDEDUP_LABELS_MAX";
+pub(super) const LABEL_NAME_MAX: &str = "PROMDEDUP_LABEL_NAME_MAX";
+pub(super) const LABEL_VALUE_MAX: &str = "PROMDEDUP_LABEL_VALUE_MAX";
 pub(super) const IN_FLIGHT_MAX: &str = "PROMDEDUP_IN_FLIGHT_MAX";
 pub(super) const REQUEST_TIMEOUT: &str = "PROMDEDUP_REQUEST_TIMEOUT";
 pub(super) const DRAIN_TIMEOUT: &str = "PROMDEDUP_DRAIN_TIMEOUT";
@@ -59,6 +62,7 @@ pub(super) const LOG_FORMAT: &str = "PROMDEDUP_LOG_FORMAT";
 
 const DURATION: &str = "a duration with its unit, such as 250ms, 15s or 2m";
 const SIZE: &str = "a size with its unit, such as 512KiB or 32MiB";
+const LABEL_SIZE: &str = "a size from 128B to 1GiB, such as 64KiB";
 const LABELS: &str = "label names separated by commas, such as cluster,prometheus";
 const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:19290 or [::]:19290";
 const READABLE: &str = "the path of a readable file";
@@ -154,6 +158,24 @@ pub const VARIABLES: &[Variable] = &[
     ),
     known(OUT_OF_ORDER_WINDOW, "0s", DURATION, "The out-of-order window that the upstream is set to"),
     known(BODY_MAX, "32MiB", "a size from 1KiB to 1GiB, such as 32MiB", "Largest request, decompressed"),
+    known(
+        LABELS_MAX,
+        "1024",
+        "a number from 16 to 1000000",
+        "Most labels of a series, the replica label included; one with more is refused, the rest delivered (400)",
+    ),
+    known(
+        LABEL_NAME_MAX,
+        "4KiB",
+        LABEL_SIZE,
+        "Longest name of a label; a series with a longer one is refused like one with too many",
+    ),
+    known(
+        LABEL_VALUE_MAX,
+        "256KiB",
+        LABEL_SIZE,
+        "Longest value of a label; a series with a longer one is refused like one with too many",
+    ),
     known(
         IN_FLIGHT_MAX,
         "256MiB",

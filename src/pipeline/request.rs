@@ -1,7 +1,7 @@
 //! One request, decoded and identified: what it holds, who sent it, and which series the window knows.
 //!
 //! Owns the buffers of a request, to be used again for the next one. Refuses to decide about samples other than those
-//! that no window is needed for: invalid labels, and times that cannot be.
+//! that no window is needed for: invalid labels, times that cannot be, and histograms that are none.
 
 use super::Settings;
 use super::judge::Judged;
@@ -9,6 +9,7 @@ use super::tally::Tallies;
 use crate::policy::ReplicaId;
 use crate::series::{Place, SeriesKey, TenantHash};
 use crate::window::{TIMESTAMP_LIMIT_MS, UNKNOWN, Window};
+use crate::wire::histogram;
 use crate::wire::labels::{Canonical, InvalidLabels, canonicalize};
 use crate::wire::splice::Labels;
 use crate::wire::v1::{Sample, TimeSeries, Walker};
@@ -44,6 +45,8 @@ pub(super) struct Request {
     pub(super) refusal: Option<String>,
     /// Tells it from other requests; the same in a retry.
     pub(super) identity: u64,
+    /// Some of its samples are native histograms.
+    histograms: bool,
     /// The wall clock.
     now_ms: i64,
     keys: Vec<SeriesKey>,
@@ -145,6 +148,9 @@ impl Request {
             }
         }
         self.refuse_impossible_times(now_ms.saturating_add(settings.future_max_ms), settings.future_max_ms);
+        if self.histograms {
+            self.refuse_invalid_histograms();
+        }
         if settings.first_contact_hold_ms > 0 {
             self.look_around(settings, window, retry);
         }
@@ -155,7 +161,8 @@ impl Request {
     /// The place of a series that is to be admitted to the window.
     pub(super) fn place(&mut self, item: usize, settings: &Settings, tenant: TenantHash) -> Option<Place> {
         let series = &self.items[item].series;
-        canonicalize(&self.body, series, &settings.replica_names, &mut self.scratch).ok()?;
+        canonicalize(&self.body, series, &settings.replica_names, settings.label_bounds, &mut self.scratch)
+            .ok()?;
         Some(Place::of(&self.scratch, &settings.place_labels, tenant))
     }
 
@@ -227,6 +234,7 @@ impl Request {
                 group: 0,
             });
         }
+        self.histograms = walker.histograms;
         (self.metadata, self.unknown) = (walker.metadata, walker.unknown);
         Ok(())
     }
@@ -249,7 +257,8 @@ impl Request {
     /// A series that the window does not know, or not by the labels as they came.
     fn introduce(&mut self, i: usize, settings: &Settings, tenant: TenantHash, window: &Window) {
         let series = self.items[i].series;
-        match canonicalize(&self.body, &series, &settings.replica_names, &mut self.scratch) {
+        let names = &settings.replica_names;
+        match canonicalize(&self.body, &series, names, settings.label_bounds, &mut self.scratch) {
             Ok(canonical) => self.place_item(i, canonical, settings, tenant, window),
             Err(invalid) => self.refuse_item(i, &invalid),
         }
@@ -364,6 +373,23 @@ impl Request {
                 ),
                 false => format!("sample time {at} ms is too far in the past to be meant"),
             });
+        }
+    }
+
+    /// Upstream would answer 200 and drop one, or refuse the batch for it: nobody would know, or too much would be lost.
+    fn refuse_invalid_histograms(&mut self) {
+        for (i, item) in self.items.iter().enumerate() {
+            let first = item.series.first_sample as usize;
+            for s in first..first + item.series.samples as usize {
+                let sample = &self.samples[s];
+                if sample.histogram
+                    && self.fates[s] != Fate::Refused
+                    && let Err(invalid) = histogram::validate(sample.message(&self.body))
+                {
+                    self.fates[s] = Fate::Refused;
+                    self.refusal.get_or_insert_with(|| format!("series {}: {invalid}", i + 1));
+                }
+            }
         }
     }
 

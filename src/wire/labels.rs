@@ -1,7 +1,8 @@
 //! The labels of one series, in whatever order and encoding they came.
 //!
 //! Owns the slow and always correct way from received labels to canonical bytes, and the judgement of labels: what
-//! Prometheus means by an empty value, what no receiver would store. Refuses nothing for its encoding alone.
+//! Prometheus means by an empty value, what no receiver would store, what is more than a
+//! series may have. Refuses nothing for its encoding alone.
 
 use super::fields::{self, Field, LENGTH};
 use super::v1::{LABELS, TimeSeries};
@@ -10,6 +11,24 @@ use crate::series::{self, ReplicaNames};
 
 /// How much of a name an error quotes, in characters.
 const QUOTED_CHARS_MAX: usize = 64;
+
+/// How many labels a series may have, and how long they may be. Prometheus has no such bounds unless it is told to
+/// (`label_limit`, `label_name_length_limit`, `label_value_length_limit`), so the default is beyond what anybody means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LabelBounds {
+    /// Most labels with a value, the replica label included.
+    pub labels_max: usize,
+    /// Longest name, in bytes. That of the replica label is the operator's affair.
+    pub name_bytes_max: usize,
+    /// Longest value, in bytes.
+    pub value_bytes_max: usize,
+}
+
+impl Default for LabelBounds {
+    fn default() -> Self {
+        Self { labels_max: 1024, name_bytes_max: 4 << 10, value_bytes_max: 256 << 10 }
+    }
+}
 
 /// What became of the labels of a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +67,34 @@ pub enum InvalidLabels {
         /// Offset of its second appearance in the body.
         at: usize,
     },
+    /// More labels than a series may have.
+    #[error("series has {labels} labels, at most {max} are taken")]
+    TooMany {
+        /// How many labels with a value it has.
+        labels: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// A name that is longer than it may be.
+    #[error("label name {name:?} has {given} bytes, at most {max} are taken")]
+    NameTooLong {
+        /// The name, cut short.
+        name: String,
+        /// Its length in bytes.
+        given: usize,
+        /// The bound, in bytes.
+        max: usize,
+    },
+    /// A value that is longer than it may be.
+    #[error("value of label {name:?} has {given} bytes, at most {max} are taken")]
+    ValueTooLong {
+        /// The name, cut short.
+        name: String,
+        /// The value's length in bytes.
+        given: usize,
+        /// The bound, in bytes.
+        max: usize,
+    },
     /// A name that is no UTF-8.
     #[error("label name is not UTF-8 at byte {at}")]
     NameNotUtf8 {
@@ -69,16 +116,17 @@ pub enum InvalidLabels {
 
 /// Writes the canonical label bytes of `series` to `out` (cleared first), or says why it can have none.
 ///
-/// Takes labels in any place, order and encoding. An empty value means an absent label, also of the replica label: then
+/// Takes labels in any place, order and encoding, within the bounds. An empty value means an absent label, also of the replica label: then
 /// the next configured name counts. Unknown fields inside a label do not survive.
 pub fn canonicalize(
     body: &[u8],
     series: &TimeSeries,
     names: &ReplicaNames,
+    bounds: LabelBounds,
     out: &mut Vec<u8>,
 ) -> Result<Canonical, InvalidLabels> {
     out.clear();
-    if let Some(verdict) = accept(body, series, names, out) {
+    if let Some(verdict) = accept(body, series, names, bounds, out) {
         return Ok(verdict);
     }
     let mut labels = collect(body, series.payload)?;
@@ -86,10 +134,13 @@ pub fn canonicalize(
         return Err(InvalidLabels::None);
     }
     for label in &labels {
-        judge(label, body)?;
+        judge(label, body, names, bounds)?;
     }
     let received = labels.len();
     labels.retain(|label| !label.value.is_empty());
+    if labels.len() > bounds.labels_max {
+        return Err(InvalidLabels::TooMany { labels: labels.len(), max: bounds.labels_max });
+    }
     // Stable, so that of two equal names the second one received is called the repetition.
     labels.sort_by(|one, other| one.name.of(body).cmp(other.name.of(body)));
     for pair in labels.windows(2) {
@@ -124,7 +175,13 @@ pub fn canonicalize(
 }
 
 /// The verdict on labels that came as a Prometheus sends them, at a tenth of the cost. `None` says nothing of them.
-fn accept(body: &[u8], series: &TimeSeries, names: &ReplicaNames, out: &mut Vec<u8>) -> Option<Canonical> {
+fn accept(
+    body: &[u8],
+    series: &TimeSeries,
+    names: &ReplicaNames,
+    bounds: LabelBounds,
+    out: &mut Vec<u8>,
+) -> Option<Canonical> {
     if !series.plain {
         return None;
     }
@@ -136,6 +193,8 @@ fn accept(body: &[u8], series: &TimeSeries, names: &ReplicaNames, out: &mut Vec<
     std::str::from_utf8(series.replica.of(body)).ok()?;
     let first = names.first().as_bytes();
     let (mut last, mut named, mut at, mut split) = (&[][..], false, 0, None);
+    let mut count = usize::from(!series.replica.is_empty());
+    let mut longest = (0, series.replica.len());
     for (name, value) in series::labels(before).chain(series::labels(after)) {
         if name <= last || value.is_empty() {
             return None;
@@ -145,9 +204,17 @@ fn accept(body: &[u8], series: &TimeSeries, names: &ReplicaNames, out: &mut Vec<
         }
         named |= name == b"__name__";
         last = name;
+        count += 1;
+        longest = (longest.0.max(name.len()), longest.1.max(value.len()));
         at += 2 + series::encoded_len(name, value);
     }
     if !named || at != before.len() + after.len() {
+        return None;
+    }
+    let within = count <= bounds.labels_max
+        && longest.0 <= bounds.name_bytes_max
+        && longest.1 <= bounds.value_bytes_max;
+    if !within {
         return None;
     }
     out.extend_from_slice(before);
@@ -214,7 +281,7 @@ fn collect(body: &[u8], payload: Span) -> Result<Vec<Label>, Malformed> {
     Ok(labels)
 }
 
-fn judge(label: &Label, body: &[u8]) -> Result<(), InvalidLabels> {
+fn judge(label: &Label, body: &[u8], names: &ReplicaNames, bounds: LabelBounds) -> Result<(), InvalidLabels> {
     let name = label.name.of(body);
     if name.is_empty() {
         return Err(InvalidLabels::EmptyName { at: label.field.start as usize });
@@ -225,6 +292,14 @@ fn judge(label: &Label, body: &[u8]) -> Result<(), InvalidLabels> {
     if let Err(error) = std::str::from_utf8(label.value.of(body)) {
         let at = label.value.start as usize + error.valid_up_to();
         return Err(InvalidLabels::ValueNotUtf8 { name: quote(name), at });
+    }
+    let (given, max) = (name.len(), bounds.name_bytes_max);
+    if given > max && names.rank(name).is_none() {
+        return Err(InvalidLabels::NameTooLong { name: quote(name), given, max });
+    }
+    let (given, max) = (label.value.len(), bounds.value_bytes_max);
+    if given > max {
+        return Err(InvalidLabels::ValueTooLong { name: quote(name), given, max });
     }
     Ok(())
 }

@@ -68,6 +68,8 @@ pub struct Walker<'a> {
     names: &'a ReplicaNames,
     at: usize,
     series: u32,
+    /// Some of the samples met so far are native histograms.
+    pub histograms: bool,
     /// The `MetricMetadata` fields met so far, keys included.
     pub metadata: Vec<Span>,
     /// Fields of the request met so far that this program does not know, keys included, neighbours joined.
@@ -131,7 +133,7 @@ impl<'a> Walker<'a> {
     /// Stands before the first field of `body`.
     #[must_use]
     pub const fn new(body: &'a [u8], names: &'a ReplicaNames) -> Self {
-        Self { body, names, at: 0, series: 0, metadata: Vec::new(), unknown: Vec::new() }
+        Self { body, names, at: 0, series: 0, histograms: false, metadata: Vec::new(), unknown: Vec::new() }
     }
 
     /// The next series, whose samples are appended to `samples`. Nothing follows an error.
@@ -205,7 +207,7 @@ impl<'a> Walker<'a> {
     /// Fills in `found` where it lies: moved, it would cost as much as five labels.
     #[inline(never)]
     fn time_series(
-        &self,
+        &mut self,
         payload: Span,
         found: &mut TimeSeries,
         samples: &mut Vec<Sample>,
@@ -232,7 +234,10 @@ impl<'a> Walker<'a> {
                     shape::exemplar(message, &field)?;
                     exemplars += 1;
                 }
-                (HISTOGRAMS, LENGTH) => histogram(message, &field, samples)?,
+                (HISTOGRAMS, LENGTH) => {
+                    histogram(message, &field, samples)?;
+                    self.histograms = true;
+                }
                 (LABELS, LENGTH) => {
                     plain = false;
                     replica.consider(&labels::read(self.body, &field)?, self.body, self.names);

@@ -2,6 +2,7 @@
 
 use clap::{Args, Command, FromArgMatches};
 use promdedup::config::{Config, ConfigError, Scheme, Settings, VARIABLES};
+use promdedup::wire::labels::LabelBounds;
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
@@ -53,6 +54,13 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.window.body_max_bytes, 32 << 20);
     assert_eq!(config.receive.body_max_bytes, 32 << 20);
     assert_eq!(config.receive.in_flight_max_bytes, 256 << 20);
+    let labels = LabelBounds {
+        labels_max: config.series.labels_max,
+        name_bytes_max: config.series.label_name_max_bytes,
+        value_bytes_max: config.series.label_value_max_bytes,
+    };
+    assert_eq!(labels, LabelBounds { labels_max: 1024, name_bytes_max: 4 << 10, value_bytes_max: 256 << 10 });
+    assert_eq!(labels, LabelBounds::default());
     assert_eq!(config.receive.request_timeout, Duration::from_secs(10));
     assert_eq!(config.receive.drain_timeout, Duration::from_secs(20));
     assert!(config.receive.workers >= 1);
@@ -104,6 +112,11 @@ fn values_out_of_bounds() {
     one("PROMDEDUP_WINDOW_IDLE", "1ms", "below 1s");
     one("PROMDEDUP_WORKERS", "0", "below 1");
     one("PROMDEDUP_BODY_MAX", "2GiB", "above 1GiB");
+    one("PROMDEDUP_LABELS_MAX", "15", "below 16");
+    one("PROMDEDUP_LABELS_MAX", "1000001", "above 1000000");
+    one("PROMDEDUP_LABEL_NAME_MAX", "127B", "below 128B");
+    one("PROMDEDUP_LABEL_VALUE_MAX", "2GiB", "above 1GiB");
+    one("PROMDEDUP_LABEL_VALUE_MAX", "65536", "unit");
     one("PROMDEDUP_IN_FLIGHT_MAX", "33MiB", "too little");
     one("PROMDEDUP_DRAIN_TIMEOUT", "20", "unit");
     one("PROMDEDUP_REPLICA_LABELS", "", "empty");
@@ -127,6 +140,10 @@ fn values_at_their_bounds() {
         ("PROMDEDUP_FIRST_CONTACT_HOLD", "0s"),
         ("PROMDEDUP_OUT_OF_ORDER_WINDOW", "0s"),
         ("PROMDEDUP_DRAIN_TIMEOUT", "0s"),
+        ("PROMDEDUP_LABELS_MAX", "16"),
+        ("PROMDEDUP_LABELS_MAX", "1000000"),
+        ("PROMDEDUP_LABEL_NAME_MAX", "128B"),
+        ("PROMDEDUP_LABEL_VALUE_MAX", "1GiB"),
         ("PROMDEDUP_IN_FLIGHT_MAX", "70MiB"),
         ("PROMDEDUP_UPSTREAM_HEADERS", ""),
         ("PROMDEDUP_UPSTREAM_BASIC_FILE", ""),

@@ -5,6 +5,7 @@ use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Reply, Settings
 use promdedup::proto::{self, v2};
 use promdedup::series::{PlaceLabels, ReplicaNames};
 use promdedup::window::Window;
+use promdedup::wire::labels::LabelBounds;
 use prost::Message;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -56,14 +57,20 @@ impl Ts {
         self.bits_at(STALE, seconds)
     }
 
-    /// A native histogram whose count and sum are its time in seconds.
+    /// A native histogram whose count and sum are its time in seconds; all of it is in the zero bucket.
     pub(crate) fn histogram_at(mut self, seconds: i64) -> Self {
         self.0.histograms.push(proto::Histogram {
             count: Some(proto::histogram::Count::CountInt(seconds.unsigned_abs())),
             sum: seconds as f64,
+            zero_count: Some(proto::histogram::ZeroCount::ZeroCountInt(seconds.unsigned_abs())),
             timestamp: seconds * 1000,
             ..Default::default()
         });
+        self
+    }
+
+    pub(crate) fn histogram(mut self, histogram: proto::Histogram) -> Self {
+        self.0.histograms.push(histogram);
         self
     }
 
@@ -160,6 +167,10 @@ fn line(ts: &proto::TimeSeries) -> String {
     }
     for histogram in &ts.histograms {
         let seconds = histogram.timestamp / 1000;
+        if histogram.sum.to_bits() == STALE {
+            line += &format!(" {seconds}h!");
+            continue;
+        }
         let count = proto::histogram::Count::CountInt(seconds.unsigned_abs());
         assert_eq!((&histogram.count, histogram.sum), (&Some(count), seconds as f64), "not its own");
         line += &format!(" {seconds}h");
@@ -328,6 +339,7 @@ pub(crate) struct Ask {
 /// What a test may want otherwise.
 pub(crate) struct Wishes {
     pub(crate) series_max: usize,
+    pub(crate) label_bounds: LabelBounds,
     pub(crate) out_of_order_window_ms: i64,
     pub(crate) first_contact_hold_ms: i64,
     pub(crate) busy_wait_max: Duration,
@@ -342,6 +354,7 @@ impl Ask {
     pub(crate) fn with(wish: impl FnOnce(&mut Wishes)) -> (Self, Fake) {
         let mut wishes = Wishes {
             series_max: 1000,
+            label_bounds: LabelBounds::default(),
             out_of_order_window_ms: 0,
             first_contact_hold_ms: 0,
             busy_wait_max: Duration::from_secs(5),
@@ -352,6 +365,7 @@ impl Ask {
             replica_names: ReplicaNames::new(["prometheus_replica", "__replica__"]).unwrap(),
             place_labels: PlaceLabels::default(),
             upstream_protocol: wishes.upstream_protocol,
+            label_bounds: wishes.label_bounds,
             body_bytes_max: 1 << 20,
             future_max_ms: 600_000,
             out_of_order_window_ms: wishes.out_of_order_window_ms,

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod corpus;
+mod histograms;
 mod odd;
 mod oracle;
 mod shapes;

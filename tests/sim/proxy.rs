@@ -13,6 +13,7 @@ use promdedup::receive::{Phase, PhaseControl, Serve, routes};
 use promdedup::series::{PlaceLabels, ReplicaNames};
 use promdedup::telemetry::LimitHits;
 use promdedup::window::{IDLE_TICKS, Window};
+use promdedup::wire::labels::LabelBounds;
 use prometheus::Registry;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -213,6 +214,7 @@ fn settings(hold_ms: i64) -> Settings {
             target: vec!["job".into(), "instance".into()],
         },
         upstream_protocol: Protocol::One,
+        label_bounds: LabelBounds::default(),
         body_bytes_max: 1 << 25,
         future_max_ms: 600_000,
         out_of_order_window_ms: 0,

@@ -4,6 +4,7 @@ use super::ts;
 use crate::support::{Ask, Ts, body, pipeline, sent};
 use promdedup::forward::Answer;
 use promdedup::pipeline::Reply;
+use promdedup::wire::labels::LabelBounds;
 use std::time::Duration;
 
 /// The sender keeps what it could not be told about in time.
@@ -82,4 +83,45 @@ async fn falling_times_that_find_no_room_leave_with_their_label() {
     let mut rest = sent(&fake).split_off(1);
     rest.sort();
     assert_eq!(rest, ["m{} 15".to_owned(), format!("{full} 15"), format!("{full} 30")]);
+}
+
+/// Judged once, at the birth of a series, in whatever form its labels came.
+#[tokio::test]
+async fn labels_beyond_their_bounds_are_refused_and_the_rest_is_delivered() {
+    let bounds = LabelBounds { labels_max: 6, name_bytes_max: 18, value_bytes_max: 10 };
+    let (pipeline, fake) = Ask::with(|wishes| wishes.label_bounds = bounds);
+    // Five labels are everybody's: the name, the replica and three of the group and the target.
+    let at_its_bounds = || ts("m", "a", 15).label(&"z".repeat(18), &"v".repeat(10));
+    let many = ts("m", "a", 15).label("x", "1").label("y", "2");
+    let name = ts("m", "a", 15).label(&"z".repeat(19), "v");
+    let value = ts("m", "a", 15).label("x", &"v".repeat(11));
+    let replica = ts("m", "a-replica-11", 15);
+    for (i, (bad, said)) in [
+        (many, "series has 7 labels, at most 6 are taken"),
+        (name, "label name \"zzzzzzzzzzzzzzzzzzz\" has 19 bytes, at most 18 are taken"),
+        (value, "value of label \"x\" has 11 bytes, at most 10 are taken"),
+        (replica, "value of label \"prometheus_replica\" has 12 bytes, at most 10 are taken"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let good = ts(&format!("m{i}"), "a", 15);
+        let Reply { status, text, .. } = pipeline.ask(&[at_its_bounds(), bad, good]).await;
+        let said = format!("1 of 3 samples refused, the rest delivered: series 2: {said}");
+        assert_eq!((status, text), (400, said));
+        assert!(sent(&fake).contains(&format!("m{i}{{}} 15")));
+    }
+    assert_eq!((pipeline.outcome("refused"), pipeline.outcome("forwarded")), (4, 5));
+}
+
+/// The defaults are beyond what anybody means.
+#[tokio::test]
+async fn many_and_long_labels_are_no_offence_by_default() {
+    let (pipeline, fake) = pipeline();
+    let mut series = ts("m", "a", 15).label(&"n".repeat(4096), "1").label("a", &"v".repeat(256 << 10));
+    for i in 0..1024 - 7 {
+        series = series.label(&format!("l{i}"), "v");
+    }
+    assert_eq!(pipeline.ask(&[series]).await.status, 204);
+    assert_eq!(fake.requests(), 1);
 }

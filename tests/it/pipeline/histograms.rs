@@ -1,7 +1,9 @@
 //! Native histograms: the same rules, and the same guarantee, as floats.
 
-use super::STALE;
-use crate::support::{Ts, pipeline, sent};
+use super::{STALE, ts};
+use crate::support::{Ts, body, pipeline, sent};
+use promdedup::pipeline::Reply;
+use promdedup::proto::{self, histogram::Count};
 
 fn histogram(replica: &str, seconds: i64) -> Ts {
     Ts::new("h").replica(replica).histogram_at(seconds)
@@ -29,4 +31,79 @@ async fn the_stale_marker_of_a_histogram_is_a_float_and_loses_nothing_that_is_he
     pipeline.ask(&[histogram("b", 35)]).await;
     pipeline.ask(&[marker("b", 50)]).await;
     assert_eq!(sent(&fake), ["h{} 0h", "h{} 15h", "h{} 20h 35h", "h{} 50!"]);
+}
+
+/// Thanos would answer 200 and drop it.
+#[tokio::test]
+async fn a_broken_histogram_is_refused_and_the_rest_is_delivered() {
+    let (pipeline, fake) = pipeline();
+    let count = |count| Some(Count::CountInt(count));
+    let broken = proto::Histogram { count: count(7), timestamp: 15_000, ..Default::default() };
+    let batch = [
+        ts("m", "a", 15),
+        histogram("a", 15),
+        Ts::new("broken").replica("a").histogram(broken.clone()),
+        Ts::new("both").replica("a").histogram_at(15).histogram(broken.clone()).histogram_at(30),
+        Ts::new("single").histogram(broken),
+        ts("n", "a", 15),
+    ];
+    let Reply { status, text, .. } = pipeline.ask(&batch).await;
+    let said = "3 of 8 samples refused, the rest delivered: series 3: buckets of the histogram hold 0 observations, \
+                its count says 7";
+    assert_eq!((status, text.as_str()), (400, said));
+    assert_eq!(sent(&fake), ["m{} 15", "h{} 15h", "both{} 15h 30h", "n{} 15"]);
+    assert_eq!((pipeline.outcome("refused"), pipeline.outcome("forwarded")), (3, 5));
+    assert_eq!(pipeline.metric("promdedup_samples_received_total", &[]), 8);
+    // Nothing was noted of what was refused: the series goes on where it was.
+    assert_eq!(pipeline.ask(&[Ts::new("broken").replica("b").histogram_at(15)]).await.status, 204);
+    assert_eq!(sent(&fake)[4..], ["broken{} 15h"]);
+}
+
+/// A standby's is refused, too, although it would not go anywhere now: it might be held, and fill a gap.
+#[tokio::test]
+async fn a_broken_histogram_of_a_standby_is_not_held() {
+    let (pipeline, fake) = pipeline();
+    for (replica, t) in [("a", 0), ("b", 5), ("a", 15), ("b", 20)] {
+        pipeline.ask(&[histogram(replica, t)]).await;
+    }
+    let broken = proto::Histogram { schema: 99, timestamp: 35_000, ..Default::default() };
+    let reply = pipeline.ask(&[Ts::new("h").replica("b").histogram(broken)]).await;
+    assert_eq!(reply.status, 400, "{reply:?}");
+    pipeline.ask(&[histogram("b", 50)]).await;
+    assert_eq!(sent(&fake), ["h{} 0h", "h{} 15h", "h{} 20h 50h"]);
+}
+
+/// Its sum says that it is one; whatever else it holds is nobody's affair.
+#[tokio::test]
+async fn a_stale_marker_that_is_a_histogram_passes() {
+    let (pipeline, fake) = pipeline();
+    pipeline.ask(&[ts("m", "a", 0)]).await;
+    let marker = |schema| proto::Histogram {
+        count: Some(Count::CountInt(15)),
+        sum: f64::from_bits(STALE),
+        schema,
+        timestamp: 15_000,
+        ..Default::default()
+    };
+    let batch = [0, 99].map(|schema| Ts::new("single").histogram(marker(schema)));
+    assert_eq!(pipeline.ask(&batch).await.status, 204);
+    assert_eq!(pipeline.ask(&[Ts::new("m").replica("a").histogram(marker(0))]).await.status, 204);
+    assert_eq!(sent(&fake), ["m{} 0", "single{} 15h!", "single{} 15h!", "m{} 15h!"]);
+    assert_eq!(pipeline.outcome("forwarded"), 4);
+}
+
+/// What is no protobuf is no histogram either, but then nothing of the request is read.
+#[tokio::test]
+async fn a_malformed_histogram_spoils_the_request() {
+    let (pipeline, fake) = pipeline();
+    let mut body = body(&[ts("m", "a", 0), histogram("a", 15)], 0);
+    // The last two bytes are the time; the key before them becomes that of a group.
+    let at = body.len() - 3;
+    body[at] = 0x7b;
+    let Reply { status, text, .. } = pipeline.raw(&body).await;
+    assert!(
+        status == 400 && text.starts_with("malformed protobuf") && text.contains("in series 2"),
+        "{text}"
+    );
+    assert_eq!(fake.requests(), 0);
 }

@@ -2,7 +2,7 @@
 
 use super::oracle::{Walked, check, walk};
 use promdedup::series::{Place, PlaceLabels, ReplicaNames, SeriesKey, TenantHash, labels};
-use promdedup::wire::labels::canonicalize;
+use promdedup::wire::labels::{LabelBounds, canonicalize};
 use promdedup::wire::{STALE_NAN_BITS, snappy};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(super) fn raw(name: &str) -> Vec<u8> {
     raw
 }
 
-fn names() -> Vec<String> {
+pub(super) fn names() -> Vec<String> {
     let files = std::fs::read_dir(directory()).unwrap().map(|file| file.unwrap().file_name());
     let mut names: Vec<_> = files.map(|name| name.into_string().unwrap()).collect();
     names.retain(|name| name.starts_with("rw1-") && name.ends_with(".bin"));
@@ -55,7 +55,9 @@ fn real_bodies_are_plain_and_canonical() {
         for series in &walked.series {
             assert!(series.plain && series.under_first, "{name}");
             assert_eq!(series.replica.of(&body), replica.as_bytes(), "{name}");
-            let verdict = canonicalize(&body, series, &names_of_replicas, &mut Vec::new()).unwrap();
+            let verdict =
+                canonicalize(&body, series, &names_of_replicas, LabelBounds::default(), &mut Vec::new())
+                    .unwrap();
             assert!(verdict.verbatim, "{name}");
         }
         assert!(walked.unknown.is_empty(), "{name}");
@@ -101,7 +103,8 @@ fn places_of_a_real_body() {
     let (mut groups, mut targets, mut ups) = (BTreeSet::new(), BTreeSet::new(), 0);
     let mut canonical = Vec::new();
     for series in &walked.series {
-        canonicalize(&body, series, &ReplicaNames::default(), &mut canonical).unwrap();
+        canonicalize(&body, series, &ReplicaNames::default(), LabelBounds::default(), &mut canonical)
+            .unwrap();
         let place = Place::of(&canonical, &PlaceLabels::default(), TenantHash::of(""));
         assert_eq!(place.group_name, "e2e/monitoring/k8s");
         assert_eq!(place.is_up, labels(&canonical).any(|label| label == (b"__name__", b"up")));

@@ -2,7 +2,7 @@
 
 use promdedup::proto;
 use promdedup::series::{self, ReplicaNames, SeriesKey, TenantHash};
-use promdedup::wire::labels::{Canonical, InvalidLabels, canonicalize};
+use promdedup::wire::labels::{Canonical, InvalidLabels, LabelBounds, canonicalize};
 use promdedup::wire::splice::{self, Labels, Step};
 use promdedup::wire::v1::{Sample, TimeSeries, Walker};
 use promdedup::wire::{Flaw, Malformed, Span};
@@ -39,6 +39,10 @@ pub(crate) fn walk(body: &[u8], names: &ReplicaNames) -> Result<Walked, Malforme
     Ok(Walked { series, samples, metadata: walker.metadata, unknown: walker.unknown })
 }
 
+/// prost has no bounds.
+const UNBOUNDED: LabelBounds =
+    LabelBounds { labels_max: usize::MAX, name_bytes_max: usize::MAX, value_bytes_max: usize::MAX };
+
 /// The whole comparison for one body.
 pub(crate) fn check(body: &[u8]) {
     let names = ReplicaNames::default();
@@ -52,7 +56,7 @@ pub(crate) fn check(body: &[u8]) {
         (Err(_), Ok(walked)) => {
             let mut out = Vec::new();
             for series in &walked.series {
-                let _ = canonicalize(body, series, &names, &mut Vec::new());
+                let _ = canonicalize(body, series, &names, UNBOUNDED, &mut Vec::new());
                 let _ = series.parts(body, &names, &mut Vec::new());
                 splice::whole(body, series, Labels::Received, &mut out);
                 splice::edited(body, series, Labels::Rewritten(b""), &[], false, &mut out);
@@ -72,7 +76,7 @@ fn agree(body: &[u8], names: &ReplicaNames, decoded: &proto::WriteRequest, walke
         assert_eq!(series.exemplars as usize, expected.exemplars.len());
 
         let mut canonical = Vec::new();
-        match (canonicalize(body, series, names, &mut canonical), judged(expected, names)) {
+        match (canonicalize(body, series, names, UNBOUNDED, &mut canonical), judged(expected, names)) {
             (Ok(verdict), Ok((set, replica))) => {
                 assert_eq!(read_back(&canonical), set);
                 assert_eq!(verdict.replica.map(|span| text(span.of(body))), replica);

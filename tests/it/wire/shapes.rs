@@ -3,7 +3,7 @@
 use super::oracle::{check, walk};
 use promdedup::proto;
 use promdedup::series::{ReplicaNames, SeriesKey, TenantHash, encode_label};
-use promdedup::wire::labels::{InvalidLabels, canonicalize};
+use promdedup::wire::labels::{InvalidLabels, LabelBounds, canonicalize};
 use promdedup::wire::splice::{self, Labels};
 use promdedup::wire::v1::TimeSeries;
 use promdedup::wire::{Flaw, Malformed};
@@ -35,7 +35,7 @@ fn key(body: &[u8]) -> (SeriesKey, bool) {
     let (names, tenant) = (ReplicaNames::default(), TenantHash::of(""));
     let series = only(body);
     let mut canonical = Vec::new();
-    let verdict = canonicalize(body, &series, &names, &mut canonical).unwrap();
+    let verdict = canonicalize(body, &series, &names, LabelBounds::default(), &mut canonical).unwrap();
     let truth = SeriesKey::of_canonical(&canonical, verdict.split, tenant);
     let mut scratch = Vec::new();
     let quick = series.parts(body, &names, &mut scratch);
@@ -132,7 +132,13 @@ fn unknown_fields_are_carried() {
 fn labels_that_are_refused() {
     let check = |labels: &[(&str, &str)], expected| {
         let body = body(labels);
-        let verdict = canonicalize(&body, &only(&body), &ReplicaNames::default(), &mut Vec::new());
+        let verdict = canonicalize(
+            &body,
+            &only(&body),
+            &ReplicaNames::default(),
+            LabelBounds::default(),
+            &mut Vec::new(),
+        );
         assert_eq!(verdict.unwrap_err(), expected, "{labels:?}");
     };
     check(&[], InvalidLabels::None);
@@ -144,13 +150,53 @@ fn labels_that_are_refused() {
 
     let check = |label: &[u8], expected| {
         let body = wrap(&[b"\x0a\x0d\x0a\x08__name__\x12\x01m", label].concat());
-        let verdict = canonicalize(&body, &only(&body), &ReplicaNames::default(), &mut Vec::new());
+        let verdict = canonicalize(
+            &body,
+            &only(&body),
+            &ReplicaNames::default(),
+            LabelBounds::default(),
+            &mut Vec::new(),
+        );
         assert_eq!(verdict.unwrap_err(), expected, "{label:02x?}");
     };
     check(b"\x0a\x07\x0a\x02a\xff\x12\x01b", InvalidLabels::NameNotUtf8 { at: 22 });
     check(b"\x0a\x07\x0a\x01a\x12\x02b\xff", InvalidLabels::ValueNotUtf8 { name: "a".into(), at: 25 });
     let replica = b"\x0a\x10\x0a\x0b__replica__\x12\x01\xff";
     check(replica, InvalidLabels::ValueNotUtf8 { name: "__replica__".into(), at: 34 });
+}
+
+/// As a Prometheus sends them, in another order, and with labels of two bytes' length: a bound is a bound.
+#[test]
+fn bounds_of_labels_hold_whatever_their_order() {
+    let long = "v".repeat(130);
+    let check = |labels: &[(&str, &str)], bounds: [usize; 3], expected: Option<InvalidLabels>| {
+        let [labels_max, name_bytes_max, value_bytes_max] = bounds;
+        let bounds = LabelBounds { labels_max, name_bytes_max, value_bytes_max };
+        for labels in [labels.to_vec(), labels.iter().rev().copied().collect()] {
+            let labels = labels
+                .iter()
+                .map(|(name, value)| proto::Label { name: (*name).into(), value: (*value).into() });
+            let series = proto::TimeSeries { labels: labels.collect(), ..proto::TimeSeries::default() };
+            let body = proto::WriteRequest { timeseries: vec![series], metadata: Vec::new() }.encode_to_vec();
+            let verdict =
+                canonicalize(&body, &only(&body), &ReplicaNames::default(), bounds, &mut Vec::new());
+            assert_eq!(verdict.err(), expected, "{bounds:?}");
+        }
+    };
+    check(&NEAT, [4, 8, 1], None);
+    check(&NEAT, [3, 8, 1], Some(InvalidLabels::TooMany { labels: 4, max: 3 }));
+    let name = InvalidLabels::NameTooLong { name: "__name__".into(), given: 8, max: 7 };
+    check(&NEAT, [4, 7, 1], Some(name));
+    // The replica label's name is the operator's, its value the sender's.
+    let labels = [("__name__", "m"), ("prometheus_replica", "rr"), ("z", "2")];
+    let value = |name: &str, given, max| InvalidLabels::ValueTooLong { name: name.into(), given, max };
+    check(&labels, [3, 8, 2], None);
+    check(&labels, [3, 8, 1], Some(value("prometheus_replica", 2, 1)));
+    check(&[("__name__", "m"), ("a", "22"), ("z", "1")], [3, 8, 1], Some(value("a", 2, 1)));
+    check(&[("__name__", "m"), ("a", &long)], [2, 8, 130], None);
+    check(&[("__name__", "m"), ("a", &long)], [2, 8, 129], Some(value("a", 130, 129)));
+    // An empty value is an absent label.
+    check(&[("__name__", "m"), ("a", ""), ("b", ""), ("z", "1")], [2, 8, 1], None);
 }
 
 #[test]
@@ -160,7 +206,13 @@ fn text_is_judged_on_both_sides_of_the_replica_label() {
     for (labels, at) in [([good, bad, replica], 24), ([good, replica, bad], 42)] {
         let body = wrap(&labels.concat());
         assert!(only(&body).plain);
-        let verdict = canonicalize(&body, &only(&body), &ReplicaNames::default(), &mut Vec::new());
+        let verdict = canonicalize(
+            &body,
+            &only(&body),
+            &ReplicaNames::default(),
+            LabelBounds::default(),
+            &mut Vec::new(),
+        );
         assert_eq!(verdict.unwrap_err(), InvalidLabels::ValueNotUtf8 { name: "a".into(), at });
     }
 }

@@ -339,23 +339,28 @@ fn what_grows_beyond_the_bound_is_refused_before_it_does() {
     assert!(out.capacity() < 4 << 20, "{}", out.capacity());
 }
 
-/// A request with its references looked up: the numbers of symbols are the writer's affair.
-fn spelt(
-    request: &v2::Request,
-) -> Vec<(Vec<String>, v2::TimeSeries, Vec<Vec<String>>, Option<(i32, String, String)>)> {
+/// A series with its references looked up: the numbers of symbols are the writer's affair.
+#[derive(Debug)]
+struct Spelt {
+    labels: Vec<String>,
+    exemplars: Vec<Vec<String>>,
+    /// Type, help and unit.
+    metadata: Option<(i32, String, String)>,
+    /// All the rest.
+    rest: v2::TimeSeries,
+}
+
+fn spelt(request: &v2::Request) -> Vec<Spelt> {
     let symbol = |reference: &u32| request.symbols[*reference as usize].clone();
     let series = request.timeseries.iter().map(|series| {
         let mut rest = series.clone();
         rest.labels_refs.clear();
-        let exemplars = rest
-            .exemplars
-            .iter_mut()
-            .map(|exemplar| std::mem::take(&mut exemplar.labels_refs).iter().map(symbol).collect::<Vec<_>>());
-        let exemplars = exemplars.collect();
+        let exemplars = rest.exemplars.iter_mut().map(|exemplar| std::mem::take(&mut exemplar.labels_refs));
+        let exemplars = exemplars.map(|labels| labels.iter().map(symbol).collect()).collect();
         let metadata = rest.metadata.take();
         let metadata = metadata.map(|of| (of.r#type, symbol(&of.help_ref), symbol(&of.unit_ref)));
         let metadata = metadata.filter(|of| *of != (0, String::new(), String::new()));
-        (series.labels_refs.iter().map(symbol).collect(), rest, exemplars, metadata)
+        Spelt { labels: series.labels_refs.iter().map(symbol).collect(), exemplars, metadata, rest }
     });
     series.collect()
 }
@@ -367,8 +372,9 @@ fn check_round_trip(body: &[u8]) -> v2::Request {
     Composer::default().compose(&one, &mut two).unwrap();
     let (before, after) = (v2::Request::decode(body).unwrap(), v2::Request::decode(two.as_slice()).unwrap());
     for (before, after) in spelt(&before).iter().zip(&spelt(&after)) {
-        assert_eq!((&before.0, &before.2, &before.3), (&after.0, &after.2, &after.3));
-        assert_eq!(before.1.encode_to_vec(), after.1.encode_to_vec(), "{before:?} became {after:?}");
+        assert_eq!((&before.labels, &before.exemplars), (&after.labels, &after.exemplars));
+        assert_eq!(before.metadata, after.metadata);
+        assert_eq!(before.rest.encode_to_vec(), after.rest.encode_to_vec(), "{before:?} became {after:?}");
     }
     assert_eq!(before.timeseries.len(), after.timeseries.len());
     let texts: BTreeSet<_> = after.symbols.iter().collect();
