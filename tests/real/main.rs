@@ -16,6 +16,7 @@
     reason = "a test says what it sees, and fails"
 )]
 
+mod interpreter;
 mod process;
 mod prometheus;
 mod proxy;
@@ -45,7 +46,7 @@ const NO_HOLD: &[(&str, &str)] = &[("PROMDEDUP_FIRST_CONTACT_HOLD", "0s")];
 async fn a_replica_dies_into_the_stand_in_for_thanos() {
     let upstream = Upstream::thanos().await;
     let title = "a replica dies";
-    let cast = Cast { title, upstream, replicas: 2, environment: &[], hole_max: HOLE_MAX };
+    let cast = Cast { title, upstream, replicas: 2, environment: &[], hole_max: HOLE_MAX, mixed: false };
     let mut stage = Stage::set(cast).await;
     stage.be_healthy().await;
     stage.lose_a_target_in_its_owner(Off::Only).await;
@@ -58,7 +59,20 @@ async fn a_replica_dies_into_the_stand_in_for_thanos() {
 async fn a_replica_dies_into_a_real_prometheus() {
     let upstream = Upstream::prometheus().await;
     let title = "a replica dies";
-    let cast = Cast { title, upstream, replicas: 2, environment: NO_HOLD, hole_max: HOLE_MAX };
+    let cast = Cast { title, upstream, replicas: 2, environment: NO_HOLD, hole_max: HOLE_MAX, mixed: false };
+    let mut stage = Stage::set(cast).await;
+    stage.be_healthy().await;
+    stage.lose_a_target_in_its_owner(Off::Only).await;
+    stage.lose_a_replica().await;
+    stage.judge().await;
+}
+
+/// Prometheis are upgraded one by one: one replica speaks remote write 2.0.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_of_both_protocols() {
+    let upstream = Upstream::thanos().await;
+    let title = "replicas of both protocols";
+    let cast = Cast { title, upstream, replicas: 2, environment: NO_HOLD, hole_max: HOLE_MAX, mixed: true };
     let mut stage = Stage::set(cast).await;
     stage.be_healthy().await;
     stage.lose_a_target_in_its_owner(Off::Only).await;
@@ -71,7 +85,7 @@ async fn a_replica_dies_into_a_real_prometheus() {
 async fn a_replica_stands_still_and_goes_on() {
     let upstream = Upstream::thanos().await;
     let title = "a replica stands still";
-    let cast = Cast { title, upstream, replicas: 2, environment: NO_HOLD, hole_max: HOLE_MAX };
+    let cast = Cast { title, upstream, replicas: 2, environment: NO_HOLD, hole_max: HOLE_MAX, mixed: false };
     let mut stage = Stage::set(cast).await;
     stage.be_healthy().await;
     stage.lose_a_target_in_a_standby(Off::Unreachable).await;
@@ -85,7 +99,14 @@ async fn a_replica_stands_still_and_goes_on() {
 async fn upstream_is_away_for_a_minute() {
     let upstream = Upstream::thanos().await;
     let title = "upstream is away";
-    let cast = Cast { title, upstream, replicas: 2, environment: &[], hole_max: HOLE_MAX_OF_LATE_DELIVERY };
+    let cast = Cast {
+        title,
+        upstream,
+        replicas: 2,
+        environment: &[],
+        hole_max: HOLE_MAX_OF_LATE_DELIVERY,
+        mixed: false,
+    };
     let mut stage = Stage::set(cast).await;
     stage.be_healthy().await;
     stage.lose_upstream().await;
@@ -97,7 +118,14 @@ async fn upstream_is_away_for_a_minute() {
 async fn the_proxy_ends_and_is_killed() {
     let upstream = Upstream::thanos().await;
     let title = "the proxy ends";
-    let cast = Cast { title, upstream, replicas: 2, environment: &[], hole_max: HOLE_MAX_OF_A_NEW_PROXY };
+    let cast = Cast {
+        title,
+        upstream,
+        replicas: 2,
+        environment: &[],
+        hole_max: HOLE_MAX_OF_A_NEW_PROXY,
+        mixed: false,
+    };
     let mut stage = Stage::set(cast).await;
     stage.be_healthy().await;
     stage.restart_the_proxy().await;
@@ -110,7 +138,14 @@ async fn the_proxy_ends_and_is_killed() {
 async fn three_replicas() {
     let upstream = Upstream::thanos().await;
     let title = "three replicas";
-    let cast = Cast { title, upstream, replicas: 3, environment: NO_HOLD, hole_max: HOLE_MAX_OF_THREE };
+    let cast = Cast {
+        title,
+        upstream,
+        replicas: 3,
+        environment: NO_HOLD,
+        hole_max: HOLE_MAX_OF_THREE,
+        mixed: false,
+    };
     let mut stage = Stage::set(cast).await;
     stage.be_healthy().await;
     stage.lose_a_replica().await;

@@ -1,5 +1,6 @@
 //! The stage: replicas, proxy, upstream and targets, what can be seen of them while a story is told, and the verdict at its end.
 
+use crate::interpreter::Interpreter;
 use crate::process::{PATIENCE, eventually};
 use crate::prometheus::Prometheus;
 use crate::proxy::{Metrics, Proxy};
@@ -48,6 +49,8 @@ pub(crate) struct Cast<'a> {
     pub(crate) environment: &'a [(&'a str, &'a str)],
     /// Widest hole that is promised, in intervals.
     pub(crate) hole_max: f64,
+    /// The second replica speaks remote write 2.0.
+    pub(crate) mixed: bool,
 }
 
 pub(crate) struct Stage {
@@ -60,6 +63,7 @@ pub(crate) struct Stage {
     began: Instant,
     /// Counters of senders that have been killed since.
     past: Senders,
+    interpreter: Option<Interpreter>,
     /// The proxy was restarted: what it counted before is gone.
     proxy_is_new: bool,
     /// When a target need not come from one replica.
@@ -88,9 +92,15 @@ impl Stage {
         std::fs::write(&path, RULES).expect("written");
         let path = path.display().to_string();
         const EXEMPLARS: &[&str] = &["--enable-feature=exemplar-storage"];
+        let interpreter = match cast.mixed {
+            true => Some(Interpreter::start(&proxy.url()).await),
+            false => None,
+        };
         let mut replicas = Vec::new();
         for name in &NAMES[..cast.replicas] {
-            let configuration = configuration(name, &path, &targets, &proxy.url());
+            let interpreted = interpreter.as_ref().filter(|_| *name == NAMES[1]);
+            let url = interpreted.map_or_else(|| proxy.url(), |interpreter| interpreter.url.clone());
+            let configuration = configuration(name, &path, &targets, &url);
             replicas.push(Prometheus::start(name, &configuration, EXEMPLARS).await);
         }
         Self {
@@ -102,6 +112,7 @@ impl Stage {
             targets,
             began,
             past: Senders::default(),
+            interpreter,
             proxy_is_new: false,
             split_ms: Vec::new(),
             problems: Vec::new(),
@@ -119,6 +130,7 @@ impl Stage {
             senders = senders.and(Senders::of(replica).await);
         }
         self.problems.extend(senders.problems());
+        self.problems.extend(self.interpreter.iter().flat_map(Interpreter::problems));
         for replica in &mut self.replicas {
             replica.terminate().await;
         }
