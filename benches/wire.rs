@@ -10,10 +10,13 @@ use promdedup::wire::labels::{LabelBounds, canonicalize};
 use promdedup::wire::snappy;
 use promdedup::wire::splice::{self, Labels};
 use promdedup::wire::v1::{Sample, TimeSeries, Walker};
+use promdedup::wire::v2::{Keep, Rewriter};
+use promdedup::wire::v2_out::Composer;
 use std::hint::black_box;
 use std::time::Duration;
 
 const BODIES: [&str; 5] = ["big-a-2", "big-a-3", "big-b-1", "big-b-2", "big-b-3"];
+const BODIES_OF_TWO: [&str; 5] = ["big-a-1", "big-a-2", "big-a-3", "big-b-1", "big-b-2"];
 const RAW_BYTES_MAX: usize = 32 << 20;
 
 /// One body at every stage of its way.
@@ -25,15 +28,21 @@ struct Body {
 
 fn bodies(names: &ReplicaNames) -> Vec<Body> {
     let read = |name: &&str| {
-        let path = format!("{}/tests/corpus/rw1-{name}.bin", env!("CARGO_MANIFEST_DIR"));
-        let packed = std::fs::read(path).expect("corpus");
-        let mut raw = Vec::new();
-        snappy::decompress(&packed, RAW_BYTES_MAX, &mut raw).expect("a snappy block");
+        let (packed, raw) = unpacked("rw1", name);
         let (mut series, mut samples) = (Vec::new(), Vec::new());
         walk(&raw, names, &mut series, &mut samples);
         Body { packed, raw, series }
     };
     BODIES.iter().map(read).collect()
+}
+
+/// A body of the corpus, packed and unpacked.
+fn unpacked(protocol: &str, name: &str) -> (Vec<u8>, Vec<u8>) {
+    let path = format!("{}/tests/corpus/{protocol}-{name}.bin", env!("CARGO_MANIFEST_DIR"));
+    let packed = std::fs::read(path).expect("corpus");
+    let mut raw = Vec::new();
+    snappy::decompress(&packed, RAW_BYTES_MAX, &mut raw).expect("a snappy block");
+    (packed, raw)
 }
 
 fn walk(raw: &[u8], names: &ReplicaNames, series: &mut Vec<TimeSeries>, samples: &mut Vec<Sample>) {
@@ -116,6 +125,52 @@ fn stages(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The same of remote write 2.0: beside it, what it costs to read and to write in the other version.
+fn stages_of_two(criterion: &mut Criterion) {
+    let bodies: Vec<(Vec<u8>, Vec<u8>)> = BODIES_OF_TWO.iter().map(|name| unpacked("rw2", name)).collect();
+    let mut group = criterion.benchmark_group("wire 2.0");
+    let (mut rewriter, mut one) = (Rewriter::default(), Vec::new());
+    let (mut series, mut samples) = (Vec::new(), Vec::new());
+    let mut elements = 0;
+    let mut ones = vec![];
+    for (_, raw) in &bodies {
+        rewriter.rewrite(raw, Keep::Nothing, RAW_BYTES_MAX, &mut one).expect("well formed");
+        walk(&one, &ReplicaNames::default(), &mut series, &mut samples);
+        elements += series.len() as u64;
+        ones.push(one.clone());
+    }
+    group.throughput(Throughput::Elements(elements));
+    group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    let mut unpacked = Vec::new();
+    group.bench_function("decompress", |bench| {
+        bench.iter(|| {
+            for (packed, _) in &bodies {
+                snappy::decompress(black_box(packed), RAW_BYTES_MAX, &mut unpacked).expect("a snappy block");
+            }
+        });
+    });
+    group.bench_function("rewrite", |bench| {
+        bench.iter(|| {
+            for (_, raw) in &bodies {
+                rewriter
+                    .rewrite(black_box(raw), Keep::Nothing, RAW_BYTES_MAX, &mut one)
+                    .expect("well formed");
+                black_box(&one);
+            }
+        });
+    });
+    let (mut composer, mut two) = (Composer::default(), Vec::new());
+    group.bench_function("compose", |bench| {
+        bench.iter(|| {
+            for one in &ones {
+                composer.compose(black_box(one), &mut two).expect("well formed");
+                black_box(&two);
+            }
+        });
+    });
+    group.finish();
+}
+
 fn splice_all(body: &Body) -> Vec<u8> {
     let mut out = Vec::new();
     for series in &body.series {
@@ -124,5 +179,5 @@ fn splice_all(body: &Body) -> Vec<u8> {
     out
 }
 
-criterion_group!(benches, stages);
+criterion_group!(benches, stages, stages_of_two);
 criterion_main!(benches);
