@@ -55,6 +55,7 @@ pub struct Rewriter {
     symbols: Vec<Span>,
     series: Vec<Span>,
     references: Vec<u32>,
+    spelt: Spelt,
     /// Metadata that the request has told of already: type, help, unit, and a hash of the family.
     told: HashSet<(u64, u32, u32, u64)>,
 }
@@ -89,10 +90,12 @@ impl Rewriter {
         self.symbols.clear();
         self.series.clear();
         self.told.clear();
+        self.spelt.forget();
         self.seek(body)?;
         out.reserve(body.len().saturating_mul(3).min(max));
         for (nth, payload) in self.series.iter().enumerate() {
-            let mut pass = Pass { body, symbols: &self.symbols, keep, max, out };
+            let spelt = &mut self.spelt;
+            let mut pass = Pass { body, symbols: &self.symbols, spelt, keep, max, out };
             let number = nth as u32 + 1;
             pass.series(*payload, &mut self.references, &mut self.told)
                 .map_err(|malformed| malformed.in_series(number))?;
@@ -134,6 +137,7 @@ impl Rewriter {
 struct Pass<'a> {
     body: &'a [u8],
     symbols: &'a [Span],
+    spelt: &'a mut Spelt,
     keep: Keep,
     max: usize,
     out: &'a mut Vec<u8>,
@@ -193,14 +197,27 @@ impl<'a> Pass<'a> {
         let mut metric = None;
         for pair in references.chunks_exact(2) {
             let &[name, value] = pair else { continue };
-            let (name_bytes, value_bytes) = (self.refer(name, at)?, self.refer(value, at)?);
-            if name_bytes == b"__name__" {
+            let names_metric = match self.spelt.put(name, value, self.max, self.out) {
+                Some(names_metric) => names_metric,
+                None => self.spell(name, value, at)?,
+            };
+            if names_metric {
                 metric = Some(value);
             }
-            self.bound(name_bytes.len() + value_bytes.len(), at)?;
-            series::encode_label(self.out, name_bytes, value_bytes);
         }
         Ok(metric)
+    }
+
+    /// Writes a label that has not been written before, or not lately. Returns whether it names the metric.
+    #[cold]
+    fn spell(&mut self, name: u32, value: u32, at: usize) -> Result<bool, Malformed> {
+        let (name_bytes, value_bytes) = (self.refer(name, at)?, self.refer(value, at)?);
+        self.bound(name_bytes.len() + value_bytes.len(), at)?;
+        let start = self.out.len();
+        series::encode_label(self.out, name_bytes, value_bytes);
+        let names_metric = name_bytes == b"__name__";
+        self.spelt.remember(name, value, names_metric, &self.out[start..]);
+        Ok(names_metric)
     }
 
     fn refer(&self, reference: u32, at: usize) -> Result<&'a [u8], Malformed> {
@@ -223,8 +240,15 @@ impl<'a> Pass<'a> {
         let content = field.content.of(self.body);
         self.bound(content.len(), field.start)?;
         // The usual sample: a value and a time of six bytes.
-        let usual = number == SAMPLES && content.len() == 16 && (content[0], content[9]) == (0x09, 0x10);
-        if usual || self.keep == Keep::All {
+        if number == SAMPLES
+            && let Ok(usual) = <&[u8; 16]>::try_from(content)
+            && (usual[0], usual[9]) == (0x09, 0x10)
+        {
+            self.out.extend_from_slice(&[(SAMPLES << 3) as u8 | LENGTH, 16]);
+            self.out.extend_from_slice(usual);
+            return Ok(());
+        }
+        if self.keep == Keep::All {
             self.out.push((number << 3) as u8 | LENGTH);
             put_varint(self.out, content.len() as u64);
             self.out.extend_from_slice(content);
@@ -343,6 +367,81 @@ impl<'a> Pass<'a> {
                 self.out.splice(open.at - 2..open.at, long);
             }
         }
+    }
+}
+
+/// Labels in the encoding of 1.0, by their references: the series of a request have most of their labels in common, and
+/// a copy of known length costs a tenth of spelling a label out. Takes no memory before it is used.
+#[derive(Debug, Default)]
+struct Spelt {
+    places: Vec<Place>,
+    bytes: Vec<u8>,
+    /// What was remembered in another round is of another request.
+    round: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    name: u32,
+    value: u32,
+    start: u32,
+    length: u32,
+    round: u32,
+    names_metric: bool,
+}
+
+impl Spelt {
+    const PLACES: usize = 1 << 12;
+    /// Longer ones are rare, and spelt out each time.
+    const LABEL_BYTES_MAX: usize = 64;
+    const BYTES_MAX: usize = 1 << 20;
+
+    fn forget(&mut self) {
+        self.bytes.clear();
+        self.bytes.resize(Self::LABEL_BYTES_MAX, 0);
+        self.round = self.round.wrapping_add(1);
+        if self.places.is_empty() || self.round == 0 {
+            self.places.clear();
+            self.places.resize(Self::PLACES, Place::default());
+            self.round = 1;
+        }
+    }
+
+    fn place(name: u32, value: u32) -> usize {
+        (name.wrapping_mul(0x9e37_79b1) ^ value.wrapping_mul(0x85eb_ca6b)) as usize >> 20
+    }
+
+    /// Writes a label that is remembered, if there is room for it below `max`. Returns whether it names the metric.
+    #[inline(always)]
+    fn put(&self, name: u32, value: u32, max: usize, out: &mut Vec<u8>) -> Option<bool> {
+        let place = &self.places[Self::place(name, value)];
+        if (place.name, place.value, place.round) != (name, value, self.round) {
+            return None;
+        }
+        let label = self.bytes.get(place.start as usize..)?.first_chunk::<{ Self::LABEL_BYTES_MAX }>()?;
+        let end = out.len() + place.length as usize;
+        if end > max {
+            return None;
+        }
+        // As much as is the longest, which takes no loop, and the rest of it away again.
+        out.extend_from_slice(label);
+        out.truncate(end);
+        Some(place.names_metric)
+    }
+
+    fn remember(&mut self, name: u32, value: u32, names_metric: bool, label: &[u8]) {
+        if label.len() > Self::LABEL_BYTES_MAX {
+            return;
+        }
+        if self.bytes.len() > Self::BYTES_MAX {
+            self.forget();
+        }
+        let start = self.bytes.len() - Self::LABEL_BYTES_MAX;
+        self.bytes.truncate(start);
+        self.bytes.extend_from_slice(label);
+        self.bytes.resize(start + label.len() + Self::LABEL_BYTES_MAX, 0);
+        let (start, length, round) = (start as u32, label.len() as u32, self.round);
+        self.places[Self::place(name, value)] = Place { name, value, start, length, round, names_metric };
     }
 }
 

@@ -12,6 +12,7 @@ use super::v2::{
 };
 use super::{Malformed, Span, labels};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Composes bodies. Holds the memory for it, to be used again.
@@ -19,7 +20,9 @@ use xxhash_rust::xxh3::xxh3_64;
 pub struct Composer {
     symbols: Vec<Span>,
     /// The number of a symbol by the hash of its text.
-    numbers: HashMap<u64, u32>,
+    numbers: HashMap<u64, u32, Hashed>,
+    /// A label and its two symbols by the hash of its bytes: most labels of a request are there many times.
+    labels: HashMap<u64, (Span, [u32; 2]), Hashed>,
     references: Vec<u32>,
     series: Vec<u8>,
     message: Vec<u8>,
@@ -35,6 +38,7 @@ impl Composer {
         out.clear();
         self.symbols.clear();
         self.numbers.clear();
+        self.labels.clear();
         self.series.clear();
         self.symbols.push(Span::default());
         let mut at = 0;
@@ -88,8 +92,17 @@ impl Composer {
             let field = fields::read_quick(message, at)?;
             at = field.end();
             if (field.number, field.wire_type) == (LABELS, LENGTH) {
-                let label = labels::read(body, &field)?;
-                let pair = [self.refer(body, label.name), self.refer(body, label.value)];
+                let bytes = field.content.of(body);
+                let hash = xxh3_64(bytes);
+                let pair = match self.labels.get(&hash) {
+                    Some((known, pair)) if known.of(body) == bytes => *pair,
+                    _ => {
+                        let label = labels::read(body, &field)?;
+                        let pair = [self.refer(body, label.name), self.refer(body, label.value)];
+                        self.labels.insert(hash, (field.content, pair));
+                        pair
+                    }
+                };
                 self.references.extend(pair);
             }
         }
@@ -151,6 +164,26 @@ impl Composer {
         }
         put_bytes(&mut self.message, SERIES_METADATA, &self.inner);
         Ok(())
+    }
+}
+
+type Hashed = BuildHasherDefault<AsIs>;
+
+/// Keys that are hashes already.
+#[derive(Debug, Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64(bytes);
     }
 }
 
