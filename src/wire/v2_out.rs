@@ -3,6 +3,8 @@
 //! Owns the table of symbols: each text once, the empty one first. Takes up what [`v2`](super::v2) kept of a 2.0 sender
 //! in the fields that 1.0 leaves free; drops metadata of 1.0, which has no series to go with. Values, times and
 //! histograms are copied as they are. Decides nothing.
+//!
+//! In 2.0 a `TimeSeries` has samples or histograms, never both: what mixes them becomes several.
 
 use super::fields::{self, Field, LENGTH, VARINT, put_varint, varint_len};
 use super::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES};
@@ -61,14 +63,21 @@ impl Composer {
         self.message.clear();
         self.refer_labels(body, message, start)?;
         put_references(&mut self.message, &self.references);
+        let references = self.message.len();
+        let mut holds = None;
         let mut at = start;
         while at < message.len() {
             let field = fields::read_quick(message, at)?;
             at = field.end();
             match (field.number, field.wire_type) {
-                (SAMPLES, LENGTH) => put_bytes(&mut self.message, SERIES_SAMPLES, field.content.of(body)),
-                (HISTOGRAMS, LENGTH) => {
-                    put_bytes(&mut self.message, SERIES_HISTOGRAMS, field.content.of(body));
+                (SAMPLES | HISTOGRAMS, LENGTH) => {
+                    if holds.is_some_and(|kind| kind != field.number) {
+                        put_bytes(&mut self.series, TIMESERIES, &self.message);
+                        self.message.truncate(references);
+                    }
+                    holds = Some(field.number);
+                    let number = if field.number == SAMPLES { SERIES_SAMPLES } else { SERIES_HISTOGRAMS };
+                    put_bytes(&mut self.message, number, field.content.of(body));
                 }
                 (EXEMPLARS, LENGTH) => self.exemplar(body, &field)?,
                 (SERIES_METADATA, LENGTH) => self.metadata(body, &field)?,

@@ -10,6 +10,7 @@ mod odd;
 mod oracle;
 mod shapes;
 mod two;
+mod two_out;
 
 use odd::Odd;
 use oracle::check;
