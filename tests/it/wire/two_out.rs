@@ -31,17 +31,28 @@ fn spelt(request: &v2::Request) -> Vec<Spelt> {
     series.collect()
 }
 
-/// What a sender of 2.0 makes of it: samples or histograms in a series, never both.
+/// What a sender of 2.0 makes of it: samples or histograms in a series, never both, and neither only for metadata, which goes.
+/// Exemplars alone go with the last series of their labels.
 fn by_the_rules(all: Vec<Spelt>) -> Vec<Spelt> {
-    let mut kept = Vec::new();
+    let (mut kept, mut alone) = (Vec::new(), Vec::new());
     for (labels, series, exemplars, metadata) in all {
         let v2::TimeSeries { samples, histograms, .. } = series.clone();
+        if samples.is_empty() && histograms.is_empty() {
+            alone.push((labels, series.exemplars, exemplars));
+            continue;
+        }
         if !samples.is_empty() && !histograms.is_empty() {
             let floats = v2::TimeSeries { samples: samples.clone(), ..v2::TimeSeries::default() };
             kept.push((labels.clone(), floats, vec![], None));
         }
         let samples = if histograms.is_empty() { samples } else { vec![] };
         kept.push((labels, v2::TimeSeries { samples, histograms, ..series }, exemplars, metadata));
+    }
+    for (labels, exemplars, texts) in alone {
+        if let Some(last) = kept.iter_mut().rfind(|kept| kept.0 == labels) {
+            last.1.exemplars.extend(exemplars);
+            last.2.extend(texts);
+        }
     }
     kept
 }
