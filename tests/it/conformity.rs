@@ -4,6 +4,7 @@
 //!
 //! Owns the cases, as rows. How a rule is kept is tested where it is kept.
 
+mod bad_counts;
 mod bodies;
 mod combined;
 mod exemplars;
