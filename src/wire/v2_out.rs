@@ -3,6 +3,9 @@
 //! Owns the table of symbols: each text once, the empty one first. Takes up what [`v2`](super::v2) kept of a 2.0 sender
 //! in the fields that 1.0 leaves free; drops metadata of 1.0, which has no series to go with. Values, times and
 //! histograms are copied as they are. Decides nothing.
+//!
+//! In 2.0 a `TimeSeries` has a sample or a histogram, and never both: what mixes them becomes several, and exemplars that
+//! come alone, as Prometheus sends them, go with a series of the same labels, or not at all.
 
 use super::fields::{self, Field, LENGTH, VARINT, put_varint, varint_len};
 use super::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES};
@@ -13,7 +16,7 @@ use super::v2::{
 use super::{Malformed, Span, labels};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// Composes bodies. Holds the memory for it, to be used again.
 #[derive(Debug, Default)]
@@ -24,9 +27,23 @@ pub struct Composer {
     /// A label and its two symbols by the hash of its bytes: most labels of a request are there many times.
     labels: HashMap<u64, (Span, [u32; 2]), Hashed>,
     references: Vec<u32>,
+    /// The messages that go, one behind the other, without key and length.
     series: Vec<u8>,
+    places: Vec<Place>,
+    /// Exemplars that came alone, behind the references of their series.
+    alone: Vec<u8>,
+    alone_places: Vec<Place>,
     message: Vec<u8>,
+    exemplars: Vec<u8>,
     inner: Vec<u8>,
+}
+
+/// Where a message is, and where the references of its labels end, with which it begins.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: usize,
+    references: usize,
+    end: usize,
 }
 
 impl Composer {
@@ -40,6 +57,9 @@ impl Composer {
         self.numbers.clear();
         self.labels.clear();
         self.series.clear();
+        self.places.clear();
+        self.alone.clear();
+        self.alone_places.clear();
         self.symbols.push(Span::default());
         let mut at = 0;
         while at < body.len() {
@@ -49,14 +69,39 @@ impl Composer {
                 self.time_series(body, &field)?;
             }
         }
-        if self.series.is_empty() {
+        if self.places.is_empty() {
             return Ok(());
         }
         for symbol in &self.symbols {
             put_bytes(out, SYMBOLS, symbol.of(body));
         }
-        out.extend_from_slice(&self.series);
+        let mut attached = self.attached().into_iter().peekable();
+        for (nth, place) in self.places.iter().enumerate() {
+            let own = &self.series[place.start..place.end];
+            self.inner.clear();
+            while let Some((_, alone)) = attached.next_if(|(to, _)| *to == nth) {
+                self.inner.extend_from_slice(&self.alone[alone.references..alone.end]);
+            }
+            put_head(out, TIMESERIES, own.len() + self.inner.len());
+            out.extend_from_slice(own);
+            out.extend_from_slice(&self.inner);
+        }
         Ok(())
+    }
+
+    /// Exemplars that came alone, each with the number of the last series of its labels, if there is one.
+    fn attached(&self) -> Vec<(usize, Place)> {
+        if self.alone_places.is_empty() {
+            return Vec::new();
+        }
+        let labels = |bytes: &[u8], place: &Place| xxh3_128(&bytes[place.start..place.references]);
+        let places = self.places.iter().enumerate();
+        let last: HashMap<_, _> = places.map(|(nth, place)| (labels(&self.series, place), nth)).collect();
+        let alone = self.alone_places.iter();
+        let mut attached: Vec<_> =
+            alone.filter_map(|place| Some((*last.get(&labels(&self.alone, place))?, *place))).collect();
+        attached.sort_by_key(|(to, _)| *to);
+        attached
     }
 
     fn time_series(&mut self, body: &[u8], series: &Field) -> Result<(), Malformed> {
@@ -65,14 +110,22 @@ impl Composer {
         self.message.clear();
         self.refer_labels(body, message, start)?;
         put_references(&mut self.message, &self.references);
+        let references = self.message.len();
+        self.exemplars.clear();
+        let mut holds = None;
         let mut at = start;
         while at < message.len() {
             let field = fields::read_quick(message, at)?;
             at = field.end();
             match (field.number, field.wire_type) {
-                (SAMPLES, LENGTH) => put_bytes(&mut self.message, SERIES_SAMPLES, field.content.of(body)),
-                (HISTOGRAMS, LENGTH) => {
-                    put_bytes(&mut self.message, SERIES_HISTOGRAMS, field.content.of(body));
+                (SAMPLES | HISTOGRAMS, LENGTH) => {
+                    if holds.is_some_and(|kind| kind != field.number) {
+                        keep(&self.message, references, &mut self.series, &mut self.places);
+                        self.message.truncate(references);
+                    }
+                    holds = Some(field.number);
+                    let number = if field.number == SAMPLES { SERIES_SAMPLES } else { SERIES_HISTOGRAMS };
+                    put_bytes(&mut self.message, number, field.content.of(body));
                 }
                 (EXEMPLARS, LENGTH) => self.exemplar(body, &field)?,
                 (SERIES_METADATA, LENGTH) => self.metadata(body, &field)?,
@@ -80,7 +133,15 @@ impl Composer {
                 _ => {}
             }
         }
-        put_bytes(&mut self.series, TIMESERIES, &self.message);
+        if holds.is_none() {
+            self.message.truncate(references);
+        }
+        self.message.extend_from_slice(&self.exemplars);
+        if holds.is_some() {
+            keep(&self.message, references, &mut self.series, &mut self.places);
+        } else if !self.exemplars.is_empty() {
+            keep(&self.message, references, &mut self.alone, &mut self.alone_places);
+        }
         Ok(())
     }
 
@@ -140,7 +201,7 @@ impl Composer {
                 self.inner.extend_from_slice(field.whole().of(body));
             }
         }
-        put_bytes(&mut self.message, SERIES_EXEMPLARS, &self.inner);
+        put_bytes(&mut self.exemplars, SERIES_EXEMPLARS, &self.inner);
         Ok(())
     }
 
@@ -190,9 +251,20 @@ impl Hasher for AsIs {
 /// Of a `WriteRequest`.
 const SERIES_OF_1: u32 = 1;
 
-fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+/// Appends a message to others.
+fn keep(message: &[u8], references: usize, to: &mut Vec<u8>, places: &mut Vec<Place>) {
+    let start = to.len();
+    to.extend_from_slice(message);
+    places.push(Place { start, references: start + references, end: to.len() });
+}
+
+fn put_head(out: &mut Vec<u8>, number: u32, length: usize) {
     out.push((number << 3) as u8 | LENGTH);
-    put_varint(out, bytes.len() as u64);
+    put_varint(out, length as u64);
+}
+
+fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    put_head(out, number, bytes.len());
     out.extend_from_slice(bytes);
 }
 

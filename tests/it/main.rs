@@ -5,6 +5,7 @@ mod admin;
 mod adversity;
 mod command;
 mod config;
+mod conformity;
 mod forward;
 mod peer;
 mod pipeline;

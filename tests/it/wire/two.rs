@@ -7,14 +7,13 @@ use promdedup::proto::v2::{self, metadata::MetricType};
 use promdedup::proto::{self, MetricMetadata, WriteRequest};
 use promdedup::series::{ReplicaNames, SeriesKey, TenantHash};
 use promdedup::wire::v2::{Keep, Rewriter};
-use promdedup::wire::v2_out::Composer;
 use promdedup::wire::{Flaw, Malformed, STALE_NAN_BITS};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
 use std::collections::{BTreeSet, HashMap};
 
-const MAX: usize = 32 << 20;
+pub(super) const MAX: usize = 32 << 20;
 
 fn rewritten(body: &[u8]) -> Result<Vec<u8>, Malformed> {
     let mut out = Vec::new();
@@ -102,7 +101,7 @@ fn check(body: &[u8]) {
     assert_eq!(given.metadata, expected.metadata);
 }
 
-fn names() -> Vec<String> {
+pub(super) fn names() -> Vec<String> {
     let files = std::fs::read_dir(directory()).unwrap().map(|file| file.unwrap().file_name());
     let mut names: Vec<_> = files.map(|name| name.into_string().unwrap()).collect();
     names.retain(|name| name.starts_with("rw2-") && name.ends_with(".bin"));
@@ -247,7 +246,7 @@ fn series(symbols: usize) -> impl Strategy<Value = v2::TimeSeries> {
     )
 }
 
-fn request() -> impl Strategy<Value = v2::Request> {
+pub(super) fn request() -> impl Strategy<Value = v2::Request> {
     let text = prop_oneof![
         4 => "[a-z]{0,3}",
         2 => Just("__name__".to_owned()),
@@ -337,67 +336,4 @@ fn what_grows_beyond_the_bound_is_refused_before_it_does() {
     let malformed = Rewriter::default().rewrite(&body, Keep::Nothing, max, &mut out).unwrap_err();
     assert_eq!(malformed.flaw, Flaw::TooMany { what: "bytes as remote write 1.0", max });
     assert!(out.capacity() < 4 << 20, "{}", out.capacity());
-}
-
-/// A series with its references looked up: the numbers of symbols are the writer's affair.
-#[derive(Debug)]
-struct Spelt {
-    labels: Vec<String>,
-    exemplars: Vec<Vec<String>>,
-    /// Type, help and unit.
-    metadata: Option<(i32, String, String)>,
-    /// All the rest.
-    rest: v2::TimeSeries,
-}
-
-fn spelt(request: &v2::Request) -> Vec<Spelt> {
-    let symbol = |reference: &u32| request.symbols[*reference as usize].clone();
-    let series = request.timeseries.iter().map(|series| {
-        let mut rest = series.clone();
-        rest.labels_refs.clear();
-        let exemplars = rest.exemplars.iter_mut().map(|exemplar| std::mem::take(&mut exemplar.labels_refs));
-        let exemplars = exemplars.map(|labels| labels.iter().map(symbol).collect()).collect();
-        let metadata = rest.metadata.take();
-        let metadata = metadata.map(|of| (of.r#type, symbol(&of.help_ref), symbol(&of.unit_ref)));
-        let metadata = metadata.filter(|of| *of != (0, String::new(), String::new()));
-        Spelt { labels: series.labels_refs.iter().map(symbol).collect(), exemplars, metadata, rest }
-    });
-    series.collect()
-}
-
-/// For an upstream that takes 2.0, nothing is lost on the way through 1.0.
-fn check_round_trip(body: &[u8]) -> v2::Request {
-    let (mut one, mut two) = (Vec::new(), Vec::new());
-    Rewriter::default().rewrite(body, Keep::All, MAX, &mut one).unwrap();
-    Composer::default().compose(&one, &mut two).unwrap();
-    let (before, after) = (v2::Request::decode(body).unwrap(), v2::Request::decode(two.as_slice()).unwrap());
-    for (before, after) in spelt(&before).iter().zip(&spelt(&after)) {
-        assert_eq!((&before.labels, &before.exemplars), (&after.labels, &after.exemplars));
-        assert_eq!(before.metadata, after.metadata);
-        assert_eq!(before.rest.encode_to_vec(), after.rest.encode_to_vec(), "{before:?} became {after:?}");
-    }
-    assert_eq!(before.timeseries.len(), after.timeseries.len());
-    let texts: BTreeSet<_> = after.symbols.iter().collect();
-    assert_eq!(texts.len(), after.symbols.len(), "each symbol once");
-    after
-}
-
-#[test]
-fn real_bodies_go_through_unharmed() {
-    for name in names() {
-        let body = raw(&name);
-        let after = check_round_trip(&body);
-        let before = v2::Request::decode(body.as_slice()).unwrap();
-        assert!(after.symbols.len() <= before.symbols.len(), "{name}");
-        assert_eq!(after.symbols[0], "");
-    }
-}
-
-proptest! {
-    #[test]
-    fn whatever_is_sent_goes_through_unharmed(mut request in request()) {
-        // A symbol that is there twice is so once afterwards.
-        request.timeseries.retain(|series| series.labels_refs.len() > 1);
-        check_round_trip(&request.encode_to_vec());
-    }
 }
