@@ -134,7 +134,10 @@ impl Bench<'_> {
     pub(super) fn refuse(&self, request: &Request, units: &Range<usize>) {
         for (tally, oldest, newest) in aboard(request, units) {
             let group = self.window.groups().group(tally.group);
-            if let (Some(replica), Some(group)) = (tally.replica, group) {
+            if let (Some(replica), Some(group)) = (tally.replica, group)
+                // What has no replica is nobody's backlog, and nobody would say when it is settled.
+                && group.replica(replica).is_some_and(|replica| !replica.name().is_empty())
+            {
                 let seen = Seen { request: request.identity, newest, unsettled: Some(oldest), works: false };
                 group.refuse_request(replica, seen, self.later_ms());
             }

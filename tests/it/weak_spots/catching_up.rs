@@ -193,3 +193,14 @@ async fn a_request_that_shows_nothing_does_not_keep_its_replica_alive() {
     assert_eq!(story.at(70, &[ts("m", "b", 66)]).await, 503);
     assert_eq!(story.at(71, &[ts("m", "b", 66)]).await, 204);
 }
+
+/// What has no replica label is nobody's backlog, also when it shares the group labels of a pair.
+#[tokio::test]
+async fn nobody_waits_for_what_has_no_replica() {
+    let story = Story::of_a_minded_pair(&["m"]).await;
+    let single = Ts::new("rule").at(45);
+    story.in_vain(45, std::slice::from_ref(&single)).await;
+    assert_eq!(story.at(46, std::slice::from_ref(&single)).await, 204);
+    assert_eq!(story.at(60, &[ts("n", "b", 60)]).await, 204, "a birth");
+    assert_eq!(story.at(68, &[ts("m", "b", 67)]).await, 204, "a takeover");
+}
