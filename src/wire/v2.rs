@@ -21,6 +21,8 @@ pub(super) const TIMESERIES: u32 = 5;
 /// Bounds of one request, as in `v1.rs`. Prometheus sends some thousand symbols with 2,000 series.
 const SYMBOLS_MAX: usize = 1 << 20;
 const SERIES_MAX: usize = 1 << 18;
+/// Of one series or exemplar. A reference of one byte takes four here.
+const REFERENCES_MAX: usize = 1 << 17;
 /// Of a `TimeSeries`.
 pub(super) const REFERENCES: u32 = 1;
 pub(super) const SERIES_SAMPLES: u32 = 2;
@@ -177,13 +179,13 @@ impl<'a> Pass<'a> {
         }
         let metadata = metadata.filter(|of: &Told| (of.kind, of.help, of.unit) != (0, 0, 0));
         if let (Some(of), Keep::All) = (&metadata, self.keep) {
-            self.spell_out(of, SERIES_METADATA, None);
+            self.spell_out(of, SERIES_METADATA, None, start)?;
         }
         self.close(series);
         if let (Some(of), Keep::Nothing, Some(name)) = (&metadata, self.keep, name) {
             let family = family(self.symbol(name), of.kind);
             if told.insert((of.kind, of.help, of.unit, xxh3_64(family))) {
-                self.spell_out(of, METADATA_OF_1, Some(family));
+                self.spell_out(of, METADATA_OF_1, Some(family), start)?;
             }
         }
         self.bound(0, start)
@@ -314,13 +316,20 @@ impl<'a> Pass<'a> {
     }
 
     /// Writes metadata with its texts: of 1.0 with its family, or in the place that 2.0 has for it.
-    fn spell_out(&mut self, of: &Told, number: u32, family: Option<&[u8]>) {
+    fn spell_out(
+        &mut self,
+        of: &Told,
+        number: u32,
+        family: Option<&[u8]>,
+        at: usize,
+    ) -> Result<(), Malformed> {
+        let (help, unit) = (self.symbol(of.help), self.symbol(of.unit));
+        self.bound(help.len() + unit.len() + family.map_or(0, <[u8]>::len), at)?;
         let open = self.open(number);
         if of.kind != 0 {
             self.out.push((TYPE << 3) as u8 | VARINT);
             put_varint(self.out, of.kind);
         }
-        let (help, unit) = (self.symbol(of.help), self.symbol(of.unit));
         let texts = match family {
             Some(family) => [(FAMILY_OF_1, family), (HELP_OF_1, help), (UNIT_OF_1, unit)],
             None => [(HELP, help), (UNIT, unit), (UNIT, &[][..])],
@@ -331,6 +340,7 @@ impl<'a> Pass<'a> {
             self.out.extend_from_slice(text);
         }
         self.close(open);
+        Ok(())
     }
 
     /// Refuses what would grow beyond the bound: a reference of two bytes can stand for a symbol of any length.
@@ -472,15 +482,24 @@ fn collect(message: &[u8], start: usize, references: &mut Vec<u32>) -> Result<()
                         quick if quick < 0x80 => (u64::from(quick), each + 1),
                         _ => fields::varint(packed, each)?,
                     };
-                    references.push(reference(given));
+                    push(references, given, each)?;
                     each = end;
                 }
             }
-            (REFERENCES, VARINT) => references.push(reference(field.varint(message)?)),
+            (REFERENCES, VARINT) => push(references, field.varint(message)?, field.start)?,
             (REFERENCES, _) => return Err(field.wrong_wire_type()),
             _ => {}
         }
     }
+    Ok(())
+}
+
+fn push(references: &mut Vec<u32>, given: u64, at: usize) -> Result<(), Malformed> {
+    if references.len() >= REFERENCES_MAX {
+        let flaw = Flaw::TooMany { what: "references in a series", max: REFERENCES_MAX };
+        return Err(Malformed::new(at, flaw));
+    }
+    references.push(reference(given));
     Ok(())
 }
 

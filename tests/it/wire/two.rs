@@ -337,3 +337,19 @@ fn what_grows_beyond_the_bound_is_refused_before_it_does() {
     assert_eq!(malformed.flaw, Flaw::TooMany { what: "bytes as remote write 1.0", max });
     assert!(out.capacity() < 4 << 20, "{}", out.capacity());
 }
+
+#[test]
+fn texts_of_metadata_and_references_do_not_grow_beyond_the_bound_either() {
+    let symbols = vec![String::new(), "x".repeat(4 << 20)];
+    let metadata = Some(v2::Metadata { r#type: 1, help_ref: 1, unit_ref: 1 });
+    let series = v2::TimeSeries { metadata, ..Default::default() };
+    let body = v2::Request { symbols, timeseries: vec![series] }.encode_to_vec();
+    let mut out = Vec::new();
+    let max = 1 << 20;
+    let malformed = Rewriter::default().rewrite(&body, Keep::All, max, &mut out).unwrap_err();
+    assert_eq!(malformed.flaw, Flaw::TooMany { what: "bytes as remote write 1.0", max });
+    assert!(out.capacity() < 4 << 20, "{}", out.capacity());
+
+    let flaw = flaw(&with_references(vec![0; 1 << 20]));
+    assert_eq!(flaw, Flaw::TooMany { what: "references in a series", max: 1 << 17 });
+}
