@@ -257,5 +257,11 @@ mod tests {
         assert_eq!((behind(&backlogs, C), backlogs.behind.len()), (vec![0], 1));
         backlogs.reached(A, T(200));
         assert!(behind(&backlogs, C).is_empty());
+        // What another one was refused keeps nobody behind but that one.
+        refuse(&mut backlogs, B, 3, 150, 4_000);
+        refuse(&mut backlogs, A, 3, 190, 4_000);
+        backlogs.end(A, 3, T(195), None, 5_000);
+        backlogs.reached(A, T(200));
+        assert_eq!(behind(&backlogs, C), [1]);
     }
 }
