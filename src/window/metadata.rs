@@ -51,8 +51,8 @@ mod tests {
         let up = key(b"up", "");
         assert!(metadata.is_news(up, 0));
         metadata.remember(&[up], 0);
-        assert!(!metadata.is_news(up, 0) && !metadata.is_news(up, REFRESH_MS - 1));
-        assert!(metadata.is_news(up, REFRESH_MS));
+        assert!(!metadata.is_news(up, 0) && !metadata.is_news(up, 299_999));
+        assert!(metadata.is_news(up, 300_000));
         assert!(metadata.is_news(key(b"up", "other"), 1));
         assert!(metadata.is_news(key(b"down", ""), 1));
         assert!(metadata.is_news(up, -1), "a clock that was set back does not silence it");
