@@ -101,6 +101,7 @@ mod tests {
         );
         not("add 3 exemplars: out of order exemplar; 7 samples were too old");
         not("add 3 exemplars: out of order exemplar…");
+        not("add 3 exemplars: out of bounds");
         not("conflict");
         not("exemplar");
         not("add many exemplars: out of order exemplar");

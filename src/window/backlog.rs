@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(oldest_refused(&backlogs, B, 7_001), None);
         // It comes after all, late, and is being served.
         backlogs.begin(A, 1, 8_000);
-        backlogs.begin(A, 99, 8_000);
+        backlogs.begin(A, 99, 9_000);
         assert_eq!(oldest_refused(&backlogs, B, 68_000), Some(T(30)));
         assert_eq!(oldest_refused(&backlogs, B, 68_001), None, "nothing is served for so long");
         // Refused once more: the six seconds begin anew, and it is there once.
@@ -183,6 +183,19 @@ mod tests {
         assert_eq!(backlogs.refused.len(), 1);
         assert_eq!(oldest_refused(&backlogs, B, 16_000), Some(T(30)));
         assert_eq!(oldest_refused(&backlogs, B, 16_001), None);
+    }
+
+    /// What is malformed or invalid this time is no backlog, and is nobody else's either.
+    #[test]
+    fn what_has_shown_nothing_this_time_is_waited_for_no_more() {
+        let mut backlogs = Backlogs::default();
+        refuse(&mut backlogs, A, 1, 15, 0);
+        refuse(&mut backlogs, A, 2, 30, 0);
+        refuse(&mut backlogs, B, 1, 45, 0);
+        backlogs.begin(A, 1, 1_000);
+        backlogs.leave(A, 1);
+        assert_eq!(oldest_refused(&backlogs, C, 1_000), Some(T(30)), "its other request");
+        assert_eq!(oldest_refused(&backlogs, A, 1_000), Some(T(45)), "the same of another replica");
     }
 
     #[test]
@@ -244,5 +257,11 @@ mod tests {
         assert_eq!((behind(&backlogs, C), backlogs.behind.len()), (vec![0], 1));
         backlogs.reached(A, T(200));
         assert!(behind(&backlogs, C).is_empty());
+        // What another one was refused keeps nobody behind but that one.
+        refuse(&mut backlogs, B, 3, 150, 4_000);
+        refuse(&mut backlogs, A, 3, 190, 4_000);
+        backlogs.end(A, 3, T(195), None, 5_000);
+        backlogs.reached(A, T(200));
+        assert_eq!(behind(&backlogs, C), [1]);
     }
 }

@@ -214,6 +214,7 @@ mod tests {
         let mut fronts = Fronts::default();
         assert_eq!(fronts.recent(A, 0), None);
         fronts.note(A, T(100), true, 0);
+        assert!(fronts.knows(A) && !fronts.knows(B));
         fronts.note(A, T(200), true, 5_000);
         assert_eq!(fronts.recent(A, 5_000), Some(T(100)));
         fronts.note(A, T(300), true, 10_000);

@@ -62,4 +62,21 @@ mod tests {
         histograms.drop(two);
         assert_eq!(histograms.bytes(), 0);
     }
+
+    /// The bound is of messages and what it takes to keep them.
+    #[test]
+    fn the_bound_is_met_to_the_byte() {
+        let histograms = Histograms::default();
+        let message = [7; 1_000];
+        histograms.put(&message).unwrap();
+        let cost = histograms.bytes();
+        assert_eq!(cost, 1_000 + size_of::<(u64, Arc<[u8]>)>());
+        histograms.bytes.store(HISTOGRAM_BYTES_MAX - cost, Relaxed);
+        let last = histograms.put(&message).unwrap();
+        assert_eq!(histograms.bytes(), HISTOGRAM_BYTES_MAX);
+        assert_eq!(histograms.put(b""), None);
+        histograms.drop(last);
+        histograms.bytes.fetch_add(1, Relaxed);
+        assert_eq!(histograms.put(&message), None, "a byte too many");
+    }
 }

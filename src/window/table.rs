@@ -333,6 +333,18 @@ mod tests {
         assert_eq!((locate(&table, &[key(1)]), table.find(key(1))), (vec![NONE], NONE));
     }
 
+    /// Or looking for one series would mean looking at many, and growing would mean copying all of them.
+    #[test]
+    fn what_places_a_series_is_spread() {
+        let index: Index = (0..24).map(|_| AtomicU64::new(EMPTY)).collect();
+        let places = |place: &dyn Fn(SeriesKey) -> usize| {
+            (0..10_000).map(|i| place(key(i))).collect::<std::collections::HashSet<_>>().len()
+        };
+        assert_eq!(places(&segment_of), SEGMENTS);
+        assert_eq!(places(&|key| probe(&index, key).next().unwrap()), 24);
+        assert_eq!(places(&|key| tag(key) as usize), 10_000);
+    }
+
     #[test]
     fn the_bound_holds_and_room_returns() {
         let table = Table::new(100);
@@ -343,7 +355,11 @@ mod tests {
         let number = locate(&table, &[key(7)])[0];
         assert!(table.entry(number).claim_for_table());
         table.remove(number);
+        let others: Vec<_> = (0..100).filter(|i| *i != 7).collect();
+        let keys: Vec<_> = others.iter().map(|i| key(*i)).collect();
+        assert_eq!(locate(&table, &keys), others.iter().map(|i| *i as u32).collect::<Vec<_>>());
         assert_eq!(locate(&table, &[key(7)]), [NONE]);
+        assert_eq!(table.find(key(7)), NONE);
         assert_eq!(table.add(key(100), 0, NOBODY, || unpacked(0)), Added::New(number));
         assert_eq!(table.live(), 100);
     }

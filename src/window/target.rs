@@ -322,6 +322,7 @@ mod tests {
                 to(&look(slot), B);
                 to(&look(slot), A);
             }
+            look(slot);
             targets.leave(number);
         }
     }

@@ -242,7 +242,7 @@ async fn a_series_without_replica_is_not_the_replicas_series() {
 async fn a_request_may_mix_groups_and_replicas() {
     let (pipeline, fake) = pipeline();
     let other = |replica, t| {
-        Ts::raw(&[("__name__", "m"), ("cluster", "other"), ("prometheus", "mon/k8s"), ("job", "j")])
+        Ts::raw(&[("__name__", "m"), ("cluster", "other"), ("job", "j"), ("prometheus", "mon/k8s")])
             .replica(replica)
             .at(t)
     };
@@ -292,6 +292,8 @@ async fn times_that_fall_inside_a_request_leave_in_order() {
     pipeline.ask(&[ts("m", "b", 125), ts("m", "b", 110), ts("m", "b", 95)]).await;
     pipeline.ask(&[ts("m", "b", 155), ts("m", "b", 140)]).await;
     assert_eq!(sent(&fake)[7..], ["m{} 110 125", "m{} 140 155"]);
+    pipeline.ask(&[ts("m", "b", 185).exemplar(), ts("m", "b", 170)]).await;
+    assert_eq!(sent(&fake)[9..], ["m{} 170 185", "m{} e"]);
 }
 
 #[tokio::test]

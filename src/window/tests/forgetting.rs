@@ -45,6 +45,19 @@ fn a_number_that_is_another_series_by_now_is_noticed() {
     another.commit();
 }
 
+/// Or whoever found the series while that flight was in the air would wait for it for ever.
+#[test]
+fn what_a_failed_flight_made_is_gone_for_who_has_found_it() {
+    let story = Story::new(10);
+    let mut first = story.flight();
+    story.decide(&mut first, 9, A, 0);
+    let number = story.number(9);
+    first.roll_back(true);
+    let mut late = story.flight();
+    assert_eq!(story.decide_known(&mut late, 9, number), Decision::Gone);
+    late.commit();
+}
+
 /// A duplicate may lean on a watermark of its own series only.
 #[test]
 fn nothing_leans_on_the_flight_of_another_series() {

@@ -1,8 +1,9 @@
 //! Senders that catch up after an outage of upstream or of the proxy: who waits for whose backlog, and which conflicts
 //! are no loss. The wall clock of these stories runs with the sample times.
 
-use super::story::{Story, conflict, no_answer, ts, unavailable};
+use super::story::{Story, conflict, go_on, no_answer, ts, unavailable};
 use crate::support::Ts;
+use promdedup::forward::Answer;
 use std::time::Duration;
 
 impl Story {
@@ -203,4 +204,65 @@ async fn nobody_waits_for_what_has_no_replica() {
     assert_eq!(story.at(46, std::slice::from_ref(&single)).await, 204);
     assert_eq!(story.at(60, &[ts("n", "b", 60)]).await, 204, "a birth");
     assert_eq!(story.at(68, &[ts("m", "b", 67)]).await, 204, "a takeover");
+}
+
+/// While upstream is away all stand still. That must not wear out anybody's backlog, or an outage of more than five
+/// minutes would end with it lost.
+#[tokio::test]
+async fn a_backlog_counts_for_as_long_as_upstream_is_away() {
+    let story = Story::of_a_minded_pair(&["m"]).await;
+    for now in (45..=395).step_by(5) {
+        story.in_vain(now, &[ts("m", "a", 45)]).await;
+    }
+    assert_eq!(story.at(396, &[ts("m", "b", 396)]).await, 503);
+    assert_eq!(story.at(397, &[ts("m", "a", 45).at(60)]).await, 204);
+    assert_eq!(story.stream("m{}"), "0 15 30 45 60");
+}
+
+/// But what upstream never takes, while it takes all else, would keep the others waiting for ever.
+#[tokio::test]
+async fn a_backlog_that_upstream_never_takes_counts_for_five_minutes() {
+    let story = Story::of_a_minded_pair(&["m", "n"]).await;
+    for now in (45..=395).step_by(5) {
+        story.in_vain(now, &[ts("m", "a", 45)]).await;
+        assert_eq!(story.at(now, &[ts("n", "a", now)]).await, 204);
+        if now < 345 {
+            assert_eq!(story.at(now, &[ts("m", "b", 396)]).await, 503, "{now}");
+        }
+    }
+    assert_eq!(story.at(396, &[ts("m", "b", 396)]).await, 204);
+}
+
+/// A's flight has failed, and its request waits for another one of its own. Who had waited for that flight has to know
+/// by then that A comes again, or the backlog would be overtaken in between.
+#[tokio::test]
+async fn who_waited_for_a_flight_that_failed_lets_its_samples_come_again() {
+    let story = Story::of_a_minded_pair(&["m", "n"]).await;
+    let comes = |now, series: Vec<Ts>| {
+        let story = story.clone();
+        tokio::spawn(async move { story.at(now, &series).await })
+    };
+    let gates = [story.fake.hold(Answer::Taken), story.fake.hold(unavailable())];
+    let other = comes(60, vec![ts("n", "a", 45)]);
+    gates[0].taken().await;
+    let owner = comes(60, vec![ts("m", "a", 45), ts("n", "a", 45)]);
+    gates[1].taken().await;
+    let standby = comes(66, vec![ts("m", "b", 66)]);
+    go_on().await;
+    gates[1].open();
+    assert_eq!(standby.await.unwrap(), 503);
+    assert!(!owner.is_finished(), "it leans on the other flight");
+    gates[0].open();
+    assert_eq!((other.await.unwrap(), owner.await.unwrap()), (204, 503));
+    assert_eq!(story.at(67, &[ts("m", "a", 45).at(60)]).await, 204);
+    assert_eq!(story.stream("m{}"), "0 15 30 45 60");
+}
+
+/// With the first contact's hold off, conflicts are judged as the policy has it, and by no front.
+#[tokio::test]
+async fn where_backlogs_are_not_minded_a_first_conflict_is_one() {
+    let story = Story::of_a_pair(&["m", "n"]).await;
+    story.takes(&[ts("m", "a", 45)]).await;
+    story.fake.next([conflict()]);
+    assert_eq!(story.says(&[ts("n", "a", 45)]).await, 400);
 }
