@@ -128,7 +128,7 @@ impl Composer {
                     put_bytes(&mut self.message, number, field.content.of(body));
                 }
                 (EXEMPLARS, LENGTH) => self.exemplar(body, &field)?,
-                (SERIES_METADATA, LENGTH) => self.metadata(body, &field)?,
+                (SERIES_METADATA, LENGTH) => self.metadata(body, &field),
                 (SERIES_CREATED, VARINT) => self.message.extend_from_slice(field.whole().of(body)),
                 _ => {}
             }
@@ -206,12 +206,14 @@ impl Composer {
     }
 
     /// Metadata with its texts spelt out, as `v2.rs` keeps it.
-    fn metadata(&mut self, body: &[u8], metadata: &Field) -> Result<(), Malformed> {
+    ///
+    /// A 1.0 sender may have something else there, of which nothing is taken.
+    fn metadata(&mut self, body: &[u8], metadata: &Field) {
         let message = &body[..metadata.end()];
         self.inner.clear();
         let mut at = metadata.content.start as usize;
         while at < message.len() {
-            let field = fields::read(message, at)?;
+            let Ok(field) = fields::read(message, at) else { return };
             at = field.end();
             match (field.number, field.wire_type) {
                 (TYPE, VARINT) => self.inner.extend_from_slice(field.whole().of(body)),
@@ -224,7 +226,6 @@ impl Composer {
             }
         }
         put_bytes(&mut self.message, SERIES_METADATA, &self.inner);
-        Ok(())
     }
 }
 

@@ -148,3 +148,15 @@ async fn metadata_of_1_goes_nowhere_where_2_is_spoken() {
     assert_eq!(pipeline.raw(&body(&[ts("m", "a", 0)], 3)).await.status, 204);
     assert_eq!(received(&fake.bodies()).len(), 1);
 }
+
+/// A field that 1.0 does not know may hold anything.
+#[tokio::test]
+async fn what_only_looks_like_kept_metadata_does_not_keep_a_request_from_an_upstream_of_2() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.upstream_protocol = Protocol::Two);
+    let mut request = body(&[ts("m", "a", 0)], 0);
+    // The length of the series has one byte.
+    request[1] += 4;
+    request.extend([0x2a, 2, 0xff, 0xff]);
+    assert_eq!(pipeline.raw(&request).await.status, 204);
+    assert_eq!(received(&fake.bodies()), [("m".to_owned(), vec![(0, 0)])]);
+}
