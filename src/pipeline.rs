@@ -28,12 +28,15 @@ use http::HeaderValue;
 use judge::{Bench, Judged};
 use request::{Fate, Request};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use verdict::Outcome;
 
 /// How often a part is decided anew because flights of others carry its series.
 const ROUNDS_MAX: u32 = 64;
+/// From this round on they do not all come at once.
+const ROUNDS_TOGETHER_MAX: u32 = 4;
 /// Buffers kept for requests to come.
 const BUFFERS_MAX: usize = 64;
 /// Buffers of requests with a longer body are given back to the system.
@@ -111,6 +114,8 @@ pub struct Pipeline<U> {
     upstream: U,
     metrics: Metrics,
     buffers: Mutex<Vec<Buffers>>,
+    /// Who comes later, in turn.
+    late: AtomicU64,
 }
 
 /// The memory of one request.
@@ -136,7 +141,7 @@ enum Landing {
 impl<U: Upstream> Pipeline<U> {
     /// A pipeline through `window` to `upstream`.
     pub fn new(settings: Settings, window: Arc<Window>, upstream: U, metrics: Metrics) -> Self {
-        Self { settings, window, upstream, metrics, buffers: Mutex::default() }
+        Self { settings, window, upstream, metrics, buffers: Mutex::default(), late: AtomicU64::new(0) }
     }
 
     /// The window.
@@ -308,7 +313,7 @@ impl<U: Upstream> Pipeline<U> {
     ) -> Option<Flight> {
         let deadline = tokio::time::Instant::now() + self.settings.busy_wait_max;
         let leant = buffers.judged.leans.len();
-        for _ in 0..ROUNDS_MAX {
+        for round in 0..ROUNDS_MAX {
             let Some(mut flight) = Flight::begin(&self.window, std::mem::take(&mut buffers.log)) else {
                 outcome.unavailable("too many requests are in flight".to_owned());
                 return None;
@@ -330,6 +335,11 @@ impl<U: Upstream> Pipeline<U> {
                     outcome.busy();
                     return None;
                 }
+            }
+            if round >= ROUNDS_TOGETHER_MAX {
+                // Two that want each other's series give way at the same moment, and again: now one comes later.
+                let late_ms = self.late.fetch_add(1, Ordering::Relaxed) % 4;
+                tokio::time::sleep(Duration::from_millis(late_ms)).await;
             }
             if self.settings.first_contact_hold_ms > 0 {
                 buffers.request.look_again(&self.window, bench.later_ms());
