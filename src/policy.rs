@@ -250,7 +250,7 @@ fn is_jump(series: &Series, sample: &Sample) -> bool {
 
 /// Whether the sample would leave more than two intervals to a replica that is about to deliver them, covered or not:
 /// upstream would take neither its backlog any more, nor the series of one scrape from one replica. `target`: as it was
-/// before the sample was noticed; one that has shown nothing yet is anybody's.
+/// before the sample was noticed, since a sample that waits has moved nothing.
 #[inline]
 fn overtakes(series: &Series, target: &Target, sample: &Sample, circumstances: Circumstances) -> bool {
     let reach = 2 * series.interval;

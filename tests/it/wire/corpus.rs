@@ -65,8 +65,8 @@ fn real_bodies_are_plain_and_canonical() {
 }
 
 /// (series, floats, histograms, exemplars, stale markers, metadata)
-fn counts(name: &str) -> [usize; 6] {
-    let walked = walk(&raw(name), &ReplicaNames::default()).unwrap();
+pub(super) fn counts(body: &[u8]) -> [usize; 6] {
+    let walked = walk(body, &ReplicaNames::default()).unwrap();
     let samples = &walked.samples;
     [
         walked.series.len(),
@@ -80,12 +80,12 @@ fn counts(name: &str) -> [usize; 6] {
 
 #[test]
 fn real_bodies_hold_what_their_origin_says() {
-    assert_eq!(counts("rw1-big-a-2.bin"), [2000, 1710, 6, 284, 0, 0]);
-    assert_eq!(counts("rw1-big-exemplars-b.bin"), [2000, 1605, 12, 383, 0, 0]);
-    assert_eq!(counts("rw1-stale-target-a.bin"), [727, 727, 0, 0, 722, 0]);
-    assert_eq!(counts("rw1-stale-churn-b.bin"), [1925, 1640, 6, 279, 4, 0]);
-    assert_eq!(counts("rw1-metadata-a.bin"), [0, 0, 0, 0, 0, 50]);
-    assert_eq!(counts("rw1-2.42-b.bin"), [500, 500, 0, 0, 0, 0]);
+    assert_eq!(counts(&raw("rw1-big-a-2.bin")), [2000, 1710, 6, 284, 0, 0]);
+    assert_eq!(counts(&raw("rw1-big-exemplars-b.bin")), [2000, 1605, 12, 383, 0, 0]);
+    assert_eq!(counts(&raw("rw1-stale-target-a.bin")), [727, 727, 0, 0, 722, 0]);
+    assert_eq!(counts(&raw("rw1-stale-churn-b.bin")), [1925, 1640, 6, 279, 4, 0]);
+    assert_eq!(counts(&raw("rw1-metadata-a.bin")), [0, 0, 0, 0, 0, 50]);
+    assert_eq!(counts(&raw("rw1-2.42-b.bin")), [500, 500, 0, 0, 0, 0]);
 }
 
 #[test]
