@@ -10,6 +10,9 @@ pub(crate) type Series = BTreeMap<Labels, Vec<Point>>;
 /// Widest hole, in intervals, of an alert about a target that one replica has lost. Only that replica has it, and as a standby of the
 /// target: what is held comes late, and what is held at the end does not come.
 const HOLE_MAX_OF_ALERTS: f64 = 5.0;
+/// Widest hole, in intervals, before the end of a series of three replicas whose owner died: the standby that is held ends first, and a
+/// third still lives then, so neither its marker nor what was held goes out; the third's marker does, an interval later.
+const HOLE_MAX_OF_AN_END: f64 = 3.0;
 /// Of timestamps at both ends of a hole, in intervals: 1 % each.
 const JITTER: f64 = 0.02;
 /// Samples stored for each that one replica alone would have had: two streams mixed would have up to twice as many. A change of owner
@@ -119,7 +122,6 @@ impl Evidence {
             }
         }
         let is_alert = series.get("alertname").is_some();
-        let hole_max = if is_alert { self.hole_max.max(HOLE_MAX_OF_ALERTS) } else { self.hole_max };
         let mut expected = 1.0;
         for (nth, pair) in stored.windows(2).enumerate() {
             let (after_ms, until_ms) = (pair[0].at_ms, pair[1].at_ms);
@@ -130,6 +132,7 @@ impl Evidence {
             if nth == 0 || pair[0].is_stale_marker() {
                 continue;
             }
+            let hole_max = self.hole_max_before(&pair[1], is_alert);
             if intervals <= findings.widest_hole.intervals.min(hole_max) {
                 continue;
             }
@@ -143,6 +146,16 @@ impl Evidence {
             }
         }
         findings.expected += expected;
+    }
+
+    fn hole_max_before(&self, next: &Point, is_alert: bool) -> f64 {
+        if is_alert {
+            self.hole_max.max(HOLE_MAX_OF_ALERTS)
+        } else if next.is_stale_marker() && self.own.len() > 2 {
+            self.hole_max.max(HOLE_MAX_OF_AN_END)
+        } else {
+            self.hole_max
+        }
     }
 
     /// Whether one of the replicas has the series without a break at that time.
@@ -241,9 +254,18 @@ mod tests {
     }
 
     fn check(stored: Series, own: &[i64], expect: &[&str]) {
+        check_group(stored, own, 1, expect);
+    }
+
+    fn check_group(stored: Series, own: &[i64], replicas: usize, expect: &[&str]) {
         let looked_ms = own.last().copied().unwrap_or(0) + 2_000;
-        let evidence =
-            Evidence { stored, own: vec![series(own)], split_ms: Vec::new(), hole_max: 1.5, looked_ms };
+        let evidence = Evidence {
+            stored,
+            own: vec![series(own); replicas],
+            split_ms: Vec::new(),
+            hole_max: 1.5,
+            looked_ms,
+        };
         let problems = evidence.findings(|_| 1_000).problems;
         assert_eq!(problems.is_empty(), expect.is_empty(), "{problems:?}");
         for what in expect {
@@ -265,6 +287,15 @@ mod tests {
         check(series(&own.map(|at| at / 2)), &own.map(|at| at / 2), &["density"]);
         // Nobody had anything in between.
         check(series(&[0, 1_000, 9_000]), &[0, 1_000, 9_000], &[]);
+        // The end of a series whose owner died.
+        let ended = |last: usize| {
+            let mut stored = series(&own[..=last]);
+            stored.values_mut().for_each(|points| points.push(Point::stale(20_500)));
+            stored
+        };
+        check_group(ended(18), &own, 3, &[]);
+        check_group(ended(18), &own, 2, &["holes"]);
+        check_group(ended(16), &own, 3, &["holes"]);
         let labelled = |(labels, points): (Labels, _)| (labels.with("prometheus_replica", "a"), points);
         check(
             series(&own).into_iter().map(labelled).collect(),
