@@ -46,7 +46,7 @@ pub(super) struct Request {
     /// Tells it from other requests; the same in a retry.
     pub(super) identity: u64,
     /// Some of its samples are native histograms.
-    histograms: bool,
+    pub(super) histograms: bool,
     /// The wall clock.
     now_ms: i64,
     keys: Vec<SeriesKey>,

@@ -186,8 +186,12 @@ impl Flight {
             }
             return Decision::Gone;
         }
-        if !sample.stale && unpacked.marks.holds_histograms != known.histogram.is_some() {
-            window.change_kind(&mut unpacked);
+        let before = (unpacked.series.held, unpacked.marks);
+        let changes_kind = !sample.stale && before.1.holds_histograms != known.histogram.is_some();
+        if changes_kind {
+            // Held samples are of the kind that came last.
+            unpacked.series.held = [None; 2];
+            unpacked.marks.holds_histograms = !before.1.holds_histograms;
         }
         let histograms = unpacked.marks.holds_histograms;
         let held_before = unpacked.series.held;
@@ -197,6 +201,11 @@ impl Flight {
             decide_with(&mut unpacked.series, target, sample, circumstances, waits)
         };
         let forwards = verdict.action == Action::Forward;
+        let waits = verdict.action == Action::Wait;
+        if changes_kind && waits {
+            // A sample that waits has shown nothing.
+            (unpacked.series.held, unpacked.marks) = before;
+        }
         if forwards {
             if !mine {
                 // Nothing has been stored yet: this is how the series was.
@@ -213,8 +222,11 @@ impl Flight {
         {
             self.log.moves.push((unpacked.target, undo));
         }
+        if changes_kind && before.1.holds_histograms && !waits {
+            window.let_go(&before.0, settles.then_some(&mut self.log));
+        }
         let mut room = true;
-        if histograms {
+        if histograms && !waits {
             let log = settles.then_some(&mut self.log);
             room = window.hold_histograms(&mut unpacked.series, held_before, known.histogram, log);
         }
@@ -324,15 +336,14 @@ impl Window {
         self.table.entry(reserved.number).restore(&image);
     }
 
-    /// Held samples are of the kind that came last: those of the other kind are let go.
+    /// Lets go histograms that are no longer held, with the flight where one may bring them back.
     #[cold]
-    fn change_kind(&self, unpacked: &mut Unpacked) {
-        let Unpacked { series, marks, .. } = unpacked;
-        if marks.holds_histograms {
-            series.held.iter().flatten().for_each(|held| self.histograms.drop(held.payload));
+    fn let_go(&self, held: &[Option<Held>; 2], log: Option<&mut Log>) {
+        let tokens = held.iter().flatten().map(|held| held.payload);
+        match log {
+            Some(log) => log.freed.extend(tokens),
+            None => tokens.for_each(|token| self.histograms.drop(token)),
         }
-        series.held = [None; 2];
-        marks.holds_histograms = !marks.holds_histograms;
     }
 
     /// After a decision about a series whose held samples are histograms: keeps the one that is new there beside the

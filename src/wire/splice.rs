@@ -3,9 +3,9 @@
 //! Owns the `TimeSeries` of a remote-write 1.0 request as it goes upstream: what is kept is copied, never decoded and
 //! encoded again. Writes to a vector that the caller has reserved; decides nothing.
 
-use super::Span;
 use super::fields::{self, put_varint, varint_len};
 use super::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES, Sample, TimeSeries};
+use super::{STALE_NAN_BITS, Span};
 
 /// With which labels a series leaves.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +32,11 @@ pub enum Step<'a> {
     },
     /// A histogram that was held: its encoded message, without key and length.
     Histogram(&'a [u8]),
+    /// A stale marker as a histogram without buckets.
+    HistogramMarker {
+        /// Its time, in milliseconds since the epoch.
+        at: i64,
+    },
 }
 
 /// Appends the series with all that it brought: samples, exemplars, unknown fields.
@@ -107,10 +112,11 @@ impl Step<'_> {
             Step::Keep(sample) => sample.field.len(),
             Step::Float { at, bits } => 2 + float_len(at, bits),
             Step::Histogram(message) => 1 + varint_len(message.len() as u64) + message.len(),
+            Step::HistogramMarker { at } => 2 + marker_len(at),
         }
     }
 
-    #[allow(clippy::cast_possible_truncation)] // a float is at most 20 bytes
+    #[allow(clippy::cast_possible_truncation)] // a float is at most 20 bytes, a marker 24
     fn put(&self, body: &[u8], out: &mut Vec<u8>) {
         match *self {
             Step::Keep(sample) => out.extend_from_slice(sample.field.of(body)),
@@ -130,8 +136,20 @@ impl Step<'_> {
                 put_varint(out, message.len() as u64);
                 out.extend_from_slice(message);
             }
+            Step::HistogramMarker { at } => {
+                out.extend_from_slice(&[0x22, marker_len(at) as u8]);
+                // As Prometheus encodes `Histogram{Sum: StaleNaN}`: both counts are there and 0.
+                out.extend_from_slice(&[0x08, 0x00, 0x19]);
+                out.extend_from_slice(&STALE_NAN_BITS.to_le_bytes());
+                out.extend_from_slice(&[0x30, 0x00, 0x78]);
+                put_varint(out, at.cast_unsigned());
+            }
         }
     }
+}
+
+const fn marker_len(at: i64) -> usize {
+    14 + varint_len(at.cast_unsigned())
 }
 
 /// Fields that are 0 are left out, as proto3 wants it. Negative zero has a bit and stays.

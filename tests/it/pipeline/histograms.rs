@@ -2,6 +2,7 @@
 
 use super::{STALE, ts};
 use crate::support::{Ts, body, pipeline, sent};
+use promdedup::forward::Answer;
 use promdedup::pipeline::Reply;
 use promdedup::proto::{self, histogram::Count};
 
@@ -31,6 +32,39 @@ async fn the_stale_marker_of_a_histogram_is_a_float_and_loses_nothing_that_is_he
     pipeline.ask(&[histogram("b", 35)]).await;
     pipeline.ask(&[marker("b", 50)]).await;
     assert_eq!(sent(&fake), ["h{} 0h", "h{} 15h", "h{} 20h 35h", "h{} 50!"]);
+}
+
+/// A TSDB commits the floats of a request before its histograms: behind the marker they would be dropped without a word.
+#[tokio::test]
+async fn a_stale_marker_that_follows_a_histogram_in_one_request_is_none_that_overtakes_it() {
+    let (pipeline, fake) = pipeline();
+    for (replica, t) in [("a", 0), ("b", 5), ("a", 15), ("b", 20), ("b", 35)] {
+        pipeline.ask(&[histogram(replica, t)]).await;
+    }
+    let marker = |replica, t| Ts::new("h").replica(replica).bits_at(STALE, t);
+    assert_eq!(pipeline.ask(&[marker("b", 50)]).await.status, 204);
+    assert_eq!(sent(&fake).pop().unwrap(), "h{} 35h 50h!", "what was held");
+    pipeline.ask(&[histogram("b", 65), marker("b", 80)]).await;
+    assert_eq!(sent(&fake)[3..], ["h{} 65h", "h{} 80h!"], "what is received");
+    pipeline.ask(&[marker("b", 110), ts("m", "a", 110), histogram("b", 95)]).await;
+    assert_eq!(sent(&fake)[5..], ["h{} 95h 110h!", "m{} 110"], "in the wrong order");
+    // Of another series, and on its own, it stays as it came.
+    pipeline.ask(&[histogram("b", 125), Ts::new("m").replica("a").bits_at(STALE, 125)]).await;
+    pipeline.ask(&[marker("b", 140)]).await;
+    assert_eq!(sent(&fake)[7..], ["h{} 125h", "m{} 125!", "h{} 140!"]);
+}
+
+/// Samples of another kind let go what is held, but not before upstream has them.
+#[tokio::test]
+async fn held_histograms_come_back_when_floats_do_not_land() {
+    let (pipeline, fake) = pipeline();
+    for (replica, t) in [("a", 0), ("b", 5), ("a", 15), ("b", 20), ("b", 35)] {
+        pipeline.ask(&[histogram(replica, t)]).await;
+    }
+    fake.next([Answer::Unavailable { status: 503, text: String::new() }]);
+    assert_eq!(pipeline.ask(&[Ts::new("h").replica("a").at(30)]).await.status, 503);
+    pipeline.ask(&[histogram("b", 50)]).await;
+    assert_eq!(sent(&fake).pop().unwrap(), "h{} 35h 50h");
 }
 
 /// Thanos would answer 200 and drop it.
