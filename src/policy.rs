@@ -212,9 +212,14 @@ fn note_other(series: &mut Series, target: &Target, sample: &Sample, owns: bool,
         }
         return;
     }
-    // The trace of the target's owner stays, or a third replica could keep the two from uniting.
-    let overwrites = |(shown, by): (TimestampMs, ReplicaId)| {
-        at > shown && !(by == target.owner && replica != by && is_near(at - shown, series.interval))
+    // The trace of the target's owner stays, and that of its duplicates comes before a third replica's, which may always
+    // be a little newer: or the third could keep the two from uniting.
+    let late = series.watermark.is_some_and(|watermark| at <= watermark);
+    let overwrites = |(shown, by): (TimestampMs, ReplicaId)| match (by == replica, target.owner) {
+        (true, _) => at > shown,
+        (false, owner) if owner == by => at > shown && !is_near(at - shown, series.interval),
+        (false, owner) if owner == replica && late => is_near(shown - at, series.interval),
+        (false, _) => at > shown,
     };
     if !owns && series.other.is_none_or(overwrites) {
         series.other = Some((at, replica));

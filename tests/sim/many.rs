@@ -40,6 +40,7 @@ pub(crate) fn all(seeds: Range<u64>, each: impl Fn(u64) + Sync) -> Table {
         workers.into_iter().for_each(|worker| table.merge(worker.join().expect("a schedule panicked")));
     });
     table.above.sort_by(|a, b| b.1.total_cmp(&a.1));
+    table.split.sort_by(|a, b| b.1.total_cmp(&a.1));
     table.broken.sort();
     table
 }

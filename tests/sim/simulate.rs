@@ -64,6 +64,8 @@ fn play_all(options: &Options) -> ExitCode {
     println!("\n{}", table.print());
     println!("above the bound for holes ({}):", table.above.len());
     table.above.iter().for_each(|(seed, hole, why)| println!("  {seed}: {hole:.2}, {why}"));
+    println!("split for longer than promised ({}):", table.split.len());
+    table.split.iter().for_each(|(seed, split, why)| println!("  {seed}: {split:.2}, {why}"));
     let problems = table.problems();
     println!("worse than it may be ({}):", problems.len());
     problems.iter().for_each(|problem| println!("  {problem}"));

@@ -10,6 +10,8 @@ use std::fmt::Write;
 const SPLIT_MAX: [f64; 2] = [3.05, 5.05];
 /// While senders catch up with what upstream or the proxy made them keep, holes are at most so wide, in intervals.
 const HOLE_MAX_AFTER_OUTAGES: f64 = 4.5;
+/// Longest split of a target that is promised after a fault, in intervals.
+const SPLIT_PROMISED: f64 = 3.05;
 
 /// What every schedule of a row has in common: its kind, how many replicas, and how long deliveries take, in tenths of
 /// the shortest interval.
@@ -20,6 +22,8 @@ pub(crate) struct Table {
     rows: BTreeMap<Row, Figures>,
     /// Seeds above the figures, with what was wrong most recently and how wide the hole was.
     pub(crate) above: Vec<(u64, f64, String)>,
+    /// Seeds with a split that is longer than promised: the seed, how long, of which target, since when, and why.
+    pub(crate) split: Vec<(u64, f64, String)>,
     /// Seeds that broke a promise.
     pub(crate) broken: Vec<(u64, String)>,
 }
@@ -54,9 +58,14 @@ impl Table {
         row.changes_of_owner += verdict.changes_of_owner;
         row.broken += usize::from(!verdict.broken.is_empty());
         row.stored += verdict.stored;
+        let kinds: Vec<String> = story.faults.iter().map(|fault| fault.what.name()).collect();
+        let why = format!("{class:?} of {}: {}", story.replicas.len(), kinds.join(", "));
         if verdict.hole.0 > hole_max(story) {
-            let kinds: Vec<String> = story.faults.iter().map(|fault| fault.what.name()).collect();
-            self.above.push((story.seed, verdict.hole.0, format!("{class:?}: {}", kinds.join(", "))));
+            self.above.push((story.seed, verdict.hole.0, why.clone()));
+        }
+        let (split, target, since_ms) = verdict.split;
+        if split > SPLIT_PROMISED {
+            self.split.push((story.seed, split, format!("target {target} from {since_ms} ms on, {why}")));
         }
         if let Some(first) = verdict.broken.first() {
             self.broken.push((story.seed, format!("{}: {}", first.promise, first.what)));
@@ -75,6 +84,7 @@ impl Table {
             row.stored += figures.stored;
         }
         self.above.extend(other.above);
+        self.split.extend(other.split);
         self.broken.extend(other.broken);
     }
 
