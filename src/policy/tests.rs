@@ -308,6 +308,9 @@ fn rule_8_align() {
     after_split("b66! | a70", "align:a70"); // before it counts as released
     after_split("a62 | b66 a77", "- a77");
     after_split("c59 | a72", "fill59 align:a72");
+    // Recording rules: equal times for all, and another standby delivers first.
+    after_split("b66 c66 a66 | b81 c81 a81", "- - align:a81");
+    after_split("b66 c70 a66 | b81 c85 a81", "- - fill70 align:a81"); // or scrapes a little later
     check_target(&format!("{SPLIT} a62"), "a62"); // the target stays
     check_interval(&format!("{SPLIT} a62 a77"), 15);
 }
