@@ -265,7 +265,9 @@ impl Shard {
             }
             200..300 => Outcome::Acknowledged,
             500..600 => {
-                Outcome::Again { retry_after: reply.retry_after_s().map(Duration::from_secs), why: why() }
+                // As in Prometheus, 0 is as good as none.
+                let retry_after_s = reply.retry_after_s().filter(|seconds| *seconds > 0);
+                Outcome::Again { retry_after: retry_after_s.map(Duration::from_secs), why: why() }
             }
             _ => Outcome::Dropped(why()),
         }
