@@ -2,6 +2,7 @@
 
 mod check;
 pub mod demo;
+pub mod load;
 mod serve;
 
 use crate::app::{Addresses, App};
@@ -10,6 +11,7 @@ use crate::telemetry;
 use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 use demo::{DemoOptions, ProxyAddresses, RunningProxy, Screen};
+use load::{Load, LoadArguments};
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,6 +34,8 @@ enum Command {
     Serve(Settings),
     /// Plays the whole story on loopback: two embedded replicas, the proxy, an embedded Thanos Receive that checks.
     Demo(DemoArguments),
+    /// Sends as replicas do to any remote-write endpoint, checks what comes out behind it, and says what it cost.
+    Load(LoadArguments),
     /// Checks the configuration and contacts the upstream, one line each.
     Check(Settings),
 }
@@ -83,6 +87,13 @@ pub fn run(
             anyhow!("demo takes the proxy's settings from the environment, not as flags").as_ref(),
         )),
         Command::Demo(arguments) => play(arguments, environment),
+        Command::Load(_) if before != Settings::default() => Ok(misconfigured(
+            anyhow!("load takes no settings of the proxy, which is configured by itself").as_ref(),
+        )),
+        Command::Load(arguments) => match arguments.options() {
+            Ok((options, json)) => load::print(Load::bind(options)?, json),
+            Err(mistakes) => Ok(misconfigured(mistakes.as_ref())),
+        },
         Command::Check(settings) => match Config::parse(&settings.or(before), environment) {
             Ok(config) => check::run(config),
             Err(error) => Ok(misconfigured(&error)),

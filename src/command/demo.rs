@@ -3,7 +3,7 @@
 //!
 //! Owns the story and the verdict. Refuses to know how a proxy is built: it is handed a way to start one ([`run`]).
 
-mod proxy;
+pub(in crate::command) mod proxy;
 mod report;
 mod screen;
 

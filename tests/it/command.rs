@@ -13,7 +13,7 @@ fn promdedup(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     command
 }
 
-fn ran(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
+pub(crate) fn ran(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = promdedup(arguments, environment).output().expect("runs");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (status.code(), text(stdout), text(stderr))
@@ -101,7 +101,7 @@ fn a_taken_port_ends_with_1_and_its_address() {
 }
 
 /// A running `serve`, and the address it logs.
-fn serve(more: &[(&str, &str)]) -> (Child, SocketAddr) {
+pub(crate) fn serve(more: &[(&str, &str)]) -> (Child, SocketAddr) {
     let mut environment = vec![
         ("PROMDEDUP_LISTEN", "127.0.0.1:0"),
         ("PROMDEDUP_ADMIN_LISTEN", "127.0.0.1:0"),
@@ -119,7 +119,7 @@ fn serve(more: &[(&str, &str)]) -> (Child, SocketAddr) {
     (child, address)
 }
 
-fn terminate(child: &Child) {
+pub(crate) fn terminate(child: &Child) {
     let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
     assert!(killed.success());
 }

@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod conformity;
 mod forward;
+mod load;
 mod peer;
 mod pipeline;
 mod policy;

@@ -74,7 +74,7 @@ impl ProxyView {
 }
 
 /// The sum of all samples of a metric whose labels contain these.
-fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
+pub(in crate::command) fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     let values = text.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
         let (have, value) = match rest.strip_prefix('{') {
@@ -89,7 +89,7 @@ fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
 }
 
 /// Sums over the threads whose name begins so (the kernel keeps 15 bytes of a name).
-fn thread_cpu_s(prefix: &str) -> Option<f64> {
+pub(in crate::command) fn thread_cpu_s(prefix: &str) -> Option<f64> {
     let threads = std::fs::read_dir("/proc/self/task").ok()?;
     let times: Vec<f64> = threads
         .filter_map(|thread| {
@@ -102,7 +102,7 @@ fn thread_cpu_s(prefix: &str) -> Option<f64> {
 }
 
 /// User and system time of a `stat` file: fields 14 and 15, counted after the name, which may contain anything.
-fn cpu_s(stat: &str) -> Option<f64> {
+pub(in crate::command) fn cpu_s(stat: &str) -> Option<f64> {
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
     Some(ticks / TICKS_PER_SECOND)

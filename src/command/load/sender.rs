@@ -1,0 +1,279 @@
+//! One shard of one replica: takes what is due, in order, and sends it until it is settled, as Prometheus' queue manager does.
+//!
+//! One request in flight, the same bytes again after 5xx and errors of the network, with a backoff that doubles and that `Retry-After`
+//! replaces once; other answers drop the batch. What is due and not sent yet is a place in the schedule.
+
+use super::body::{CHUNKS_MAX, Chunk, Press};
+use super::fleet::Fleet;
+use super::schedule::{Horizon, Pace, Schedule, lock};
+use super::tally::Tally;
+use crate::stand_in::connection::{Connection, NoAnswer, Reply};
+use crate::stand_in::now_ms;
+use crate::wire::Protocol;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Samples of a full batch (`max_samples_per_send`).
+pub(super) const BATCH_SAMPLES: usize = 2_000;
+/// First and longest pause before a retry (`min_backoff`, `max_backoff`).
+const BACKOFF: [Duration; 2] = [Duration::from_millis(30), Duration::from_secs(5)];
+/// A request without an answer is given up and sent again (`remote_timeout`).
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Most refused batches that are remembered for the verdict.
+const REFUSED_MAX: usize = 10_000;
+
+/// What all shards of a run have in common.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) fleet: Fleet,
+    pub(super) protocol: Protocol,
+    pub(super) shards: usize,
+    /// By replica.
+    pub(super) schedules: Vec<Schedule>,
+    pub(super) pace: Pace,
+    /// Whether samples are due by the wall clock.
+    pub(super) real_time: bool,
+    /// A batch that is not full goes out after this time (`batch_send_deadline`).
+    pub(super) deadline_ms: i64,
+    /// By replica and shard: scrapes that are settled.
+    pub(super) settled: Vec<AtomicU64>,
+    pub(super) tally: Mutex<Tally>,
+    pub(super) refused: Mutex<Vec<Refused>>,
+}
+
+/// A batch that was dropped: nothing of it was acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused {
+    pub(super) place: usize,
+    /// The first scrape of it, and the first one behind it.
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shard {
+    run: Arc<Run>,
+    press: Press,
+    connection: Connection,
+    headers: HeaderMap,
+    horizon: watch::Receiver<Horizon>,
+    replica: usize,
+    /// Its place in the lists of all replicas' shards.
+    place: usize,
+    /// The first scrape that is not settled.
+    next: u64,
+    chunks: Vec<Chunk>,
+}
+
+/// What to do about what is due.
+enum Due {
+    /// The first chunks of the list, up to this scrape.
+    Batch { samples: usize, to: u64 },
+    /// Nothing before this time; `None`: before the horizon moves.
+    Later(Option<i64>),
+    /// Nothing any more.
+    Never,
+}
+
+enum Outcome {
+    Acknowledged,
+    Dropped(String),
+    Again { retry_after: Option<Duration>, why: String },
+}
+
+impl Shard {
+    pub(super) fn new(
+        run: &Arc<Run>,
+        url: &str,
+        press: Press,
+        replica: usize,
+        shard: usize,
+    ) -> Result<Self, NoAnswer> {
+        let connection = Connection::to(url)?;
+        let (kind, version) = match run.protocol {
+            Protocol::One => ("application/x-protobuf", "0.1.0"),
+            Protocol::Two => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("content-encoding", HeaderValue::from_static("snappy"));
+        headers.insert("content-type", HeaderValue::from_static(kind));
+        headers.insert("user-agent", HeaderValue::from_static("Prometheus/3.14.0"));
+        headers.insert("x-prometheus-remote-write-version", HeaderValue::from_static(version));
+        Ok(Self {
+            run: Arc::clone(run),
+            press,
+            connection,
+            headers,
+            horizon: run.pace.watch(),
+            replica,
+            place: replica * run.shards + shard,
+            next: 0,
+            chunks: Vec::new(),
+        })
+    }
+
+    /// Sends until the horizon has ended and everything before it is settled.
+    pub(super) async fn run(mut self) {
+        self.settle(0);
+        loop {
+            match self.due() {
+                Due::Batch { samples, to } => {
+                    self.deliver(samples, to).await;
+                    self.settle(to);
+                }
+                Due::Later(at_ms) => self.wait(at_ms).await,
+                Due::Never => return,
+            }
+        }
+    }
+
+    /// Everything before `next` is settled. Scrapes of which this shard has nothing are no reason for others to wait.
+    fn settle(&mut self, next: u64) {
+        let (run, schedule) = (&self.run, &self.run.schedules[self.replica]);
+        let has_samples = |nth: &u64| self.press.samples(run.fleet.form(schedule.scrape(*nth).target)) > 0;
+        self.next = (next..next + schedule.targets()).find(has_samples).unwrap_or(next);
+        run.settled[self.place].store(self.next, Relaxed);
+        run.pace.settled(self.place, schedule.time_ms(self.next));
+    }
+
+    fn due(&mut self) -> Due {
+        let horizon = *self.horizon.borrow_and_update();
+        let now_ms = if self.run.real_time { now_ms().min(horizon.until_ms) } else { horizon.until_ms };
+        let (run, schedule) = (&self.run, &self.run.schedules[self.replica]);
+        self.chunks.clear();
+        let (mut samples, mut to, mut oldest_ms) = (0, self.next, None);
+        // The scrapes of the next batch, whether they are due or not: when will it be full?
+        for nth in self.next..self.next + schedule.targets() {
+            let chunk = schedule.scrape(nth);
+            let more = self.press.samples(run.fleet.form(chunk.target));
+            let full = samples + more > BATCH_SAMPLES || self.chunks.len() == CHUNKS_MAX;
+            if full && samples > 0 {
+                return Due::Batch { samples, to };
+            }
+            if chunk.at_ms > now_ms {
+                break;
+            }
+            to = nth + 1;
+            if more > 0 {
+                oldest_ms = oldest_ms.or(Some(chunk.at_ms));
+                self.chunks.push(chunk);
+                samples += more;
+            }
+        }
+        match oldest_ms {
+            Some(oldest_ms) if horizon.ended || oldest_ms + run.deadline_ms <= now_ms => {
+                return Due::Batch { samples, to };
+            }
+            None if horizon.ended => return Due::Never,
+            _ => {}
+        }
+        if !run.real_time {
+            return Due::Later(None);
+        }
+        // When it is full, or when the first sample of it, here or to come, has waited long enough.
+        let per_chunk = run.fleet.per_target().div_ceil(run.shards).max(1);
+        let chunks = ((BATCH_SAMPLES - samples) / per_chunk).min(run.fleet.targets() - 1) as u64;
+        let full_ms = schedule.time_ms(to + chunks.saturating_sub(1));
+        let deadline_ms = oldest_ms.unwrap_or_else(|| schedule.time_ms(to)) + run.deadline_ms;
+        Due::Later(Some(deadline_ms.min(full_ms)))
+    }
+
+    async fn wait(&mut self, at_ms: Option<i64>) {
+        let pause = at_ms
+            .map_or(Duration::MAX, |at_ms| Duration::from_millis((at_ms - now_ms()).max(1).unsigned_abs()));
+        tokio::select! {
+            // The sender lives as long as the run.
+            changed = self.horizon.changed() => drop(changed),
+            () = tokio::time::sleep(pause), if at_ms.is_some() => {}
+        }
+    }
+
+    /// The chunks until they are settled.
+    async fn deliver(&mut self, samples: usize, to: u64) {
+        let (body, raw_len) = self.press.print(&self.run.fleet, &self.chunks);
+        let body = Bytes::from(body);
+        let mut backoff = BACKOFF[0];
+        for attempt in 0u32.. {
+            let sent = Instant::now();
+            let outcome = self.attempt(body.clone(), attempt).await;
+            self.count(&outcome, samples, [body.len(), raw_len], sent.elapsed());
+            match outcome {
+                Outcome::Acknowledged => return,
+                Outcome::Dropped(_) => {
+                    let mut refused = lock(&self.run.refused);
+                    if refused.len() < REFUSED_MAX {
+                        refused.push(Refused { place: self.place, from: self.next, to });
+                    }
+                    return;
+                }
+                Outcome::Again { retry_after, .. } => {
+                    let pause = retry_after.unwrap_or(backoff);
+                    tokio::time::sleep(pause).await;
+                    backoff = (pause * 2).min(BACKOFF[1]);
+                }
+            }
+        }
+    }
+
+    fn count(&self, outcome: &Outcome, samples: usize, [body_bytes, raw_bytes]: [usize; 2], took: Duration) {
+        let mut tally = lock(&self.run.tally);
+        tally.requests += 1;
+        tally.body_bytes += body_bytes as u64;
+        tally.raw_bytes += raw_bytes as u64;
+        match outcome {
+            Outcome::Acknowledged => {
+                tally.acknowledged += samples as u64;
+                tally.latency.note(took);
+            }
+            Outcome::Dropped(why) => {
+                tally.refused += samples as u64;
+                tally.trouble = Some(why.clone());
+            }
+            Outcome::Again { why, .. } => {
+                tally.retries += 1;
+                tally.trouble = Some(why.clone());
+            }
+        }
+    }
+
+    async fn attempt(&mut self, body: Bytes, attempt: u32) -> Outcome {
+        match attempt {
+            0 => drop(self.headers.remove("retry-attempt")),
+            _ => drop(self.headers.insert("retry-attempt", attempt.into())),
+        }
+        let reply = match tokio::time::timeout(TIMEOUT, self.connection.post(&self.headers, body)).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(error)) => return Outcome::Again { retry_after: None, why: error.to_string() },
+            Err(_) => {
+                return Outcome::Again { retry_after: None, why: format!("no answer within {TIMEOUT:?}") };
+            }
+        };
+        let why = || format!("{}: {}", reply.status, reply.text.lines().next().unwrap_or_default());
+        match reply.status {
+            200..300 if self.run.protocol == Protocol::Two && !says_written(&reply) => {
+                Outcome::Dropped(format!(
+                    "{} without X-Prometheus-Remote-Write-Samples-Written: it takes no remote write 2.0",
+                    reply.status
+                ))
+            }
+            200..300 => Outcome::Acknowledged,
+            500..600 => {
+                // As in Prometheus, 0 is as good as none.
+                let retry_after_s = reply.retry_after_s().filter(|seconds| *seconds > 0);
+                Outcome::Again { retry_after: retry_after_s.map(Duration::from_secs), why: why() }
+            }
+            _ => Outcome::Dropped(why()),
+        }
+    }
+}
+
+fn says_written(reply: &Reply) -> bool {
+    reply.headers.contains_key("x-prometheus-remote-write-samples-written")
+}

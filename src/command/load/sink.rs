@@ -1,0 +1,155 @@
+//! The sink: a remote-write receiver on a thread of its own that checks what it gets and keeps almost nothing of it.
+//!
+//! It answers as Thanos Receive does where that matters to a sender: 200, 400 for what cannot be read, 409 when samples were out of
+//! order (the rest was stored), and to 2.0 with how much was written.
+
+use super::schedule::lock;
+use super::store::Store;
+use super::usage;
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, OnceLock};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+/// How its thread is called.
+const THREAD: &str = "promdedup-sink";
+/// Most bytes of a body, compressed or not: far above what a sender makes.
+const BODY_BYTES_MAX: usize = 64 << 20;
+/// Most connections at once; the next waits in the kernel's queue.
+const CONNECTIONS_MAX: usize = 1_024;
+
+/// A running sink. Dropping it closes its port and all connections.
+#[derive(Debug)]
+pub(super) struct Sink {
+    pub(super) address: SocketAddr,
+    shared: Arc<Shared>,
+    _stop: oneshot::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Mutex<(Store, Vec<u8>)>,
+    body_bytes: AtomicU64,
+    thread: OnceLock<Option<PathBuf>>,
+}
+
+impl Sink {
+    /// Binds and serves.
+    pub(super) fn start(listen: SocketAddr, store: Store) -> anyhow::Result<Self> {
+        let listener = StdTcpListener::bind(listen).with_context(|| format!("--sink {listen}"))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let store = Mutex::new((store, Vec::new()));
+        let shared = Arc::new(Shared { store, body_bytes: AtomicU64::new(0), thread: OnceLock::new() });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = Arc::clone(&shared);
+        std::thread::Builder::new().name(THREAD.to_owned()).spawn(move || {
+            serving.thread.get_or_init(usage::this_thread);
+            runtime.block_on(async move {
+                tokio::select! {
+                    _ = stopped => {} // dropped: the sink is gone
+                    () = accept(listener, serving) => {}
+                }
+            });
+        })?;
+        Ok(Self { address, shared, _stop: stop })
+    }
+
+    /// Compressed bytes of all bodies.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.shared.body_bytes.load(Relaxed)
+    }
+
+    /// CPU seconds of its thread.
+    pub(super) fn cpu_s(&self) -> Option<f64> {
+        usage::of_thread(self.shared.thread.get()?.as_deref()?)
+    }
+
+    /// What was stored, while nothing more can be.
+    pub(super) fn judged<T>(&self, judge: impl FnOnce(&Store) -> T) -> T {
+        judge(&lock(&self.shared.store).0)
+    }
+}
+
+async fn accept(listener: StdTcpListener, shared: Arc<Shared>) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        if connections.len() >= CONNECTIONS_MAX {
+            connections.join_next().await;
+        }
+        // An error of accept is of one connection, or of the moment.
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        if stream.set_nodelay(true).is_err() {
+            continue;
+        }
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            let service = service_fn(move |request| respond(request, Arc::clone(&shared)));
+            // What goes wrong on a connection is its client's to see.
+            drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+        });
+    }
+}
+
+async fn respond(
+    request: Request<Incoming>,
+    shared: Arc<Shared>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let (status, text, written) = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(body) => shared.take(&head.headers, &body.to_bytes()),
+        Err(error) => (500, format!("read body: {error}"), 0),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (what, count) in [("samples", written), ("histograms", 0), ("exemplars", 0)] {
+        if let Ok(name) = http::HeaderName::try_from(format!("x-prometheus-remote-write-{what}-written")) {
+            response.headers_mut().insert(name, count.into());
+        }
+    }
+    Ok(response)
+}
+
+impl Shared {
+    /// Status, text, and samples that were written.
+    fn take(&self, headers: &HeaderMap, body: &[u8]) -> (u16, String, u64) {
+        self.body_bytes.fetch_add(body.len() as u64, Relaxed);
+        let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let mut guard = lock(&self.store);
+        let (store, raw) = &mut *guard;
+        let length = match snap::raw::decompress_len(body) {
+            Ok(length) if length <= BODY_BYTES_MAX => length,
+            Ok(length) => return (413, format!("{length} bytes are above the limit"), 0),
+            Err(error) => return (400, format!("snappy decode error: {error}"), 0),
+        };
+        if raw.len() < length {
+            raw.resize(length, 0);
+        }
+        if let Err(error) = snap::raw::Decoder::new().decompress(body, raw) {
+            return (400, format!("snappy decode error: {error}"), 0);
+        }
+        match store.append(&raw[..length], kind.contains("io.prometheus.write.v2.Request")) {
+            Ok((count, 0)) => (200, String::new(), count),
+            Ok((count, refused)) => {
+                (409, format!("add {refused} samples: out of order sample"), count.saturating_sub(refused))
+            }
+            Err(error) => (400, error.to_string(), 0),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The load generator against the real proxy, and against targets that lose, refuse or hesitate: the check can fail.
+
+use crate::command::{ran, serve};
+use crate::peer::{Peer, soon};
+use promdedup::command::load::{Load, LoadOptions, Outcome, check};
+use promdedup::stand_in::thanos::{Fault, Thanos};
+use promdedup::wire::Protocol;
+use serde_json::Value;
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+
+/// A small load to this URL, with a sink: real time, if it is not saturated.
+fn small(target: &str) -> LoadOptions {
+    LoadOptions {
+        series: 2_000,
+        interval: Duration::from_millis(800),
+        duration: Duration::from_millis(1_600),
+        sink: Some(([127, 0, 0, 1], 0).into()),
+        ..LoadOptions::to(target)
+    }
+}
+
+/// Through a proxy in a process of its own, which sends to the sink.
+async fn through_the_proxy(
+    change: impl FnOnce(&mut LoadOptions),
+    more: &'static [(&str, &str)],
+) -> (Outcome, Value) {
+    let mut options = small("http://127.0.0.1:1/");
+    change(&mut options);
+    let ran = spawn_blocking(move || {
+        let mut load = Load::bind(options.clone()).expect("bound");
+        let upstream = format!("http://{}/api/v1/receive", load.sink().expect("a sink"));
+        let mut environment =
+            vec![("PROMDEDUP_FIRST_CONTACT_HOLD", "0s"), ("PROMDEDUP_UPSTREAM_URL", &upstream)];
+        environment.extend_from_slice(more);
+        let (mut proxy, address) = serve(&environment);
+        load.watch(proxy.id());
+        let outcome = load.run(Some(&format!("http://{address}/api/v1/receive")));
+        proxy.kill().and_then(|()| proxy.wait()).expect("killed");
+        outcome.expect("ran")
+    });
+    let outcome = soon(ran).await.expect("no panic");
+    let object = serde_json::from_str(&outcome.json).expect("JSON");
+    (outcome, object)
+}
+
+async fn alone(options: LoadOptions) -> (Outcome, Value) {
+    let ran = spawn_blocking(move || Load::bind(options).and_then(|load| load.run(None)).expect("ran"));
+    let outcome = soon(ran).await.expect("no panic");
+    let object = serde_json::from_str(&outcome.json).expect("JSON");
+    (outcome, object)
+}
+
+fn number(object: &Value, key: &str) -> f64 {
+    object[key].as_f64().unwrap_or_else(|| panic!("{key} is {}", object[key]))
+}
+
+#[track_caller]
+fn within(object: &Value, key: &str, range: std::ops::RangeInclusive<f64>) {
+    let number = number(object, key);
+    assert!(range.contains(&number), "{key} {number} is not in {range:?}: {object}");
+}
+
+/// What has to hold of each run through the proxy.
+fn all_is_well(outcome: &Outcome, object: &Value) {
+    assert_eq!(outcome.broken, Vec::<String>::new(), "{object}");
+    assert_eq!(object["verdict"], "ok");
+    for zero in ["lost", "out_of_order", "series_missing", "replica_labels", "samples_refused", "repeated"] {
+        assert_eq!(object[zero], 0, "{zero}: {object}");
+    }
+    within(object, "series_stored", 2_000.0..=2_000.0);
+    within(object, "density", 0.9..=1.2);
+    within(object, "bytes_saved_percent", 30.0..=70.0);
+    for (positive, most) in [
+        ("cpu_ns_per_sample", 1e6),
+        ("codec_floor_ns_per_sample", 1e5),
+        ("cpu_to_floor", 1e4),
+        ("generator_cpu_ns_per_sample", 1e6),
+        ("sink_cpu_ns_per_sample", 1e6),
+        ("ack_p50_ms", 1e4),
+        ("ack_p99_ms", 1e4),
+        ("ack_max_ms", 1e4),
+        ("rss_bytes_per_series", 1e6),
+    ] {
+        within(object, positive, 0.0..=most);
+    }
+    within(object, "rss_bytes", 1e6..=1e9);
+    assert!(number(object, "ack_p50_ms") <= number(object, "ack_max_ms"));
+    assert!(number(object, "bytes_out") > 0.0 && number(object, "bytes_in") > number(object, "bytes_out"));
+}
+
+#[tokio::test]
+async fn a_pair_by_the_clock_through_the_real_proxy() {
+    let (outcome, object) = through_the_proxy(|_| {}, &[]).await;
+    all_is_well(&outcome, &object);
+    // What is promised of delays up to a whole interval: nobody knows how busy the machine is.
+    within(&object, "widest_hole_intervals", 1.0..=2.12);
+    // 2,000 series of two replicas every 800 ms.
+    within(&object, "samples_per_second", 2_000.0..=10_000.0);
+    within(&object, "raw_bytes_per_sample", 270.0..=360.0);
+    assert_eq!((&object["mode"], &object["protocol"]), (&"real time".into(), &"1.0".into()));
+    assert!(
+        outcome.table.iter().any(|line| line.starts_with("CPU ns per input sample")),
+        "{:?}",
+        outcome.table
+    );
+}
+
+#[tokio::test]
+async fn a_saturated_pair_that_speaks_2_0_to_an_upstream_that_does() {
+    let change = |options: &mut LoadOptions| {
+        options.saturate = true;
+        options.protocol = Protocol::Two;
+        options.duration = Duration::from_millis(800);
+    };
+    let (outcome, object) = through_the_proxy(change, &[("PROMDEDUP_UPSTREAM_PROTOCOL", "2.0")]).await;
+    all_is_well(&outcome, &object);
+    assert_eq!((&object["mode"], &object["protocol"]), (&"saturated".into(), &"2.0".into()));
+    // In sample time no delay is above half an interval, however busy the machine is.
+    within(&object, "widest_hole_intervals", 1.0..=1.52);
+    assert_eq!(object["holes"], 0);
+    // Faster than a clock of 800 ms would have it.
+    within(&object, "samples_per_second", 5_000.0..=1e8);
+}
+
+#[tokio::test]
+async fn what_a_target_acknowledges_and_keeps_to_itself_is_lost() {
+    let peer = Peer::start(204, "").await;
+    let mut options = small(&peer.url());
+    options.series = 100;
+    options.duration = Duration::from_millis(500);
+    let (outcome, object) = alone(options).await;
+    assert!(number(&object, "lost") >= number(&object, "samples"), "{object}");
+    assert_eq!((&object["series_missing"], &object["series_stored"]), (&100.into(), &0.into()));
+    assert_eq!((&object["verdict"], &object["cpu_ns_per_sample"]), (&"broken".into(), &Value::Null));
+    assert!(outcome.broken[0].ends_with("acknowledged samples are lost"), "{:?}", outcome.broken);
+}
+
+#[tokio::test]
+async fn a_sink_without_a_proxy_gets_both_replicas() {
+    let options =
+        LoadOptions { saturate: true, duration: Duration::from_millis(500), ..small("http://127.0.0.1:1/") };
+    let ran = spawn_blocking(move || {
+        let load = Load::bind(options).expect("bound");
+        let target = format!("http://{}/", load.sink().expect("a sink"));
+        load.run(Some(&target)).expect("ran")
+    });
+    let outcome = soon(ran).await.expect("no panic");
+    let object: Value = serde_json::from_str(&outcome.json).expect("JSON");
+    assert_eq!((&object["lost"], &object["replica_labels"]), (&0.into(), &4_000.into()), "{object}");
+    within(&object, "density", 2.0..=2.0);
+    within(&object, "widest_hole_intervals", 1.0..=1.0);
+}
+
+#[tokio::test]
+async fn retries_bring_the_same_bytes_in_order() {
+    let thanos = Thanos::start().await.expect("bound");
+    thanos.inject_next(3, Fault::Answer { status: 503, text: "wait".into(), retry_after_s: Some(0) });
+    let options = LoadOptions {
+        series: 40,
+        shards: 1,
+        replicas: 1,
+        interval: Duration::from_millis(200),
+        duration: Duration::from_millis(500),
+        sink: None,
+        ..small(&thanos.url())
+    };
+    let (outcome, object) = alone(options).await;
+    assert_eq!(outcome.broken, Vec::<String>::new());
+    assert!(object["notes"].to_string().contains("503: wait"), "{object}");
+    let seen = thanos.recent();
+    let attempts: Vec<_> = seen
+        .iter()
+        .take(5)
+        .map(|one| one.headers.get("retry-attempt").map_or("", |n| n.to_str().unwrap()))
+        .collect();
+    assert_eq!(attempts, ["", "1", "2", "3", ""]);
+    assert!(seen[..4].iter().all(|one| one.body_bytes == seen[0].body_bytes));
+    assert_eq!(seen[0].headers["x-prometheus-remote-write-version"], "0.1.0");
+    let violations = thanos.violations();
+    assert_eq!((violations.out_of_order, violations.duplicate_identical), (0, 0));
+    assert_eq!(object["lost"], Value::Null, "nobody could have seen it");
+}
+
+#[tokio::test]
+async fn what_is_refused_ends_with_1_and_is_not_lost() {
+    let peer = Peer::start(204, "").await;
+    let url = peer.url();
+    let short = ["--series", "100", "--interval", "100ms", "--duration", "500ms", "--json"];
+    let load = async |more: &'static [&'static str]| {
+        let url = url.clone();
+        let ran = spawn_blocking(move || ran(&[&["load", "--target", &url], &short[..], more].concat(), &[]));
+        let (code, stdout, stderr) = soon(ran).await.expect("no panic");
+        (code, serde_json::from_str::<Value>(&stdout).unwrap_or_else(|_| panic!("{stdout} {stderr}")))
+    };
+    let (code, object) = load(&[]).await;
+    assert_eq!((code, &object["verdict"], &object["lost"]), (Some(0), &"ok".into(), &Value::Null));
+    // An upstream of 1.0 answers 2xx to what it does not understand.
+    let (code, object) = load(&["--protocol", "2.0"]).await;
+    assert_eq!(code, Some(1));
+    assert!(object["notes"].to_string().contains("takes no remote write 2.0"), "{object}");
+    peer.answers(400, "no");
+    let (code, object) = load(&["--sink", "127.0.0.1:0"]).await;
+    assert_eq!(code, Some(1));
+    assert!(number(&object, "samples_refused") > 0.0, "{object}");
+    assert_eq!((&object["samples"], &object["lost"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn wrong_flags_exit_64_and_are_named() {
+    let url = "http://127.0.0.1:1/";
+    let refused = |arguments: &[&str], words: &[&str]| {
+        let (code, stdout, stderr) = ran(&[&["load"], arguments].concat(), &[]);
+        assert_eq!((code, stdout.as_str()), (Some(64), ""), "{arguments:?}: {stderr}");
+        for word in words {
+            assert!(stderr.contains(word), "{arguments:?}: {word:?} is not in: {stderr}");
+        }
+    };
+    refused(&[], &["--target"]);
+    refused(&["--target", "https://x/"], &["--target \"https://x/\"", "only http://"]);
+    refused(&["--target", "http://"], &["--target"]);
+    refused(&["--target", url, "--series", "9"], &["--series 9", "at least 10"]);
+    refused(&["--target", url, "--replicas", "17"], &["--replicas 17", "at most 16"]);
+    refused(&["--target", url, "--shards", "0"], &["--shards 0", "at least 1"]);
+    refused(&["--target", url, "--interval", "15"], &["--interval"]);
+    refused(&["--target", url, "--interval", "10ms"], &["--interval 10ms", "at least 100ms"]);
+    refused(&["--target", url, "--duration", "2days"], &["--duration", "at most"]);
+    refused(&["--target", url, "--protocol", "3.0"], &["3.0", "1.0 or 2.0"]);
+    refused(&["--target", url, "--sink", "somewhere"], &["--sink"]);
+    refused(&["--target", url, "--pid", "x"], &["--pid"]);
+    refused(&["--target", url, "--metrics", "x"], &["--metrics"]);
+    let (code, _, stderr) = ran(&["--listen", "127.0.0.1:0", "load", "--target", url], &[]);
+    assert_eq!((code, stderr.contains("no settings of the proxy")), (Some(64), true), "{stderr}");
+    assert!(check(&LoadOptions::to(url)).is_ok());
+}
+
+#[test]
+fn an_address_that_is_taken_ends_with_1() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = taken.local_addr().expect("address").to_string();
+    let (code, _, stderr) = ran(&["load", "--target", "http://127.0.0.1:1/", "--sink", &address], &[]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains(&address), "{stderr}");
+}
