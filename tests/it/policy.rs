@@ -105,15 +105,7 @@ impl Story {
         assert_eq!(given_verdict, verdict, "verdict of line {number}: {line}");
         let expected = self.series_expected.entry(id).or_default();
         keep_unless_same(expected, series);
-        let late = state.watermark.is_some_and(|watermark| sample.at <= watermark);
-        let of_target = state_of_target.owner == sample.replica && state.owner != sample.replica;
-        if late && of_target && !sample.stale && state.other == Some((sample.at, sample.replica)) {
-            let kept = other_of(expected);
-            let third = kept.is_some_and(|(shown, by)| by != sample.replica && shown >= sample.at);
-            self.preferred += usize::from(third);
-            // From here on as the vectors have it, so that all that follows can be compared.
-            state.other = if third { kept } else { state.other };
-        }
+        self.preferred += usize::from(prefers(state, state_of_target, &sample, other_of(expected)));
         assert_eq!(text_of_series(state), *expected, "series after line {number}: {line}");
         keep_unless_same(&mut self.target_expected, target);
         assert_eq!(
@@ -141,6 +133,25 @@ fn text_of_series(series: &Series) -> String {
     }
     let watermark = or_dash(series.watermark.map(|watermark| watermark.0));
     format!("{} {watermark} {} {flags} {} {held}", series.owner.0, series.interval, or_dash(other))
+}
+
+/// Whether a duplicate of the target's owner went before the trace of a third replica, which the vectors keep. If so the state
+/// goes on as they have it, so that all that follows can be compared.
+fn prefers(
+    state: &mut Series,
+    target: &Target,
+    sample: &Sample,
+    kept: Option<(TimestampMs, ReplicaId)>,
+) -> bool {
+    let late = state.watermark.is_some_and(|watermark| sample.at <= watermark);
+    let of_target = target.owner == sample.replica && state.owner != sample.replica;
+    let third = kept.is_some_and(|(shown, by)| by != sample.replica && shown >= sample.at);
+    let prefers = late && of_target && third && !sample.stale;
+    if prefers && state.other == Some((sample.at, sample.replica)) {
+        state.other = kept;
+        return true;
+    }
+    false
 }
 
 /// What [`text_of_series`] has written as `other`.
