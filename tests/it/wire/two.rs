@@ -2,103 +2,19 @@
 
 use super::corpus::{counts, directory, raw};
 use super::oracle::walk;
+use super::two_oracle::{check, expected, rewritten};
 use super::{apply, damage};
-use promdedup::proto::v2::{self, metadata::MetricType};
-use promdedup::proto::{self, MetricMetadata, WriteRequest};
+use promdedup::proto::{self, WriteRequest, v2};
 use promdedup::series::{ReplicaNames, SeriesKey, TenantHash};
 use promdedup::wire::v2::{Keep, Rewriter};
-use promdedup::wire::{Flaw, Malformed, STALE_NAN_BITS};
+use promdedup::wire::{Flaw, STALE_NAN_BITS};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
 use std::collections::{BTreeSet, HashMap};
 
-pub(super) const MAX: usize = 32 << 20;
-
-fn rewritten(body: &[u8]) -> Result<Vec<u8>, Malformed> {
-    let mut out = Vec::new();
-    Rewriter::default().rewrite(body, Keep::Nothing, MAX, &mut out).map(|()| out)
-}
-
 fn flaw(request: &v2::Request) -> Flaw {
     rewritten(&request.encode_to_vec()).unwrap_err().flaw
-}
-
-/// What prost reads, said in the messages of 1.0.
-fn expected(request: &v2::Request) -> WriteRequest {
-    let symbol = |reference: u32| request.symbols.get(reference as usize).cloned().unwrap_or_default();
-    let labels = |references: &[u32]| {
-        let pairs = references.chunks_exact(2);
-        pairs.map(|pair| proto::Label { name: symbol(pair[0]), value: symbol(pair[1]) }).collect::<Vec<_>>()
-    };
-    let mut told = BTreeSet::new();
-    let mut metadata = vec![];
-    let series = |series: &v2::TimeSeries| {
-        let labels_of_series = labels(&series.labels_refs);
-        if let Some(of) = series.metadata.as_ref().filter(|of| **of != v2::Metadata::default())
-            && let Some(name) = labels_of_series.iter().rfind(|label| label.name == "__name__")
-            && told.insert((family(&name.value, of.r#type()), of.r#type, of.help_ref, of.unit_ref))
-        {
-            metadata.push(MetricMetadata {
-                r#type: of.r#type,
-                metric_family_name: family(&name.value, of.r#type()),
-                help: symbol(of.help_ref),
-                unit: symbol(of.unit_ref),
-            });
-        }
-        proto::TimeSeries {
-            labels: labels_of_series,
-            samples: series
-                .samples
-                .iter()
-                .map(|sample| proto::Sample { value: sample.value, timestamp: sample.timestamp })
-                .collect(),
-            exemplars: series
-                .exemplars
-                .iter()
-                .map(|exemplar| proto::Exemplar {
-                    labels: labels(&exemplar.labels_refs),
-                    value: exemplar.value,
-                    timestamp: exemplar.timestamp,
-                })
-                .collect(),
-            // The fields of 1.0 have the same numbers; field 17 it does not know.
-            histograms: series
-                .histograms
-                .iter()
-                .map(|histogram| {
-                    let mut histogram = histogram.clone();
-                    histogram.start_timestamp = 0;
-                    proto::Histogram::decode(histogram.encode_to_vec().as_slice()).unwrap()
-                })
-                .collect(),
-        }
-    };
-    let timeseries = request.timeseries.iter().map(series).collect();
-    WriteRequest { timeseries, metadata }
-}
-
-fn family(name: &str, kind: MetricType) -> String {
-    let suffixes: &[&str] = match kind {
-        MetricType::Histogram | MetricType::Gaugehistogram => &["_bucket", "_sum", "_count"],
-        MetricType::Summary => &["_sum", "_count"],
-        _ => &[],
-    };
-    let stripped = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
-    stripped.unwrap_or(name).to_owned()
-}
-
-/// Compared as bytes: NaNs are equal to nothing, and have to keep their bits.
-fn check(body: &[u8]) {
-    let request = v2::Request::decode(body).unwrap();
-    let given = rewritten(body).unwrap();
-    let given = WriteRequest::decode(given.as_slice()).unwrap();
-    let expected = expected(&request);
-    assert_eq!(given.timeseries.len(), expected.timeseries.len());
-    for (given, expected) in given.timeseries.iter().zip(&expected.timeseries) {
-        assert_eq!(given.encode_to_vec(), expected.encode_to_vec(), "{given:?} instead of {expected:?}");
-    }
-    assert_eq!(given.metadata, expected.metadata);
 }
 
 pub(super) fn names() -> Vec<String> {
