@@ -10,8 +10,8 @@
 use super::fields::{self, Field, LENGTH, VARINT, put_varint, varint_len};
 use super::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES};
 use super::v2::{
-    HELP, REFERENCES, SERIES_CREATED, SERIES_EXEMPLARS, SERIES_HISTOGRAMS, SERIES_METADATA, SERIES_SAMPLES,
-    SYMBOLS, TIMESERIES, TYPE, UNIT,
+    HELP, HISTOGRAM_START, REFERENCES, SAMPLE_START, SERIES_CREATED, SERIES_EXEMPLARS, SERIES_HISTOGRAMS,
+    SERIES_METADATA, SERIES_SAMPLES, SYMBOLS, TIMESERIES, TYPE, UNIT,
 };
 use super::{Malformed, Span, labels};
 use std::collections::HashMap;
@@ -124,8 +124,7 @@ impl Composer {
                         self.message.truncate(references);
                     }
                     holds = Some(field.number);
-                    let number = if field.number == SAMPLES { SERIES_SAMPLES } else { SERIES_HISTOGRAMS };
-                    put_bytes(&mut self.message, number, field.content.of(body));
+                    self.sample(body, &field)?;
                 }
                 (EXEMPLARS, LENGTH) => self.exemplar(body, &field)?,
                 (SERIES_METADATA, LENGTH) => self.metadata(body, &field),
@@ -142,6 +141,34 @@ impl Composer {
         } else if !self.exemplars.is_empty() {
             keep(&self.message, references, &mut self.alone, &mut self.alone_places);
         }
+        Ok(())
+    }
+
+    /// Copies a sample or a histogram.
+    ///
+    /// A 1.0 sender may have something else where 2.0 has its start, which would cost the whole request: that stays here.
+    fn sample(&mut self, body: &[u8], sample: &Field) -> Result<(), Malformed> {
+        let (number, start) = match sample.number {
+            SAMPLES => (SERIES_SAMPLES, SAMPLE_START),
+            _ => (SERIES_HISTOGRAMS, HISTOGRAM_START),
+        };
+        let content = sample.content.of(body);
+        // The usual sample, a value and a time of six bytes, has no start.
+        if content.len() == 16 && (content[0], content[9]) == (0x09, 0x10) {
+            put_bytes(&mut self.message, number, content);
+            return Ok(());
+        }
+        let message = &body[..sample.end()];
+        self.inner.clear();
+        let mut at = sample.content.start as usize;
+        while at < message.len() {
+            let field = fields::read(message, at)?;
+            at = field.end();
+            if field.number != start || field.wire_type == VARINT {
+                self.inner.extend_from_slice(field.whole().of(body));
+            }
+        }
+        put_bytes(&mut self.message, number, &self.inner);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::corpus::{counts, directory, raw};
 use super::oracle::walk;
-use super::two_oracle::{check, expected, rewritten};
+use super::two_oracle::{MAX, check, expected, rewritten};
 use super::{apply, damage};
 use promdedup::proto::{self, WriteRequest, v2};
 use promdedup::series::{ReplicaNames, SeriesKey, TenantHash};
@@ -222,6 +222,23 @@ fn references_need_not_be_packed_nor_symbols_first() {
     let given = WriteRequest::decode(rewritten(&body).unwrap().as_slice()).unwrap();
     let label = proto::Label { name: "__name__".to_owned(), value: "m".to_owned() };
     assert_eq!(given.timeseries[0].labels, [label]);
+}
+
+/// 1.0 does not know their fields, so the walk over what is rewritten would not see it.
+#[test]
+fn a_start_that_is_no_number_is_malformed() {
+    // A sample (2) with field 3, and a histogram (3) with field 17, as text instead of a number.
+    for (field, inner) in [(0x12, &[0x1a, 1, b'x'][..]), (0x1a, &[0x8a, 0x01, 1, b'x'])] {
+        let series = [&[0x0a, 2, 1, 2, field, inner.len() as u8], inner].concat();
+        let body = [&[0x22, 0, 0x22, 1, b'n', 0x22, 1, b'v', 0x2a, series.len() as u8], &series[..]].concat();
+        assert!(v2::Request::decode(body.as_slice()).is_err());
+        for keep in [Keep::Nothing, Keep::All] {
+            let malformed = Rewriter::default().rewrite(&body, keep, MAX, &mut Vec::new()).unwrap_err();
+            let number = if field == 0x12 { 3 } else { 17 };
+            assert_eq!(malformed.flaw, Flaw::WireType { field: number, given: 2 }, "{keep:?}");
+            assert_eq!((malformed.series, malformed.at), (1, body.len() - inner.len()));
+        }
+    }
 }
 
 /// Who sends 1.0 under the name of 2.0 would be told that all is well, and nothing would be.

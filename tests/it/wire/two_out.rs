@@ -4,6 +4,7 @@ use super::corpus::raw;
 use super::two::{names, request};
 use super::two_oracle::check_round_trip;
 use promdedup::proto::v2;
+use promdedup::wire::v2_out::Composer;
 use proptest::prelude::*;
 use prost::Message;
 
@@ -16,6 +17,27 @@ fn real_bodies_go_through_unharmed() {
         assert!(after.symbols.len() <= before.symbols.len(), "{name}");
         assert_eq!(after.symbols[0], "");
     }
+}
+
+/// `n=v` in 1.0, with these fields behind.
+fn of_one(rest: &[u8]) -> Vec<u8> {
+    let series = [&[0x0a, 6, 0x0a, 1, b'n', 0x12, 1, b'v'], rest].concat();
+    [&[0x0a, series.len() as u8], &series[..]].concat()
+}
+
+/// Such a field means nothing in 1.0, and in 2.0 it would cost the whole request.
+#[test]
+fn what_is_no_start_of_a_sample_does_not_become_one() {
+    let sample = [0x12, 7, 0x10, 5, 0x1a, 1, b'x', 0x20, 9];
+    let histogram = [0x22, 8, 0x78, 6, 0x8a, 0x01, 1, b'x', 0x20, 2];
+    let body = of_one(&[&sample[..], &histogram].concat());
+    let mut two = Vec::new();
+    Composer::default().compose(&body, &mut two).unwrap();
+    let request = v2::Request::decode(two.as_slice()).unwrap();
+    let samples: Vec<_> = request.timeseries.iter().flat_map(|series| &series.samples).collect();
+    assert_eq!(samples, [&v2::Sample { timestamp: 5, ..v2::Sample::default() }]);
+    let histograms: Vec<_> = request.timeseries.iter().flat_map(|series| &series.histograms).collect();
+    assert_eq!(histograms, [&v2::Histogram { timestamp: 6, schema: 1, ..v2::Histogram::default() }]);
 }
 
 proptest! {
