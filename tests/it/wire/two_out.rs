@@ -40,6 +40,26 @@ fn what_is_no_start_of_a_sample_does_not_become_one() {
     assert_eq!(histograms, [&v2::Histogram { timestamp: 6, schema: 1, ..v2::Histogram::default() }]);
 }
 
+/// 2.0 demands a sample or a histogram of each series.
+#[test]
+fn exemplars_that_find_no_series_are_counted() {
+    let exemplar = [0x1a, 2, 0x18, 5];
+    let two_exemplars = of_one(&exemplar.repeat(2));
+    let sample = of_one(&[0x12, 2, 0x10, 5]);
+    let check = |body: &[u8], lost: usize, sent: usize| {
+        let mut two = Vec::new();
+        assert_eq!(Composer::default().compose(body, &mut two), Ok(lost));
+        let request = v2::Request::decode(two.as_slice()).unwrap();
+        assert_eq!(request.timeseries.iter().map(|series| series.exemplars.len()).sum::<usize>(), sent);
+    };
+    check(&two_exemplars, 2, 0);
+    check(&[sample.clone(), two_exemplars.clone()].concat(), 0, 2);
+    check(&[two_exemplars, sample].concat(), 0, 2);
+    let mut other = of_one(&[0x12, 2, 0x10, 5]);
+    other[9] = b'w';
+    check(&[other, of_one(&exemplar)].concat(), 1, 0);
+}
+
 proptest! {
     #[test]
     fn whatever_is_sent_goes_through_unharmed(mut request in request()) {
