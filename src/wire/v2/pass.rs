@@ -65,7 +65,7 @@ impl<'a> Pass<'a> {
         collect(message, start, references)?;
         let series = self.open(LABELS);
         let name = self.labels(references, start)?;
-        let mut metadata = None;
+        let mut metadata = Told::default();
         let mut at = start;
         while at < message.len() {
             let field = fields::read_quick(message, at)?;
@@ -75,7 +75,7 @@ impl<'a> Pass<'a> {
                 (SERIES_SAMPLES, LENGTH) => self.copy(message, &field, SAMPLES, SAMPLE_START)?,
                 (SERIES_HISTOGRAMS, LENGTH) => self.copy(message, &field, HISTOGRAMS, HISTOGRAM_START)?,
                 (SERIES_EXEMPLARS, LENGTH) => self.exemplar(&message[..at], &field, references)?,
-                (SERIES_METADATA, LENGTH) => metadata = Some(self.told(&message[..at], &field)?),
+                (SERIES_METADATA, LENGTH) => self.told(&message[..at], &field, &mut metadata)?,
                 (SERIES_CREATED, VARINT) if self.keep == Keep::All => {
                     self.out.extend_from_slice(field.whole().of(self.body));
                 }
@@ -85,7 +85,7 @@ impl<'a> Pass<'a> {
             }
             self.bound(0, field.start)?;
         }
-        let metadata = metadata.filter(|of: &Told| (of.kind, of.help, of.unit) != (0, 0, 0));
+        let metadata = Some(metadata).filter(|of| (of.kind, of.help, of.unit) != (0, 0, 0));
         if let (Some(of), Keep::All) = (&metadata, self.keep) {
             self.spell_out(of, SERIES_METADATA, None, start)?;
         }
@@ -197,14 +197,15 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn told(&self, message: &[u8], field: &Field) -> Result<Told, Malformed> {
-        let mut told = Told::default();
+    /// Metadata that is there twice is one, as in any protobuf message: of each field the last counts.
+    fn told(&self, message: &[u8], field: &Field, told: &mut Told) -> Result<(), Malformed> {
         let mut at = field.content.start as usize;
         while at < message.len() {
             let inner = fields::read(message, at)?;
             at = inner.end();
             match (inner.number, inner.wire_type) {
-                (TYPE, VARINT) => told.kind = inner.varint(message)?,
+                // An enumeration has 32 bits, whatever is sent.
+                (TYPE, VARINT) => told.kind = inner.varint(message)? & u64::from(u32::MAX),
                 (HELP, VARINT) => told.help = reference(inner.varint(message)?),
                 (UNIT, VARINT) => told.unit = reference(inner.varint(message)?),
                 (TYPE | HELP | UNIT, _) => return Err(inner.wrong_wire_type()),
@@ -217,7 +218,7 @@ impl<'a> Pass<'a> {
                 self.refer(given, field.start)?;
             }
         }
-        Ok(told)
+        Ok(())
     }
 
     /// Writes metadata with its texts: of 1.0 with its family, or in the place that 2.0 has for it.

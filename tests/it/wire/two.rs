@@ -2,9 +2,10 @@
 
 use super::corpus::{counts, directory, raw};
 use super::oracle::walk;
-use super::two_oracle::{MAX, check, expected, rewritten};
+use super::two_oracle::{MAX, check, check_round_trip, expected, rewritten};
 use super::{apply, damage};
-use promdedup::proto::{self, WriteRequest, v2};
+use promdedup::proto::v2::{self, metadata::MetricType};
+use promdedup::proto::{self, WriteRequest};
 use promdedup::series::{ReplicaNames, SeriesKey, TenantHash};
 use promdedup::wire::v2::{Keep, Rewriter};
 use promdedup::wire::{Flaw, STALE_NAN_BITS};
@@ -239,6 +240,19 @@ fn a_start_that_is_no_number_is_malformed() {
             assert_eq!((malformed.series, malformed.at), (1, body.len() - inner.len()));
         }
     }
+}
+
+/// What stands twice in a message is merged, and an enumeration has 32 bits: so prost reads it, and so does Go.
+#[test]
+fn metadata_in_pieces_is_one() {
+    let named = with_references(vec![1, 2]).encode_to_vec();
+    let (symbols, series) = named.split_at(named.len() - 6);
+    let metadata = [0x2a, 2, 0x18, 2, 0x2a, 6, 0x08, 0x83, 0x80, 0x80, 0x80, 0x10];
+    let body = [symbols, &[0x2a, 4 + metadata.len() as u8], &series[2..], &metadata].concat();
+    check(&body);
+    check_round_trip(&body);
+    let said = WriteRequest::decode(rewritten(&body).unwrap().as_slice()).unwrap().metadata;
+    assert_eq!((said[0].r#type, said[0].help.as_str()), (MetricType::Histogram.into(), "m"));
 }
 
 /// Who sends 1.0 under the name of 2.0 would be told that all is well, and nothing would be.
