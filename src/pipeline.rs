@@ -277,7 +277,13 @@ impl<U: Upstream> Pipeline<U> {
         let raw = match self.settings.upstream_protocol {
             Protocol::One => out,
             Protocol::Two => {
-                composer.compose(out, two)?;
+                let lost = composer.compose(out, two)?;
+                if lost > 0 {
+                    tracing::debug!(
+                        exemplars = lost,
+                        "2.0 has no place for exemplars without a sample of their series"
+                    );
+                }
                 two
             }
         };
@@ -390,6 +396,9 @@ impl<U: Upstream> Pipeline<U> {
         }
         if let Some(reason) = benign {
             self.metrics.benign(request, &part, reason, &self.window);
+        }
+        if fate == Fate::Rejected {
+            request.reject_exemplars(&buffers.judged);
         }
         outcome.note(answer, benign.is_some());
         request.replace_fate(&part, Fate::Aboard, fate);

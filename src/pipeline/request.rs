@@ -67,6 +67,8 @@ pub(super) struct Item {
     pub(super) tally: u16,
     pub(super) replica: ReplicaId,
     pub(super) group: u32,
+    /// Upstream has refused its exemplars, which came without a sample.
+    pub(super) rejected: bool,
 }
 
 /// How an item is treated.
@@ -185,6 +187,13 @@ impl Request {
         }
     }
 
+    /// Notes that upstream has refused the exemplars that came without a sample.
+    pub(super) fn reject_exemplars(&mut self, judged: &Judged) {
+        for u in &judged.exemplars {
+            self.items[self.units[*u as usize].item as usize].rejected = true;
+        }
+    }
+
     /// Counts what the samples aboard have changed, now that upstream has answered for them.
     pub(super) fn count_changes(&mut self, judged: &Judged) {
         for change in &judged.changes {
@@ -232,6 +241,7 @@ impl Request {
                 tally: 0,
                 replica: ReplicaId(0),
                 group: 0,
+                rejected: false,
             });
         }
         self.histograms = walker.histograms;

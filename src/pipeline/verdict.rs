@@ -105,13 +105,13 @@ impl Outcome {
 }
 
 /// What is delivered of a request that need not come again. Exemplars go with their series: those of one that is refused, or
-/// rejected with all its samples, are not.
+/// rejected with all its samples, are not; nor those that came without one and were rejected.
 pub(super) fn written(request: &Request) -> Written {
     let mut written = Written::default();
     for item in &request.items {
         let first = item.series.first_sample as usize;
         let fates = &request.fates[first..first + item.series.samples as usize];
-        let mut delivered = fates.is_empty() && item.kind != Kind::Invalid;
+        let mut delivered = fates.is_empty() && item.kind != Kind::Invalid && !item.rejected;
         for (sample, fate) in item.series.samples_of(&request.samples).iter().zip(fates) {
             if matches!(fate, Fate::Forwarded | Fate::Duplicate) {
                 delivered = true;

@@ -129,18 +129,8 @@ pub fn canonicalize(
     if let Some(verdict) = accept(body, series, names, bounds, out) {
         return Ok(verdict);
     }
-    let mut labels = collect(body, series.payload)?;
-    if labels.is_empty() {
-        return Err(InvalidLabels::None);
-    }
-    for label in &labels {
-        judge(label, body, names, bounds)?;
-    }
-    let received = labels.len();
-    labels.retain(|label| !label.value.is_empty());
-    if labels.len() > bounds.labels_max {
-        return Err(InvalidLabels::TooMany { labels: labels.len(), max: bounds.labels_max });
-    }
+    let mut labels = Vec::with_capacity(32);
+    let received = collect(body, series.payload, names, bounds, &mut labels)?;
     // Stable, so that of two equal names the second one received is called the repetition.
     labels.sort_by(|one, other| one.name.of(body).cmp(other.name.of(body)));
     for pair in labels.windows(2) {
@@ -264,21 +254,44 @@ pub(super) fn read(body: &[u8], field: &Field) -> Result<Label, Malformed> {
     Ok(label)
 }
 
-fn collect(body: &[u8], payload: Span) -> Result<Vec<Label>, Malformed> {
+/// Judges all labels and gathers those with a value. Returns how many there are with those without one.
+///
+/// No more are gathered than a series may have: a body can hold millions, of five bytes each.
+fn collect(
+    body: &[u8],
+    payload: Span,
+    names: &ReplicaNames,
+    bounds: LabelBounds,
+    labels: &mut Vec<Label>,
+) -> Result<usize, InvalidLabels> {
     let message = &body[..payload.end as usize];
-    let mut labels = Vec::with_capacity(32);
+    let (mut received, mut filled) = (0, 0);
     let mut at = payload.start as usize;
     while at < message.len() {
         let field = fields::read(message, at)?;
         if field.number == LABELS {
             if field.wire_type != LENGTH {
-                return Err(field.wrong_wire_type());
+                return Err(field.wrong_wire_type().into());
             }
-            labels.push(read(body, &field)?);
+            let label = read(body, &field)?;
+            judge(&label, body, names, bounds)?;
+            received += 1;
+            if !label.value.is_empty() {
+                filled += 1;
+                if filled <= bounds.labels_max {
+                    labels.push(label);
+                }
+            }
         }
         at = field.end();
     }
-    Ok(labels)
+    match (received, filled) {
+        (0, _) => Err(InvalidLabels::None),
+        (_, labels) if labels > bounds.labels_max => {
+            Err(InvalidLabels::TooMany { labels, max: bounds.labels_max })
+        }
+        _ => Ok(received),
+    }
 }
 
 fn judge(label: &Label, body: &[u8], names: &ReplicaNames, bounds: LabelBounds) -> Result<(), InvalidLabels> {
@@ -306,4 +319,30 @@ fn judge(label: &Label, body: &[u8], names: &ReplicaNames, bounds: LabelBounds) 
 
 fn quote(name: &[u8]) -> String {
     String::from_utf8_lossy(name).chars().take(QUOTED_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(labels: &[(&str, &str)], times: usize, expect: Result<usize, InvalidLabels>) {
+        let mut body = Vec::new();
+        for (name, value) in labels.iter().copied().cycle().take(labels.len() * times) {
+            series::encode_label(&mut body, name.as_bytes(), value.as_bytes());
+        }
+        let bounds = LabelBounds::default();
+        let mut gathered = Vec::new();
+        let payload = Span::at(0, body.len());
+        assert_eq!(collect(&body, payload, &ReplicaNames::default(), bounds, &mut gathered), expect);
+        assert!(gathered.capacity() <= 2 * bounds.labels_max, "{} of {times}", gathered.capacity());
+    }
+
+    /// 32 MiB of them took 450 MB.
+    #[test]
+    fn labels_beyond_the_bound_take_no_memory() {
+        check(&[("__name__", "m"), ("a", "")], 1024, Ok(2048));
+        check(&[("a", "")], 1 << 20, Ok(1 << 20));
+        let labels = 1 << 20;
+        check(&[("a", "b")], labels, Err(InvalidLabels::TooMany { labels, max: 1024 }));
+    }
 }

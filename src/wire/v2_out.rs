@@ -10,8 +10,8 @@
 use super::fields::{self, Field, LENGTH, VARINT, put_varint, varint_len};
 use super::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES};
 use super::v2::{
-    HELP, REFERENCES, SERIES_CREATED, SERIES_EXEMPLARS, SERIES_HISTOGRAMS, SERIES_METADATA, SERIES_SAMPLES,
-    SYMBOLS, TIMESERIES, TYPE, UNIT,
+    HELP, HISTOGRAM_START, REFERENCES, SAMPLE_START, SERIES_CREATED, SERIES_EXEMPLARS, SERIES_HISTOGRAMS,
+    SERIES_METADATA, SERIES_SAMPLES, SYMBOLS, TIMESERIES, TYPE, UNIT,
 };
 use super::{Malformed, Span, labels};
 use std::collections::HashMap;
@@ -38,20 +38,23 @@ pub struct Composer {
     inner: Vec<u8>,
 }
 
-/// Where a message is, and where the references of its labels end, with which it begins.
+/// Where a message is, where the references of its labels end, with which it begins, and how many exemplars it has.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     start: usize,
     references: usize,
+    exemplars: usize,
     end: usize,
 }
 
 impl Composer {
     /// Writes a body of 1.0 as one of 2.0 to `out` (cleared first). Without a series nothing is written.
     ///
+    /// Returns how many exemplars found no series to go with.
+    ///
     /// # Errors
     /// When the body is none of 1.0, which is a mistake of the caller.
-    pub fn compose(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    pub fn compose(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<usize, Malformed> {
         out.clear();
         self.symbols.clear();
         self.numbers.clear();
@@ -69,13 +72,16 @@ impl Composer {
                 self.time_series(body, &field)?;
             }
         }
+        let attached = self.attached();
+        let alone: usize = self.alone_places.iter().map(|place| place.exemplars).sum();
+        let lost = alone - attached.iter().map(|(_, place)| place.exemplars).sum::<usize>();
         if self.places.is_empty() {
-            return Ok(());
+            return Ok(lost);
         }
         for symbol in &self.symbols {
             put_bytes(out, SYMBOLS, symbol.of(body));
         }
-        let mut attached = self.attached().into_iter().peekable();
+        let mut attached = attached.into_iter().peekable();
         for (nth, place) in self.places.iter().enumerate() {
             let own = &self.series[place.start..place.end];
             self.inner.clear();
@@ -86,7 +92,7 @@ impl Composer {
             out.extend_from_slice(own);
             out.extend_from_slice(&self.inner);
         }
-        Ok(())
+        Ok(lost)
     }
 
     /// Exemplars that came alone, each with the number of the last series of its labels, if there is one.
@@ -112,6 +118,7 @@ impl Composer {
         put_references(&mut self.message, &self.references);
         let references = self.message.len();
         self.exemplars.clear();
+        let mut exemplars = 0;
         let mut holds = None;
         let mut at = start;
         while at < message.len() {
@@ -120,14 +127,16 @@ impl Composer {
             match (field.number, field.wire_type) {
                 (SAMPLES | HISTOGRAMS, LENGTH) => {
                     if holds.is_some_and(|kind| kind != field.number) {
-                        keep(&self.message, references, &mut self.series, &mut self.places);
+                        keep(&self.message, (references, 0), &mut self.series, &mut self.places);
                         self.message.truncate(references);
                     }
                     holds = Some(field.number);
-                    let number = if field.number == SAMPLES { SERIES_SAMPLES } else { SERIES_HISTOGRAMS };
-                    put_bytes(&mut self.message, number, field.content.of(body));
+                    self.sample(body, &field)?;
                 }
-                (EXEMPLARS, LENGTH) => self.exemplar(body, &field)?,
+                (EXEMPLARS, LENGTH) => {
+                    exemplars += 1;
+                    self.exemplar(body, &field)?;
+                }
                 (SERIES_METADATA, LENGTH) => self.metadata(body, &field),
                 (SERIES_CREATED, VARINT) => self.message.extend_from_slice(field.whole().of(body)),
                 _ => {}
@@ -138,10 +147,38 @@ impl Composer {
         }
         self.message.extend_from_slice(&self.exemplars);
         if holds.is_some() {
-            keep(&self.message, references, &mut self.series, &mut self.places);
-        } else if !self.exemplars.is_empty() {
-            keep(&self.message, references, &mut self.alone, &mut self.alone_places);
+            keep(&self.message, (references, exemplars), &mut self.series, &mut self.places);
+        } else if exemplars > 0 {
+            keep(&self.message, (references, exemplars), &mut self.alone, &mut self.alone_places);
         }
+        Ok(())
+    }
+
+    /// Copies a sample or a histogram.
+    ///
+    /// A 1.0 sender may have something else where 2.0 has its start, which would cost the whole request: that stays here.
+    fn sample(&mut self, body: &[u8], sample: &Field) -> Result<(), Malformed> {
+        let (number, start) = match sample.number {
+            SAMPLES => (SERIES_SAMPLES, SAMPLE_START),
+            _ => (SERIES_HISTOGRAMS, HISTOGRAM_START),
+        };
+        let content = sample.content.of(body);
+        // The usual sample, a value and a time of six bytes, has no start.
+        if content.len() == 16 && (content[0], content[9]) == (0x09, 0x10) {
+            put_bytes(&mut self.message, number, content);
+            return Ok(());
+        }
+        let message = &body[..sample.end()];
+        self.inner.clear();
+        let mut at = sample.content.start as usize;
+        while at < message.len() {
+            let field = fields::read(message, at)?;
+            at = field.end();
+            if field.number != start || field.wire_type == VARINT {
+                self.inner.extend_from_slice(field.whole().of(body));
+            }
+        }
+        put_bytes(&mut self.message, number, &self.inner);
         Ok(())
     }
 
@@ -253,10 +290,10 @@ impl Hasher for AsIs {
 const SERIES_OF_1: u32 = 1;
 
 /// Appends a message to others.
-fn keep(message: &[u8], references: usize, to: &mut Vec<u8>, places: &mut Vec<Place>) {
+fn keep(message: &[u8], (references, exemplars): (usize, usize), to: &mut Vec<u8>, places: &mut Vec<Place>) {
     let start = to.len();
     to.extend_from_slice(message);
-    places.push(Place { start, references: start + references, end: to.len() });
+    places.push(Place { start, references: start + references, exemplars, end: to.len() });
 }
 
 fn put_head(out: &mut Vec<u8>, number: u32, length: usize) {

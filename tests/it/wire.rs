@@ -11,6 +11,7 @@ mod odd;
 mod oracle;
 mod shapes;
 mod two;
+mod two_oracle;
 mod two_out;
 
 use odd::Odd;

@@ -62,6 +62,21 @@ async fn what_has_to_come_again_is_not_written() {
 }
 
 #[tokio::test]
+async fn exemplars_that_upstream_refuses_are_not_written() {
+    let (pipeline, fake) = pipeline();
+    let alone = || Ts::new("m").no_sample().exemplar();
+    fake.next([Answer::Refused { status: 400, text: String::new() }]);
+    let refused = pipeline.two(&two(&[alone().replica("a"), alone()])).await;
+    assert_eq!(written(&refused), (400, [0; 3]));
+    assert_eq!(sent(&fake), ["m{} e", "m{} e"]);
+    // What the owner's standby brings is a duplicate, whatever becomes of the rest.
+    pipeline.two(&two(&[ts("m", "a", 0)])).await;
+    fake.next([Answer::Refused { status: 400, text: String::new() }]);
+    let refused = pipeline.two(&two(&[alone(), alone().replica("b")])).await;
+    assert_eq!(written(&refused), (400, [0, 0, 1]));
+}
+
+#[tokio::test]
 async fn a_reference_that_leads_nowhere_costs_the_whole_request() {
     let (pipeline, fake) = pipeline();
     let mut request = two(&[ts("m", "a", 0), ts("n", "a", 0)]);

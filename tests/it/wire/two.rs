@@ -2,103 +2,20 @@
 
 use super::corpus::{counts, directory, raw};
 use super::oracle::walk;
+use super::two_oracle::{MAX, check, check_round_trip, expected, rewritten};
 use super::{apply, damage};
 use promdedup::proto::v2::{self, metadata::MetricType};
-use promdedup::proto::{self, MetricMetadata, WriteRequest};
+use promdedup::proto::{self, WriteRequest};
 use promdedup::series::{ReplicaNames, SeriesKey, TenantHash};
 use promdedup::wire::v2::{Keep, Rewriter};
-use promdedup::wire::{Flaw, Malformed, STALE_NAN_BITS};
+use promdedup::wire::{Flaw, STALE_NAN_BITS};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
 use std::collections::{BTreeSet, HashMap};
 
-pub(super) const MAX: usize = 32 << 20;
-
-fn rewritten(body: &[u8]) -> Result<Vec<u8>, Malformed> {
-    let mut out = Vec::new();
-    Rewriter::default().rewrite(body, Keep::Nothing, MAX, &mut out).map(|()| out)
-}
-
 fn flaw(request: &v2::Request) -> Flaw {
     rewritten(&request.encode_to_vec()).unwrap_err().flaw
-}
-
-/// What prost reads, said in the messages of 1.0.
-fn expected(request: &v2::Request) -> WriteRequest {
-    let symbol = |reference: u32| request.symbols.get(reference as usize).cloned().unwrap_or_default();
-    let labels = |references: &[u32]| {
-        let pairs = references.chunks_exact(2);
-        pairs.map(|pair| proto::Label { name: symbol(pair[0]), value: symbol(pair[1]) }).collect::<Vec<_>>()
-    };
-    let mut told = BTreeSet::new();
-    let mut metadata = vec![];
-    let series = |series: &v2::TimeSeries| {
-        let labels_of_series = labels(&series.labels_refs);
-        if let Some(of) = series.metadata.as_ref().filter(|of| **of != v2::Metadata::default())
-            && let Some(name) = labels_of_series.iter().rfind(|label| label.name == "__name__")
-            && told.insert((family(&name.value, of.r#type()), of.r#type, of.help_ref, of.unit_ref))
-        {
-            metadata.push(MetricMetadata {
-                r#type: of.r#type,
-                metric_family_name: family(&name.value, of.r#type()),
-                help: symbol(of.help_ref),
-                unit: symbol(of.unit_ref),
-            });
-        }
-        proto::TimeSeries {
-            labels: labels_of_series,
-            samples: series
-                .samples
-                .iter()
-                .map(|sample| proto::Sample { value: sample.value, timestamp: sample.timestamp })
-                .collect(),
-            exemplars: series
-                .exemplars
-                .iter()
-                .map(|exemplar| proto::Exemplar {
-                    labels: labels(&exemplar.labels_refs),
-                    value: exemplar.value,
-                    timestamp: exemplar.timestamp,
-                })
-                .collect(),
-            // The fields of 1.0 have the same numbers; field 17 it does not know.
-            histograms: series
-                .histograms
-                .iter()
-                .map(|histogram| {
-                    let mut histogram = histogram.clone();
-                    histogram.start_timestamp = 0;
-                    proto::Histogram::decode(histogram.encode_to_vec().as_slice()).unwrap()
-                })
-                .collect(),
-        }
-    };
-    let timeseries = request.timeseries.iter().map(series).collect();
-    WriteRequest { timeseries, metadata }
-}
-
-fn family(name: &str, kind: MetricType) -> String {
-    let suffixes: &[&str] = match kind {
-        MetricType::Histogram | MetricType::Gaugehistogram => &["_bucket", "_sum", "_count"],
-        MetricType::Summary => &["_sum", "_count"],
-        _ => &[],
-    };
-    let stripped = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
-    stripped.unwrap_or(name).to_owned()
-}
-
-/// Compared as bytes: NaNs are equal to nothing, and have to keep their bits.
-fn check(body: &[u8]) {
-    let request = v2::Request::decode(body).unwrap();
-    let given = rewritten(body).unwrap();
-    let given = WriteRequest::decode(given.as_slice()).unwrap();
-    let expected = expected(&request);
-    assert_eq!(given.timeseries.len(), expected.timeseries.len());
-    for (given, expected) in given.timeseries.iter().zip(&expected.timeseries) {
-        assert_eq!(given.encode_to_vec(), expected.encode_to_vec(), "{given:?} instead of {expected:?}");
-    }
-    assert_eq!(given.metadata, expected.metadata);
 }
 
 pub(super) fn names() -> Vec<String> {
@@ -306,6 +223,36 @@ fn references_need_not_be_packed_nor_symbols_first() {
     let given = WriteRequest::decode(rewritten(&body).unwrap().as_slice()).unwrap();
     let label = proto::Label { name: "__name__".to_owned(), value: "m".to_owned() };
     assert_eq!(given.timeseries[0].labels, [label]);
+}
+
+/// 1.0 does not know their fields, so the walk over what is rewritten would not see it.
+#[test]
+fn a_start_that_is_no_number_is_malformed() {
+    // A sample (2) with field 3, and a histogram (3) with field 17, as text instead of a number.
+    for (field, inner) in [(0x12, &[0x1a, 1, b'x'][..]), (0x1a, &[0x8a, 0x01, 1, b'x'])] {
+        let series = [&[0x0a, 2, 1, 2, field, inner.len() as u8], inner].concat();
+        let body = [&[0x22, 0, 0x22, 1, b'n', 0x22, 1, b'v', 0x2a, series.len() as u8], &series[..]].concat();
+        assert!(v2::Request::decode(body.as_slice()).is_err());
+        for keep in [Keep::Nothing, Keep::All] {
+            let malformed = Rewriter::default().rewrite(&body, keep, MAX, &mut Vec::new()).unwrap_err();
+            let number = if field == 0x12 { 3 } else { 17 };
+            assert_eq!(malformed.flaw, Flaw::WireType { field: number, given: 2 }, "{keep:?}");
+            assert_eq!((malformed.series, malformed.at), (1, body.len() - inner.len()));
+        }
+    }
+}
+
+/// What stands twice in a message is merged, and an enumeration has 32 bits: so prost reads it, and so does Go.
+#[test]
+fn metadata_in_pieces_is_one() {
+    let named = with_references(vec![1, 2]).encode_to_vec();
+    let (symbols, series) = named.split_at(named.len() - 6);
+    let metadata = [0x2a, 2, 0x18, 2, 0x2a, 6, 0x08, 0x83, 0x80, 0x80, 0x80, 0x10];
+    let body = [symbols, &[0x2a, 4 + metadata.len() as u8], &series[2..], &metadata].concat();
+    check(&body);
+    check_round_trip(&body);
+    let said = WriteRequest::decode(rewritten(&body).unwrap().as_slice()).unwrap().metadata;
+    assert_eq!((said[0].r#type, said[0].help.as_str()), (MetricType::Histogram.into(), "m"));
 }
 
 /// Who sends 1.0 under the name of 2.0 would be told that all is well, and nothing would be.

@@ -1,78 +1,12 @@
 //! Remote write 2.0 out of the 1.0 that 2.0 in was rewritten as: what came goes on, by the rules for senders.
 
 use super::corpus::raw;
-use super::two::{MAX, names, request};
+use super::two::{names, request};
+use super::two_oracle::check_round_trip;
 use promdedup::proto::v2;
-use promdedup::wire::v2::{Keep, Rewriter};
 use promdedup::wire::v2_out::Composer;
 use proptest::prelude::*;
 use prost::Message;
-use std::collections::BTreeSet;
-
-/// Labels, what needs no symbols, the labels of its exemplars, metadata.
-type Spelt = (Vec<String>, v2::TimeSeries, Vec<Vec<String>>, Option<(i32, String, String)>);
-
-/// A request with its references looked up: the numbers of symbols are the writer's affair.
-fn spelt(request: &v2::Request) -> Vec<Spelt> {
-    let symbol = |reference: &u32| request.symbols[*reference as usize].clone();
-    let series = request.timeseries.iter().map(|series| {
-        let mut rest = series.clone();
-        rest.labels_refs.clear();
-        let exemplars = rest
-            .exemplars
-            .iter_mut()
-            .map(|exemplar| std::mem::take(&mut exemplar.labels_refs).iter().map(symbol).collect::<Vec<_>>());
-        let exemplars = exemplars.collect();
-        let metadata = rest.metadata.take();
-        let metadata = metadata.map(|of| (of.r#type, symbol(&of.help_ref), symbol(&of.unit_ref)));
-        let metadata = metadata.filter(|of| *of != (0, String::new(), String::new()));
-        (series.labels_refs.iter().map(symbol).collect(), rest, exemplars, metadata)
-    });
-    series.collect()
-}
-
-/// What a sender of 2.0 makes of it: samples or histograms in a series, never both, and neither only for metadata, which goes.
-/// Exemplars alone go with the last series of their labels.
-fn by_the_rules(all: Vec<Spelt>) -> Vec<Spelt> {
-    let (mut kept, mut alone) = (Vec::new(), Vec::new());
-    for (labels, series, exemplars, metadata) in all {
-        let v2::TimeSeries { samples, histograms, .. } = series.clone();
-        if samples.is_empty() && histograms.is_empty() {
-            alone.push((labels, series.exemplars, exemplars));
-            continue;
-        }
-        if !samples.is_empty() && !histograms.is_empty() {
-            let floats = v2::TimeSeries { samples: samples.clone(), ..v2::TimeSeries::default() };
-            kept.push((labels.clone(), floats, vec![], None));
-        }
-        let samples = if histograms.is_empty() { samples } else { vec![] };
-        kept.push((labels, v2::TimeSeries { samples, histograms, ..series }, exemplars, metadata));
-    }
-    for (labels, exemplars, texts) in alone {
-        if let Some(last) = kept.iter_mut().rfind(|kept| kept.0 == labels) {
-            last.1.exemplars.extend(exemplars);
-            last.2.extend(texts);
-        }
-    }
-    kept
-}
-
-/// For an upstream that takes 2.0, nothing is lost on the way through 1.0.
-fn check_round_trip(body: &[u8]) -> v2::Request {
-    let (mut one, mut two) = (Vec::new(), Vec::new());
-    Rewriter::default().rewrite(body, Keep::All, MAX, &mut one).unwrap();
-    Composer::default().compose(&one, &mut two).unwrap();
-    let (before, after) = (v2::Request::decode(body).unwrap(), v2::Request::decode(two.as_slice()).unwrap());
-    let (expected, after_all) = (by_the_rules(spelt(&before)), spelt(&after));
-    for (before, after) in expected.iter().zip(&after_all) {
-        assert_eq!((&before.0, &before.2, &before.3), (&after.0, &after.2, &after.3));
-        assert_eq!(before.1.encode_to_vec(), after.1.encode_to_vec(), "{before:?} became {after:?}");
-    }
-    assert_eq!(expected.len(), after_all.len());
-    let texts: BTreeSet<_> = after.symbols.iter().collect();
-    assert_eq!(texts.len(), after.symbols.len(), "each symbol once");
-    after
-}
 
 #[test]
 fn real_bodies_go_through_unharmed() {
@@ -83,6 +17,47 @@ fn real_bodies_go_through_unharmed() {
         assert!(after.symbols.len() <= before.symbols.len(), "{name}");
         assert_eq!(after.symbols[0], "");
     }
+}
+
+/// `n=v` in 1.0, with these fields behind.
+fn of_one(rest: &[u8]) -> Vec<u8> {
+    let series = [&[0x0a, 6, 0x0a, 1, b'n', 0x12, 1, b'v'], rest].concat();
+    [&[0x0a, series.len() as u8], &series[..]].concat()
+}
+
+/// Such a field means nothing in 1.0, and in 2.0 it would cost the whole request.
+#[test]
+fn what_is_no_start_of_a_sample_does_not_become_one() {
+    let sample = [0x12, 7, 0x10, 5, 0x1a, 1, b'x', 0x20, 9];
+    let histogram = [0x22, 8, 0x78, 6, 0x8a, 0x01, 1, b'x', 0x20, 2];
+    let body = of_one(&[&sample[..], &histogram].concat());
+    let mut two = Vec::new();
+    Composer::default().compose(&body, &mut two).unwrap();
+    let request = v2::Request::decode(two.as_slice()).unwrap();
+    let samples: Vec<_> = request.timeseries.iter().flat_map(|series| &series.samples).collect();
+    assert_eq!(samples, [&v2::Sample { timestamp: 5, ..v2::Sample::default() }]);
+    let histograms: Vec<_> = request.timeseries.iter().flat_map(|series| &series.histograms).collect();
+    assert_eq!(histograms, [&v2::Histogram { timestamp: 6, schema: 1, ..v2::Histogram::default() }]);
+}
+
+/// 2.0 demands a sample or a histogram of each series.
+#[test]
+fn exemplars_that_find_no_series_are_counted() {
+    let exemplar = [0x1a, 2, 0x18, 5];
+    let two_exemplars = of_one(&exemplar.repeat(2));
+    let sample = of_one(&[0x12, 2, 0x10, 5]);
+    let check = |body: &[u8], lost: usize, sent: usize| {
+        let mut two = Vec::new();
+        assert_eq!(Composer::default().compose(body, &mut two), Ok(lost));
+        let request = v2::Request::decode(two.as_slice()).unwrap();
+        assert_eq!(request.timeseries.iter().map(|series| series.exemplars.len()).sum::<usize>(), sent);
+    };
+    check(&two_exemplars, 2, 0);
+    check(&[sample.clone(), two_exemplars.clone()].concat(), 0, 2);
+    check(&[two_exemplars, sample].concat(), 0, 2);
+    let mut other = of_one(&[0x12, 2, 0x10, 5]);
+    other[9] = b'w';
+    check(&[other, of_one(&exemplar)].concat(), 1, 0);
 }
 
 proptest! {
