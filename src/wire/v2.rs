@@ -9,15 +9,17 @@
 //! start timestamps (field 3 of a sample, 17 of a histogram), the created timestamp (field 6 of a series), and metadata
 //! with its texts spelt out (field 5 of a series). [`v2_out`](super::v2_out) finds them there.
 
+mod runs;
 mod spelt;
+mod told;
 
 use super::fields::{self, Field, LENGTH, VARINT, put_varint};
-use super::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES};
+use super::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES, usual_float};
 use super::{BODY_BYTES_MAX, Flaw, Malformed, Span};
 use crate::series;
+use runs::Runs;
 use spelt::Spelt;
-use std::collections::HashSet;
-use xxhash_rust::xxh3::xxh3_64;
+use told::Told;
 
 pub(super) const SYMBOLS: u32 = 4;
 pub(super) const TIMESERIES: u32 = 5;
@@ -61,8 +63,8 @@ pub struct Rewriter {
     series: Vec<Span>,
     references: Vec<u32>,
     spelt: Spelt,
-    /// Metadata that the request has told of already: type, help, unit, and a hash of the family.
-    told: HashSet<(u64, u32, u32, u64)>,
+    runs: Runs,
+    told: Told,
 }
 
 /// A message that is being written behind its length.
@@ -72,8 +74,8 @@ struct Open {
 }
 
 /// What a metadata message refers to.
-#[derive(Default)]
-struct Told {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Metadata {
     kind: u64,
     help: u32,
     unit: u32,
@@ -94,16 +96,24 @@ impl Rewriter {
         out.clear();
         self.symbols.clear();
         self.series.clear();
-        self.told.clear();
+        self.told.forget();
         self.spelt.forget();
+        self.runs.forget();
         self.seek(body)?;
         out.reserve(body.len().saturating_mul(3).min(max));
-        for (nth, payload) in self.series.iter().enumerate() {
-            let spelt = &mut self.spelt;
-            let mut pass = Pass { body, symbols: &self.symbols, spelt, keep, max, out };
-            let number = nth as u32 + 1;
-            pass.series(*payload, &mut self.references, &mut self.told)
-                .map_err(|malformed| malformed.in_series(number))?;
+        let Self { symbols, series, references, spelt, runs, told } = self;
+        let mut pass = Pass { body, symbols, spelt, keep, max, out };
+        for (nth, payload) in series.iter().enumerate() {
+            let start = pass.out.len();
+            // Whatever is odd about it is found, and said, by the other way.
+            if let Ok(Some(labels)) = pass.series_by_runs(*payload, runs, references, told) {
+                runs.lie_at(labels);
+            } else {
+                pass.out.truncate(start);
+                runs.forget();
+                pass.series(*payload, references, told)
+                    .map_err(|malformed| malformed.in_series(nth as u32 + 1))?;
+            }
         }
         Ok(())
     }
@@ -149,28 +159,58 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn series(
+    /// A series whose references come first and in one piece. Returns where its labels are. `None`, or an error: it has
+    /// to be done by [`Self::series`].
+    fn series_by_runs(
         &mut self,
         payload: Span,
+        runs: &mut Runs,
         references: &mut Vec<u32>,
-        told: &mut HashSet<(u64, u32, u32, u64)>,
-    ) -> Result<(), Malformed> {
+        told: &mut Told,
+    ) -> Result<Option<usize>, Malformed> {
         let message = &self.body[..payload.end as usize];
+        let field = fields::read_quick(message, payload.start as usize)?;
+        if (field.number, field.wire_type) != (REFERENCES, LENGTH) {
+            return Ok(None);
+        }
+        let series = self.open(LABELS);
+        let Some(name) = self.labels_by_runs(field.content, runs) else { return Ok(None) };
+        self.rest(payload, field.end(), series, name, references, told)
+    }
+
+    fn series(&mut self, payload: Span, references: &mut Vec<u32>, told: &mut Told) -> Result<(), Malformed> {
         let start = payload.start as usize;
-        collect(message, start, references)?;
+        collect(&self.body[..payload.end as usize], start, references)?;
         let series = self.open(LABELS);
         let name = self.labels(references, start)?;
+        self.rest(payload, start, series, name, references, told).map(|_| ())
+    }
+
+    /// What a series has besides labels, from `at` on. Returns where its labels are. `None`: there are references behind
+    /// those it begins with.
+    fn rest(
+        &mut self,
+        payload: Span,
+        mut at: usize,
+        series: Open,
+        name: Option<u32>,
+        references: &mut Vec<u32>,
+        told: &mut Told,
+    ) -> Result<Option<usize>, Malformed> {
+        let message = &self.body[..payload.end as usize];
+        let start = payload.start as usize;
+        let by_runs = at > start;
         let mut metadata = None;
-        let mut at = start;
         while at < message.len() {
             let field = fields::read_quick(message, at)?;
             at = field.end();
             match (field.number, field.wire_type) {
+                (REFERENCES, _) if by_runs => return Ok(None),
                 (REFERENCES, _) => {}
                 (SERIES_SAMPLES, LENGTH) => self.copy(message, &field, SAMPLES, SAMPLE_START)?,
                 (SERIES_HISTOGRAMS, LENGTH) => self.copy(message, &field, HISTOGRAMS, HISTOGRAM_START)?,
                 (SERIES_EXEMPLARS, LENGTH) => self.exemplar(&message[..at], &field, references)?,
-                (SERIES_METADATA, LENGTH) => metadata = Some(self.told(&message[..at], &field)?),
+                (SERIES_METADATA, LENGTH) => metadata = Some(self.metadata(&message[..at], &field)?),
                 (SERIES_CREATED, VARINT) if self.keep == Keep::All => {
                     self.out.extend_from_slice(field.whole().of(self.body));
                 }
@@ -180,18 +220,22 @@ impl<'a> Pass<'a> {
             }
             self.bound(0, field.start)?;
         }
-        let metadata = metadata.filter(|of: &Told| (of.kind, of.help, of.unit) != (0, 0, 0));
+        let metadata = metadata.filter(|of| *of != Metadata::default());
         if let (Some(of), Keep::All) = (&metadata, self.keep) {
             self.spell_out(of, SERIES_METADATA, None, start)?;
         }
-        self.close(series);
-        if let (Some(of), Keep::Nothing, Some(name)) = (&metadata, self.keep, name) {
+        let labels = self.close(series);
+        if let (Some(of), Keep::Nothing, Some(name)) = (&metadata, self.keep, name)
+            && !told.lately(of, name)
+        {
             let family = family(self.symbol(name), of.kind);
-            if told.insert((of.kind, of.help, of.unit, xxh3_64(family))) {
+            if !told.knows(of, family) {
                 self.spell_out(of, METADATA_OF_1, Some(family), start)?;
             }
+            told.remember(of, name, family);
         }
-        self.bound(0, start)
+        self.bound(0, start)?;
+        Ok(Some(labels))
     }
 
     /// Writes the labels. Returns the reference of the metric's name.
@@ -244,14 +288,17 @@ impl<'a> Pass<'a> {
     fn copy(&mut self, message: &[u8], field: &Field, number: u32, start: u32) -> Result<(), Malformed> {
         let content = field.content.of(self.body);
         self.bound(content.len(), field.start)?;
-        // The usual sample: a value and a time of six bytes.
+        // The usual sample: a value (or none, for a zero) and a time of six bytes.
         if number == SAMPLES
-            && let Ok(usual) = <&[u8; 16]>::try_from(content)
-            && (usual[0], usual[9]) == (0x09, 0x10)
+            && let Some((_, usual)) = self.body[..field.end()].split_last_chunk::<18>()
+            && usual_float(usual, content.len()).is_some()
         {
-            self.out.extend_from_slice(&[(SAMPLES << 3) as u8 | LENGTH, 16]);
-            self.out.extend_from_slice(usual);
-            return Ok(());
+            let whole = &usual[16 - content.len()..];
+            if whole[..2] == [(SERIES_SAMPLES << 3) as u8 | LENGTH, content.len() as u8] {
+                // Its number is the same in both protocols.
+                self.out.extend_from_slice(whole);
+                return Ok(());
+            }
         }
         if self.keep == Keep::All {
             self.out.push((number << 3) as u8 | LENGTH);
@@ -295,39 +342,39 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn told(&self, message: &[u8], field: &Field) -> Result<Told, Malformed> {
-        let mut told = Told::default();
+    fn metadata(&self, message: &[u8], field: &Field) -> Result<Metadata, Malformed> {
+        let mut found = Metadata::default();
         let mut at = field.content.start as usize;
         while at < message.len() {
             let inner = fields::read(message, at)?;
             at = inner.end();
             match (inner.number, inner.wire_type) {
-                (TYPE, VARINT) => told.kind = inner.varint(message)?,
-                (HELP, VARINT) => told.help = reference(inner.varint(message)?),
-                (UNIT, VARINT) => told.unit = reference(inner.varint(message)?),
+                (TYPE, VARINT) => found.kind = inner.varint(message)?,
+                (HELP, VARINT) => found.help = reference(inner.varint(message)?),
+                (UNIT, VARINT) => found.unit = reference(inner.varint(message)?),
                 (TYPE | HELP | UNIT, _) => return Err(inner.wrong_wire_type()),
                 _ => {}
             }
         }
         // Text that is not there is reference 0, also where there are no symbols at all.
-        for given in [told.help, told.unit] {
+        for given in [found.help, found.unit] {
             if given != 0 {
                 self.refer(given, field.start)?;
             }
         }
-        Ok(told)
+        Ok(found)
     }
 
     /// Writes metadata with its texts: of 1.0 with its family, or in the place that 2.0 has for it.
     fn spell_out(
         &mut self,
-        of: &Told,
+        of: &Metadata,
         number: u32,
         family: Option<&[u8]>,
         at: usize,
     ) -> Result<(), Malformed> {
         let (help, unit) = (self.symbol(of.help), self.symbol(of.unit));
-        self.bound(help.len() + unit.len() + family.map_or(0, <[u8]>::len), at)?;
+        self.bound(help.len() + unit.len() + family.map_or(0, <[u8]>::len) + METADATA_BYTES_MAX, at)?;
         let open = self.open(number);
         if of.kind != 0 {
             self.out.push((TYPE << 3) as u8 | VARINT);
@@ -362,27 +409,34 @@ impl<'a> Pass<'a> {
         Open { at: self.out.len() }
     }
 
-    fn close(&mut self, open: Open) {
+    /// Ends a message. Returns where its content has come to begin.
+    fn close(&mut self, open: Open) -> usize {
         let length = self.out.len() - open.at;
         match length {
             0..0x80 => {
                 self.out[open.at - 2] = length as u8;
                 self.out.copy_within(open.at.., open.at - 1);
                 self.out.pop();
+                open.at - 1
             }
             0x80..0x4000 => {
                 self.out[open.at - 2] = length as u8 | 0x80;
                 self.out[open.at - 1] = (length >> 7) as u8;
+                open.at
             }
             _ => {
                 let mut long = Vec::with_capacity(5);
                 put_varint(&mut long, length as u64);
+                let begins = open.at - 2 + long.len();
                 self.out.splice(open.at - 2..open.at, long);
+                begins
             }
         }
     }
 }
 
+/// What metadata takes besides its texts: keys, lengths and a type.
+const METADATA_BYTES_MAX: usize = 48;
 /// Fields of 1.0: metadata in a request, and texts in metadata.
 const METADATA_OF_1: u32 = 3;
 const FAMILY_OF_1: u32 = 2;
