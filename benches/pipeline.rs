@@ -1,15 +1,19 @@
 //! The whole life of a request without a network: a healthy pair of real bodies, an upstream that takes everything.
 //!
-//! ns per *input* sample; one of two requests is forwarded, the other holds only duplicates.
+//! ns per *input* sample; one of two requests is forwarded, the other holds only duplicates. Beside it the codec floor of
+//! the same bodies: unpacking, walking, hashing and finding all of it, copying and packing what is forwarded.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use promdedup::forward::{Answer, Outgoing, Upstream};
 use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Settings};
 use promdedup::proto::WriteRequest;
-use promdedup::series::{PlaceLabels, ReplicaNames};
+use promdedup::series::{PlaceLabels, ReplicaNames, SeriesKey, TenantHash};
 use promdedup::window::Window;
 use promdedup::wire::labels::LabelBounds;
+use promdedup::wire::snappy;
+use promdedup::wire::splice::{self, Labels};
+use promdedup::wire::v1::{Sample, TimeSeries, Walker};
 use prost::Message;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -53,6 +57,45 @@ fn scrapes(steps: i64) -> (Vec<Vec<u8>>, u64) {
     (bodies, samples)
 }
 
+/// The memory of [`codec_floor`].
+#[derive(Default)]
+struct Floor {
+    raw: Vec<u8>,
+    series: Vec<TimeSeries>,
+    samples: Vec<Sample>,
+    keys: Vec<SeriesKey>,
+    numbers: Vec<u32>,
+    scratch: Vec<u8>,
+    out: Vec<u8>,
+    packed: Vec<u8>,
+}
+
+/// What no proxy of this kind can do without, of one request.
+fn codec_floor(body: &[u8], forwarded: bool, names: &ReplicaNames, window: &Window, floor: &mut Floor) {
+    let Floor { raw, series, samples, keys, numbers, scratch, out, packed } = floor;
+    snappy::decompress(body, 32 << 20, raw).unwrap();
+    series.clear();
+    samples.clear();
+    keys.clear();
+    let mut walker = Walker::new(raw, names);
+    loop {
+        let found = series.push_mut(TimeSeries::default());
+        let Some(walked) = walker.next_likely(found, samples) else { break };
+        walked.unwrap();
+        let (before, after) = found.parts(raw, names, scratch).unwrap();
+        keys.push(SeriesKey::of_parts(before, after, TenantHash::of("")));
+    }
+    series.pop();
+    window.locate(keys, numbers);
+    if forwarded {
+        out.clear();
+        out.reserve(raw.len());
+        series.iter().for_each(|series| splice::whole(raw, series, Labels::Cut, out));
+        snappy::compress(out, packed).unwrap();
+    }
+    black_box((numbers, packed));
+}
+
 fn pair(c: &mut Criterion) {
     let settings = Settings {
         replica_names: ReplicaNames::new(["prometheus_replica", "__replica__"]).unwrap(),
@@ -79,14 +122,7 @@ fn pair(c: &mut Criterion) {
             },
             |pipeline| {
                 for body in &bodies {
-                    let incoming = Incoming {
-                        protocol: Protocol::One,
-                        body: body.clone().into(),
-                        tenant: None,
-                        retry_attempt: 0,
-                        request_id: None,
-                        traceparent: None,
-                    };
+                    let incoming = incoming(body);
                     let reply = runtime.block_on(pipeline.serve(incoming, 0));
                     assert_eq!(reply.status, 204, "{}", reply.text);
                 }
@@ -94,7 +130,31 @@ fn pair(c: &mut Criterion) {
             criterion::BatchSize::LargeInput,
         );
     });
+    // A window that knows the series.
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let pipeline = Pipeline::new(settings.clone(), Arc::new(Window::new(100_000)), Taker, metrics);
+    let incoming = incoming(&bodies[0]);
+    assert_eq!(runtime.block_on(pipeline.serve(incoming, 0)).status, 204);
+    let mut floor = Floor::default();
+    group.bench_function("codec floor", |b| {
+        b.iter(|| {
+            for (i, body) in bodies.iter().enumerate() {
+                codec_floor(body, i % 2 == 0, &settings.replica_names, pipeline.window(), &mut floor);
+            }
+        });
+    });
     group.finish();
+}
+
+fn incoming(body: &[u8]) -> Incoming {
+    Incoming {
+        protocol: Protocol::One,
+        body: body.to_vec().into(),
+        tenant: None,
+        retry_attempt: 0,
+        request_id: None,
+        traceparent: None,
+    }
 }
 
 criterion_group!(benches, pair);

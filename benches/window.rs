@@ -1,6 +1,7 @@
 //! The window alone, with policy: batches of 2,000 samples of known series, scattered over a table of a million.
 //!
-//! ns per sample. Prints first what a series costs in memory, as the system sees it: `cargo bench --bench window`.
+//! ns per sample. Prints first what a series costs in memory, as the system sees it, how long the slowest admission of one
+//! takes while the table grows, and what a second thread is worth: `cargo bench --bench window`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::panic, reason = "a bench")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -9,6 +10,7 @@ use promdedup::series::{GroupKey, Place, SeriesKey, TargetKey};
 use promdedup::window::{Decision, Flight, Known, Log, Window};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_128;
 
 const BATCH: usize = 2_000;
@@ -36,6 +38,12 @@ struct Filled {
 
 /// A window that knows that many series, all owned by replica 0.
 fn fill(series: u64) -> Filled {
+    fill_timed(series).0
+}
+
+/// As [`fill`]; also the longest times that admitting one series took, the longest first.
+fn fill_timed(series: u64) -> (Filled, Vec<Duration>) {
+    let mut slowest = Vec::with_capacity(series as usize);
     let window = Arc::new(Window::new(series as usize));
     let group = window.group_number(GroupKey(1), "bench/k8s", 0).unwrap();
     let mut filled =
@@ -49,7 +57,10 @@ fn fill(series: u64) -> Filled {
                 target: TargetKey(u128::from(i / SERIES_PER_TARGET)),
                 is_up: false,
             };
-            let number = match flight.admit(filled.keys[i as usize], &place, ReplicaId(0), group) {
+            let begun = Instant::now();
+            let admitted = flight.admit(filled.keys[i as usize], &place, ReplicaId(0), group);
+            slowest.push(begun.elapsed());
+            let number = match admitted {
                 promdedup::window::Admitted::Entry(number) => number,
                 promdedup::window::Admitted::Full => panic!("full at {i}"),
             };
@@ -58,7 +69,9 @@ fn fill(series: u64) -> Filled {
         }
         filled.log = Some(flight.commit());
     }
-    filled
+    slowest.sort_unstable_by(|one, other| other.cmp(one));
+    slowest.truncate(5);
+    (filled, slowest)
 }
 
 fn sample(replica: u8, ms: i64) -> Sample {
@@ -91,20 +104,54 @@ fn resident_bytes() -> usize {
 }
 
 fn memory() {
-    println!("series     | bytes a series, resident | by its own count");
+    println!("series     | bytes a series, resident | by its own count | slowest admissions");
     for series in [100_000, 250_000, 1_000_000, 2_500_000, 4_000_000] {
         let before = resident_bytes();
-        let filled = fill(series);
+        let (filled, slowest) = fill_timed(series);
         let keys = filled.keys.len() * size_of::<SeriesKey>();
         let resident = (resident_bytes() - before - keys) as f64 / series as f64;
-        println!("{series:10} | {resident:24.1} | {:.1}", filled.window.bytes() as f64 / series as f64);
+        let counted = filled.window.bytes() as f64 / series as f64;
+        println!("{series:10} | {resident:24.1} | {counted:16.1} | {slowest:.1?}");
     }
+}
+
+/// What one thread and two get done with series of one group, as owner and as standby: each its own half of them.
+fn threads() {
+    const ROUNDS: usize = 7;
+    let filled = fill(200_000);
+    let mut ms = 15_000;
+    let mut rate = |threads: usize| {
+        ms += 15_000;
+        let share = filled.keys.len() / 2;
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for keys in filled.keys.chunks(share).take(threads) {
+                let Filled { window, group, .. } = &filled;
+                scope.spawn(move || {
+                    let (window, group) = (Arc::clone(window), *group);
+                    let mut own = Filled { window, group, keys: Vec::new(), log: Some(Log::default()) };
+                    let mut numbers = Vec::new();
+                    for replica in [0, 1] {
+                        for batch in keys.chunks(BATCH) {
+                            own.batch(batch, &mut numbers, replica, ms + i64::from(replica) * 6_000);
+                        }
+                    }
+                });
+            }
+        });
+        (threads * 2 * share) as f64 / begun.elapsed().as_secs_f64()
+    };
+    let best = |rates: Vec<f64>| rates.into_iter().fold(0.0, f64::max);
+    let one = best((0..ROUNDS).map(|_| rate(1)).collect());
+    let two = best((0..ROUNDS).map(|_| rate(2)).collect());
+    println!("one thread {:.1} M samples/s, two {:.1} M: {:.2} times", one / 1e6, two / 1e6, two / one);
 }
 
 fn known_series(c: &mut Criterion) {
     // In test mode it only has to work.
     if !std::env::args().any(|argument| argument == "--test") {
         memory();
+        threads();
     }
     let mut group = c.benchmark_group("window");
     group.throughput(Throughput::Elements(BATCH as u64));

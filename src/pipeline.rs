@@ -177,13 +177,14 @@ impl<U: Upstream> Pipeline<U> {
             return reply;
         }
         let mut outcome = Outcome::default();
-        let whole = 0..buffers.request.units.len();
-        let mut parts = Vec::from([whole]);
-        while let Some(part) = parts.pop() {
+        let mut next = Some(0..buffers.request.units.len());
+        let mut parts = Vec::new();
+        while let Some(part) = next {
             if let Landing::Split = self.fly(buffers, part.clone(), incoming, &bench, &mut outcome).await {
                 let middle = part.start + part.len() / 2;
                 parts.extend([middle..part.end, part.start..middle]);
             }
+            next = parts.pop();
         }
         self.lean(buffers, &bench, &mut outcome).await;
         let works = outcome.upstream_works();
@@ -201,7 +202,7 @@ impl<U: Upstream> Pipeline<U> {
     fn read(&self, buffers: &mut Buffers, incoming: &Incoming, bench: &Bench<'_>) -> Result<(), Reply> {
         let Buffers { two, rewriter, request, judged, .. } = buffers;
         let Bench { settings, window, tenant, retry, now_ms, .. } = *bench;
-        *judged = Judged::default();
+        judged.forget();
         let max = settings.body_bytes_max;
         let raw = match incoming.protocol {
             Protocol::One => &mut request.body,

@@ -14,6 +14,9 @@ use std::slice::Iter;
 /// Writes the units that have something aboard to `out` (cleared first). Returns how many samples it holds.
 pub(super) fn assemble(request: &Request, units: Range<usize>, judged: &Judged, out: &mut Vec<u8>) -> u64 {
     out.clear();
+    if !judged.boards && judged.exemplars.is_empty() {
+        return 0;
+    }
     out.reserve(request.body.len() + 64);
     let markers = markers_after_histograms(request, units.clone(), judged);
     let mut load = Load { request, fills: judged.fills.iter().peekable(), markers };

@@ -23,6 +23,8 @@ const LOOKS_MAX: usize = 8;
 pub(super) struct Judged {
     /// Samples of a standby to be sent before a sample of the request.
     pub(super) fills: Vec<Fill>,
+    /// Something may be aboard: in a request of duplicates nothing is to be looked for.
+    pub(super) boards: bool,
     /// Flights whose reservations duplicates of this request lean on, and those duplicates.
     pub(super) leans: Vec<(FlightId, u32, u32)>,
     /// Series of which a sample has to wait: so do those after it, or they would be decided over a gap.
@@ -78,9 +80,17 @@ pub(super) struct Bench<'a> {
 }
 
 impl Judged {
+    /// Nothing of the request before is left; its memory is.
+    pub(super) fn forget(&mut self) {
+        self.leans.clear();
+        self.waits.clear();
+        self.clear();
+    }
+
     fn clear(&mut self) {
         // What was decided for good in an earlier round stays.
-        let Self { fills, leans: _, waits: _, busy, changes, exemplars, tentative } = self;
+        let Self { fills, boards, leans: _, waits: _, busy, changes, exemplars, tentative } = self;
+        *boards = false;
         fills.clear();
         busy.clear();
         changes.clear();
@@ -182,6 +192,7 @@ impl Bench<'_> {
             let kept_out = request.items[i].kind == Kind::Unadmitted;
             if kept_out || request.items[i].number == UNKNOWN && !self.admit(request, i, flight) {
                 request.fates[s as usize] = Fate::Aboard;
+                judged.boards = true;
                 return;
             }
             let item = &request.items[i];
@@ -307,6 +318,7 @@ fn board_all(request: &mut Request, unit: Unit, judged: &mut Judged, u: usize) {
     for fate in &mut request.fates[unit.first as usize..(unit.first + unit.count) as usize] {
         if *fate == Fate::Pending {
             *fate = Fate::Aboard;
+            judged.boards = true;
         }
     }
     if unit.count == 0 {
@@ -316,7 +328,10 @@ fn board_all(request: &mut Request, unit: Unit, judged: &mut Judged, u: usize) {
 
 fn settle(request: &mut Request, tally: u16, s: u32, verdict: &Verdict, reserved: bool, judged: &mut Judged) {
     let fate = match verdict.action {
-        Action::Forward => Fate::Aboard,
+        Action::Forward => {
+            judged.boards = true;
+            Fate::Aboard
+        }
         Action::Duplicate | Action::Suppress => Fate::Duplicate,
         Action::Wait => {
             request.tallies.of(tally).waits = true;

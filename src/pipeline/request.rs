@@ -116,6 +116,22 @@ pub(super) struct Unit {
     pub(super) count: u32,
 }
 
+impl Default for Item {
+    fn default() -> Self {
+        Self {
+            series: TimeSeries::default(),
+            key: SeriesKey(0),
+            number: UNKNOWN,
+            kind: Kind::Replicated,
+            leaves: Leaves::Cut,
+            tally: 0,
+            replica: ReplicaId(0),
+            group: 0,
+            rejected: false,
+        }
+    }
+}
+
 impl Item {
     pub(super) fn labels<'a>(&self, rewritten: &'a [u8]) -> Labels<'a> {
         match (self.kind, self.leaves) {
@@ -136,15 +152,16 @@ impl Request {
         retry: bool,
         now_ms: i64,
     ) -> Result<(), Malformed> {
-        self.clear();
         self.now_ms = now_ms;
-        self.walk(settings, tenant)?;
-        window.locate(&self.keys, &mut self.numbers);
+        let guessed = self.identify::<true>(settings, tenant, window);
+        // A guess that fails, and an error behind guesses, say nothing.
+        if !matches!(guessed, Ok(true)) {
+            self.identify::<false>(settings, tenant, window)?;
+        }
         self.fates.resize(self.samples.len(), Fate::Pending);
         let mut last = Last::default();
         for i in 0..self.items.len() {
-            self.items[i].number = self.numbers[i];
-            let known = self.numbers[i] != UNKNOWN && self.know(i, window, &mut last);
+            let known = self.items[i].number != UNKNOWN && self.know(i, window, &mut last);
             if !known {
                 self.introduce(i, settings, tenant, window);
             }
@@ -220,30 +237,50 @@ impl Request {
         self.held_back = false;
     }
 
-    fn walk(&mut self, settings: &Settings, tenant: TenantHash) -> Result<(), Malformed> {
+    /// Finds all series, their samples and their entries. Whether all that was guessed of them holds.
+    fn identify<const LIKELY: bool>(
+        &mut self,
+        settings: &Settings,
+        tenant: TenantHash,
+        window: &Window,
+    ) -> Result<bool, Malformed> {
+        self.clear();
+        self.walk::<LIKELY>(settings, tenant)?;
+        window.locate(&self.keys, &mut self.numbers);
+        let Self { body, items, numbers, samples, .. } = self;
+        let mut walker = Walker::new(body, &settings.replica_names);
+        for (item, number) in items.iter_mut().zip(numbers) {
+            item.number = *number;
+            if *number == UNKNOWN && item.series.guessed && !walker.confirms(&item.series, samples) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn walk<const LIKELY: bool>(&mut self, settings: &Settings, tenant: TenantHash) -> Result<(), Malformed> {
         let names = &settings.replica_names;
         let mut walker = Walker::new(&self.body, names);
-        while let Some(series) = walker.next(&mut self.samples) {
-            let series = series?;
-            let key = match series.parts(&self.body, names, &mut self.scratch) {
-                Some((before, after)) if !series.replica.is_empty() => {
+        loop {
+            // Written where it stays: moved, it would cost as much as some labels.
+            let item = self.items.push_mut(Item::default());
+            let walked = match LIKELY {
+                true => walker.next_likely(&mut item.series, &mut self.samples),
+                false => walker.next_exact(&mut item.series, &mut self.samples),
+            };
+            match walked {
+                Some(walked) => walked?,
+                None => break,
+            }
+            item.key = match item.series.parts(&self.body, names, &mut self.scratch) {
+                Some((before, after)) if !item.series.replica.is_empty() => {
                     SeriesKey::of_parts(before, after, tenant)
                 }
                 _ => SeriesKey(0),
             };
-            self.keys.push(key);
-            self.items.push(Item {
-                series,
-                key,
-                number: UNKNOWN,
-                kind: Kind::Replicated,
-                leaves: Leaves::Cut,
-                tally: 0,
-                replica: ReplicaId(0),
-                group: 0,
-                rejected: false,
-            });
+            self.keys.push(item.key);
         }
+        self.items.pop();
         self.histograms = walker.histograms;
         (self.metadata, self.unknown) = (walker.metadata, walker.unknown);
         Ok(())

@@ -66,7 +66,7 @@ fn check(message: &[u8], field: &Field, shape: Shape) -> Result<(), Malformed> {
     let message = &message[..field.end()];
     let mut at = field.content.start as usize;
     while at < message.len() {
-        let field = fields::read(message, at)?;
+        let field = fields::read_quick(message, at)?;
         at = field.end();
         let Some((_, kind)) = shape.iter().find(|(number, _)| *number == field.number) else { continue };
         match (kind, field.wire_type) {

@@ -1,10 +1,13 @@
 //! The walk over a remote-write 1.0 body (`prometheus.WriteRequest`).
 //!
 //! Owns the field numbers of that message (Prometheus `prompb/{remote,types}.proto`) and one pass over its bytes that
-//! finds labels, replica label, samples and the ends of everything. Allocates nothing and decodes no value; of
+//! finds labels, replica label, samples and the ends of everything, or, of most series, only looks at their ends
+//! ([`likely`]). Allocates nothing and decodes no value; of
 //! exemplars, metadata and histograms it sees only that they can be read. Does not judge labels (order, repetition,
 //! UTF-8): a series whose key is known has been judged before, and
 //! [`labels::canonicalize`] judges the others.
+
+mod likely;
 
 use super::fields::{self, FIXED64, Field, LENGTH, VARINT};
 use super::labels::{self, Label};
@@ -46,6 +49,8 @@ pub struct TimeSeries {
     pub plain: bool,
     /// The replica label is the one of highest precedence.
     pub under_first: bool,
+    /// All this is only likely: see [`Walker::next_likely`].
+    pub guessed: bool,
 }
 
 /// One sample, float or histogram.
@@ -74,6 +79,7 @@ pub struct Walker<'a> {
     pub metadata: Vec<Span>,
     /// Fields of the request met so far that this program does not know, keys included, neighbours joined.
     pub unknown: Vec<Span>,
+    likely: likely::Likely,
 }
 
 impl TimeSeries {
@@ -82,19 +88,28 @@ impl TimeSeries {
     ///
     /// They are slices of the body when the replica label has the first name. Under another name, or without one, they
     /// are put together in `scratch`.
+    #[inline]
     pub fn parts<'a>(
         &self,
         body: &'a [u8],
         names: &ReplicaNames,
         scratch: &'a mut Vec<u8>,
     ) -> Option<(&'a [u8], &'a [u8])> {
-        if !self.plain {
-            return None;
+        match (self.plain, self.under_first) {
+            (true, true) => Some((self.before.of(body), self.after.of(body))),
+            (true, false) => Some(self.split(body, names, scratch)),
+            (false, _) => None,
         }
+    }
+
+    #[inline(never)]
+    fn split<'a>(
+        &self,
+        body: &'a [u8],
+        names: &ReplicaNames,
+        scratch: &'a mut Vec<u8>,
+    ) -> (&'a [u8], &'a [u8]) {
         let (before, after) = (self.before.of(body), self.after.of(body));
-        if self.under_first {
-            return Some((before, after));
-        }
         let labels = if after.is_empty() {
             before
         } else {
@@ -103,7 +118,7 @@ impl TimeSeries {
             scratch.extend_from_slice(after);
             scratch
         };
-        Some(labels.split_at(series::split_of(labels, names.first().as_bytes())))
+        labels.split_at(series::split_of(labels, names.first().as_bytes()))
     }
 
     /// Its samples among those of the request.
@@ -132,19 +147,37 @@ fn bound(what: &'static str, count: usize, max: usize, field: Span) -> Result<()
 impl<'a> Walker<'a> {
     /// Stands before the first field of `body`.
     #[must_use]
-    pub const fn new(body: &'a [u8], names: &'a ReplicaNames) -> Self {
-        Self { body, names, at: 0, series: 0, histograms: false, metadata: Vec::new(), unknown: Vec::new() }
+    pub fn new(body: &'a [u8], names: &'a ReplicaNames) -> Self {
+        Self {
+            body,
+            names,
+            at: 0,
+            series: 0,
+            histograms: false,
+            metadata: Vec::new(),
+            unknown: Vec::new(),
+            likely: likely::Likely::default(),
+        }
     }
 
     /// The next series, whose samples are appended to `samples`. Nothing follows an error.
     pub fn next(&mut self, samples: &mut Vec<Sample>) -> Option<Result<TimeSeries, Malformed>> {
         let mut found = TimeSeries::default();
+        self.next_exact(&mut found, samples).map(|walked| walked.map(|()| found))
+    }
+
+    /// As [`next`](Self::next), written to `found` where it lies (its old content is of no matter).
+    #[inline]
+    pub fn next_exact(
+        &mut self,
+        found: &mut TimeSeries,
+        samples: &mut Vec<Sample>,
+    ) -> Option<Result<(), Malformed>> {
         match self.seek() {
-            Ok(None) => None,
-            Ok(Some(payload)) => match self.time_series(payload, &mut found, samples) {
-                Ok(()) => Some(Ok(found)),
-                Err(malformed) => Some(Err(self.stop_inside(malformed))),
-            },
+            Ok(payload) => {
+                let walked = self.time_series(payload?, found, samples);
+                Some(walked.map_err(|malformed| self.stop_inside(malformed)))
+            }
             Err(malformed) => Some(Err(self.stop(malformed))),
         }
     }
@@ -265,6 +298,7 @@ impl<'a> Walker<'a> {
             exemplars,
             plain: plain && !replica.odd,
             under_first: replica.rank == Some(0),
+            guessed: false,
         };
         Ok(())
     }
@@ -382,7 +416,7 @@ fn short_label(head: &[u8]) -> Option<ShortLabel> {
 /// A sample as it is written in this age, of `length` bytes at the end of `message`: eight bytes of value (or none, for a
 /// zero) and six of milliseconds. Whether the value is a zero nobody can predict, so there is no branch on it.
 #[inline(always)]
-fn usual_float(message: &[u8], length: usize) -> Option<(i64, u64)> {
+pub(super) fn usual_float(message: &[u8], length: usize) -> Option<(i64, u64)> {
     let window: &[u8; 16] = message.last_chunk()?;
     let &[value_key, v0, v1, v2, v3, v4, v5, v6, v7, key, a, b, c, d, e, f] = window;
     let has_value = (length == 16) & (value_key == 0x09);

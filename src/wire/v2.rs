@@ -10,13 +10,16 @@
 //! with its texts spelt out (field 5 of a series). [`v2_out`](super::v2_out) finds them there.
 
 mod pass;
+mod runs;
 mod spelt;
+mod told;
 
 use super::fields::{self, LENGTH};
 use super::{BODY_BYTES_MAX, Flaw, Malformed, Span};
 use pass::Pass;
+use runs::Runs;
 use spelt::Spelt;
-use std::collections::HashSet;
+use told::Told;
 
 pub(super) const SYMBOLS: u32 = 4;
 pub(super) const TIMESERIES: u32 = 5;
@@ -37,6 +40,7 @@ pub(super) const HISTOGRAM_START: u32 = 17;
 pub(super) const TYPE: u32 = 1;
 pub(super) const HELP: u32 = 3;
 pub(super) const UNIT: u32 = 4;
+
 /// What is kept of that for which 1.0 has no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -53,8 +57,8 @@ pub struct Rewriter {
     series: Vec<Span>,
     references: Vec<u32>,
     spelt: Spelt,
-    /// Metadata that the request has told of already: type, help, unit, and a hash of the family.
-    told: HashSet<(u64, u32, u32, u64)>,
+    runs: Runs,
+    told: Told,
 }
 
 impl Rewriter {
@@ -72,16 +76,24 @@ impl Rewriter {
         out.clear();
         self.symbols.clear();
         self.series.clear();
-        self.told.clear();
+        self.told.forget();
         self.spelt.forget();
+        self.runs.forget();
         self.seek(body)?;
         out.reserve(body.len().saturating_mul(3).min(max));
-        for (nth, payload) in self.series.iter().enumerate() {
-            let spelt = &mut self.spelt;
-            let mut pass = Pass { body, symbols: &self.symbols, spelt, keep, max, out };
-            let number = nth as u32 + 1;
-            pass.series(*payload, &mut self.references, &mut self.told)
-                .map_err(|malformed| malformed.in_series(number))?;
+        let Self { symbols, series, references, spelt, runs, told } = self;
+        let mut pass = Pass { body, symbols, spelt, keep, max, out };
+        for (nth, payload) in series.iter().enumerate() {
+            let start = pass.out.len();
+            // Whatever is odd about it is found, and said, by the other way.
+            if let Ok(Some(labels)) = pass.series_by_runs(*payload, runs, references, told) {
+                runs.lie_at(labels);
+            } else {
+                pass.out.truncate(start);
+                runs.forget();
+                pass.series(*payload, references, told)
+                    .map_err(|malformed| malformed.in_series(nth as u32 + 1))?;
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 mod corpus;
 mod histograms;
+mod likely;
 mod odd;
 mod oracle;
 mod shapes;

@@ -3,17 +3,17 @@
 //! Owns the looking up of references, and the place of everything in the message of 1.0. Refuses what leads nowhere, and what
 //! would grow beyond the bound. Does not look for symbols and series: that is `v2.rs`'s.
 
+use super::runs::Runs;
 use super::spelt::Spelt;
+use super::told::Told;
 use super::{
     HELP, HISTOGRAM_START, Keep, REFERENCES, SAMPLE_START, SERIES_CREATED, SERIES_EXEMPLARS,
     SERIES_HISTOGRAMS, SERIES_METADATA, SERIES_SAMPLES, TYPE, UNIT,
 };
 use crate::series;
 use crate::wire::fields::{self, Field, LENGTH, VARINT, put_varint};
-use crate::wire::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES};
+use crate::wire::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES, usual_float};
 use crate::wire::{Flaw, Malformed, Span};
-use std::collections::HashSet;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Of one series or exemplar. A reference of one byte takes four here.
 const REFERENCES_MAX: usize = 1 << 17;
@@ -21,7 +21,8 @@ const REFERENCES_MAX: usize = 1 << 17;
 const HISTOGRAM_TYPE: u64 = 3;
 const GAUGE_HISTOGRAM_TYPE: u64 = 4;
 const SUMMARY_TYPE: u64 = 5;
-
+/// What metadata takes besides its texts: keys, lengths and a type.
+const METADATA_BYTES_MAX: usize = 48;
 /// Fields of 1.0: metadata in a request, and texts in metadata.
 const METADATA_OF_1: u32 = 3;
 const FAMILY_OF_1: u32 = 2;
@@ -35,8 +36,8 @@ struct Open {
 }
 
 /// What a metadata message refers to.
-#[derive(Default)]
-struct Told {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Metadata {
     kind: u64,
     help: u32,
     unit: u32,
@@ -53,29 +54,63 @@ pub(super) struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// Writes the series of a message, and the metadata that 1.0 has apart from it.
+    /// A series whose references come first and in one piece. Returns where its labels are. `None`, or an error: it has
+    /// to be done by [`Self::series`].
+    pub(super) fn series_by_runs(
+        &mut self,
+        payload: Span,
+        runs: &mut Runs,
+        references: &mut Vec<u32>,
+        told: &mut Told,
+    ) -> Result<Option<usize>, Malformed> {
+        let message = &self.body[..payload.end as usize];
+        let field = fields::read_quick(message, payload.start as usize)?;
+        if (field.number, field.wire_type) != (REFERENCES, LENGTH) {
+            return Ok(None);
+        }
+        let series = self.open(LABELS);
+        let Some(name) = self.labels_by_runs(field.content, runs) else { return Ok(None) };
+        self.rest(payload, field.end(), series, name, references, told)
+    }
+
     pub(super) fn series(
         &mut self,
         payload: Span,
         references: &mut Vec<u32>,
-        told: &mut HashSet<(u64, u32, u32, u64)>,
+        told: &mut Told,
     ) -> Result<(), Malformed> {
-        let message = &self.body[..payload.end as usize];
         let start = payload.start as usize;
-        collect(message, start, references)?;
+        collect(&self.body[..payload.end as usize], start, references)?;
         let series = self.open(LABELS);
         let name = self.labels(references, start)?;
-        let mut metadata = Told::default();
-        let mut at = start;
+        self.rest(payload, start, series, name, references, told).map(|_| ())
+    }
+
+    /// What a series has besides labels, from `at` on. Returns where its labels are. `None`: there are references behind
+    /// those it begins with.
+    fn rest(
+        &mut self,
+        payload: Span,
+        mut at: usize,
+        series: Open,
+        name: Option<u32>,
+        references: &mut Vec<u32>,
+        told: &mut Told,
+    ) -> Result<Option<usize>, Malformed> {
+        let message = &self.body[..payload.end as usize];
+        let start = payload.start as usize;
+        let by_runs = at > start;
+        let mut metadata = Metadata::default();
         while at < message.len() {
             let field = fields::read_quick(message, at)?;
             at = field.end();
             match (field.number, field.wire_type) {
+                (REFERENCES, _) if by_runs => return Ok(None),
                 (REFERENCES, _) => {}
                 (SERIES_SAMPLES, LENGTH) => self.copy(message, &field, SAMPLES, SAMPLE_START)?,
                 (SERIES_HISTOGRAMS, LENGTH) => self.copy(message, &field, HISTOGRAMS, HISTOGRAM_START)?,
                 (SERIES_EXEMPLARS, LENGTH) => self.exemplar(&message[..at], &field, references)?,
-                (SERIES_METADATA, LENGTH) => self.told(&message[..at], &field, &mut metadata)?,
+                (SERIES_METADATA, LENGTH) => self.metadata(&message[..at], &field, &mut metadata)?,
                 (SERIES_CREATED, VARINT) if self.keep == Keep::All => {
                     self.out.extend_from_slice(field.whole().of(self.body));
                 }
@@ -85,18 +120,22 @@ impl<'a> Pass<'a> {
             }
             self.bound(0, field.start)?;
         }
-        let metadata = Some(metadata).filter(|of| (of.kind, of.help, of.unit) != (0, 0, 0));
+        let metadata = Some(metadata).filter(|of| *of != Metadata::default());
         if let (Some(of), Keep::All) = (&metadata, self.keep) {
             self.spell_out(of, SERIES_METADATA, None, start)?;
         }
-        self.close(series);
-        if let (Some(of), Keep::Nothing, Some(name)) = (&metadata, self.keep, name) {
+        let labels = self.close(series);
+        if let (Some(of), Keep::Nothing, Some(name)) = (&metadata, self.keep, name)
+            && !told.lately(of, name)
+        {
             let family = family(self.symbol(name), of.kind);
-            if told.insert((of.kind, of.help, of.unit, xxh3_64(family))) {
+            if !told.knows(of, family) {
                 self.spell_out(of, METADATA_OF_1, Some(family), start)?;
             }
+            told.remember(of, name, family);
         }
-        self.bound(0, start)
+        self.bound(0, start)?;
+        Ok(Some(labels))
     }
 
     /// Writes the labels. Returns the reference of the metric's name.
@@ -120,7 +159,7 @@ impl<'a> Pass<'a> {
 
     /// Writes a label that has not been written before, or not lately. Returns whether it names the metric.
     #[cold]
-    fn spell(&mut self, name: u32, value: u32, at: usize) -> Result<bool, Malformed> {
+    pub(super) fn spell(&mut self, name: u32, value: u32, at: usize) -> Result<bool, Malformed> {
         let (name_bytes, value_bytes) = (self.refer(name, at)?, self.refer(value, at)?);
         self.bound(name_bytes.len() + value_bytes.len(), at)?;
         let start = self.out.len();
@@ -149,14 +188,17 @@ impl<'a> Pass<'a> {
     fn copy(&mut self, message: &[u8], field: &Field, number: u32, start: u32) -> Result<(), Malformed> {
         let content = field.content.of(self.body);
         self.bound(content.len(), field.start)?;
-        // The usual sample: a value and a time of six bytes.
+        // The usual sample: a value (or none, for a zero) and a time of six bytes.
         if number == SAMPLES
-            && let Ok(usual) = <&[u8; 16]>::try_from(content)
-            && (usual[0], usual[9]) == (0x09, 0x10)
+            && let Some((_, usual)) = self.body[..field.end()].split_last_chunk::<18>()
+            && usual_float(usual, content.len()).is_some()
         {
-            self.out.extend_from_slice(&[(SAMPLES << 3) as u8 | LENGTH, 16]);
-            self.out.extend_from_slice(usual);
-            return Ok(());
+            let whole = &usual[16 - content.len()..];
+            if whole[..2] == [(SERIES_SAMPLES << 3) as u8 | LENGTH, content.len() as u8] {
+                // Its number is the same in both protocols.
+                self.out.extend_from_slice(whole);
+                return Ok(());
+            }
         }
         let open = self.open(number);
         let message = &message[..field.end()];
@@ -198,22 +240,22 @@ impl<'a> Pass<'a> {
     }
 
     /// Metadata that is there twice is one, as in any protobuf message: of each field the last counts.
-    fn told(&self, message: &[u8], field: &Field, told: &mut Told) -> Result<(), Malformed> {
+    fn metadata(&self, message: &[u8], field: &Field, found: &mut Metadata) -> Result<(), Malformed> {
         let mut at = field.content.start as usize;
         while at < message.len() {
             let inner = fields::read(message, at)?;
             at = inner.end();
             match (inner.number, inner.wire_type) {
                 // An enumeration has 32 bits, whatever is sent.
-                (TYPE, VARINT) => told.kind = inner.varint(message)? & u64::from(u32::MAX),
-                (HELP, VARINT) => told.help = reference(inner.varint(message)?),
-                (UNIT, VARINT) => told.unit = reference(inner.varint(message)?),
+                (TYPE, VARINT) => found.kind = inner.varint(message)? & u64::from(u32::MAX),
+                (HELP, VARINT) => found.help = reference(inner.varint(message)?),
+                (UNIT, VARINT) => found.unit = reference(inner.varint(message)?),
                 (TYPE | HELP | UNIT, _) => return Err(inner.wrong_wire_type()),
                 _ => {}
             }
         }
         // Text that is not there is reference 0, also where there are no symbols at all.
-        for given in [told.help, told.unit] {
+        for given in [found.help, found.unit] {
             if given != 0 {
                 self.refer(given, field.start)?;
             }
@@ -224,13 +266,13 @@ impl<'a> Pass<'a> {
     /// Writes metadata with its texts: of 1.0 with its family, or in the place that 2.0 has for it.
     fn spell_out(
         &mut self,
-        of: &Told,
+        of: &Metadata,
         number: u32,
         family: Option<&[u8]>,
         at: usize,
     ) -> Result<(), Malformed> {
         let (help, unit) = (self.symbol(of.help), self.symbol(of.unit));
-        self.bound(help.len() + unit.len() + family.map_or(0, <[u8]>::len), at)?;
+        self.bound(help.len() + unit.len() + family.map_or(0, <[u8]>::len) + METADATA_BYTES_MAX, at)?;
         let open = self.open(number);
         if of.kind != 0 {
             self.out.push((TYPE << 3) as u8 | VARINT);
@@ -265,29 +307,34 @@ impl<'a> Pass<'a> {
         Open { at: self.out.len() }
     }
 
-    fn close(&mut self, open: Open) {
+    /// Ends a message. Returns where its content has come to begin.
+    fn close(&mut self, open: Open) -> usize {
         let length = self.out.len() - open.at;
         match length {
             0..0x80 => {
                 self.out[open.at - 2] = length as u8;
                 self.out.copy_within(open.at.., open.at - 1);
                 self.out.pop();
+                open.at - 1
             }
             0x80..0x4000 => {
                 self.out[open.at - 2] = length as u8 | 0x80;
                 self.out[open.at - 1] = (length >> 7) as u8;
+                open.at
             }
             _ => {
                 let mut long = Vec::with_capacity(5);
                 put_varint(&mut long, length as u64);
+                let begins = open.at - 2 + long.len();
                 self.out.splice(open.at - 2..open.at, long);
+                begins
             }
         }
     }
 }
 
 /// A reference that does not fit leads nowhere either.
-fn reference(given: u64) -> u32 {
+pub(super) fn reference(given: u64) -> u32 {
     u32::try_from(given).unwrap_or(u32::MAX)
 }
 

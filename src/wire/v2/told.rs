@@ -1,0 +1,43 @@
+//! The metadata that a 2.0 request has told of already, so that 1.0 gets each once.
+//!
+//! Refuses to write it down.
+
+use super::pass::Metadata;
+use std::collections::HashSet;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Metadata of a request, by families.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// With a hash of the family.
+    all: HashSet<(Metadata, u64)>,
+    /// Some of it with the reference of a metric's name: the series of a metric mostly come one after the other.
+    lately: Vec<Option<(Metadata, u32)>>,
+}
+
+impl Told {
+    const LATELY: usize = 1 << 6;
+
+    pub(super) fn forget(&mut self) {
+        self.all.clear();
+        self.lately.clear();
+        self.lately.resize(Self::LATELY, None);
+    }
+
+    /// `true` if it has been told of the same metric a moment ago; `false` says nothing.
+    #[inline]
+    pub(super) fn lately(&self, of: &Metadata, name: u32) -> bool {
+        self.lately[name as usize % Self::LATELY] == Some((*of, name))
+    }
+
+    /// Whether it has been told of the family.
+    pub(super) fn knows(&self, of: &Metadata, family: &[u8]) -> bool {
+        self.all.contains(&(*of, xxh3_64(family)))
+    }
+
+    /// It has been told of now.
+    pub(super) fn remember(&mut self, of: &Metadata, name: u32, family: &[u8]) {
+        self.lately[name as usize % Self::LATELY] = Some((*of, name));
+        self.all.insert((*of, xxh3_64(family)));
+    }
+}
