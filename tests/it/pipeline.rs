@@ -9,6 +9,7 @@ mod bounds;
 mod histograms;
 mod late;
 mod leaning;
+mod observe;
 mod targets;
 mod two;
 
