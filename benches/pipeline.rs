@@ -5,15 +5,18 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use promdedup::forward::{Answer, Outgoing, Upstream};
+use promdedup::forward::{Answer, Outgoing, Passed, Relayed, Upstream};
+use promdedup::overhead::CpuTime;
 use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Settings};
 use promdedup::proto::WriteRequest;
 use promdedup::series::{PlaceLabels, ReplicaNames, SeriesKey, TenantHash};
+use promdedup::telemetry::LimitHits;
 use promdedup::window::Window;
 use promdedup::wire::labels::LabelBounds;
 use promdedup::wire::snappy;
 use promdedup::wire::splice::{self, Labels};
 use promdedup::wire::v1::{Sample, TimeSeries, Walker};
+use prometheus::Registry;
 use prost::Message;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -25,6 +28,11 @@ impl Upstream for Taker {
     async fn send(&self, request: Outgoing) -> Answer {
         black_box(request);
         Answer::Taken
+    }
+
+    async fn relay(&self, request: Passed) -> Relayed {
+        black_box(request);
+        Relayed { answer: Answer::Taken, echo: Err("it was not asked".to_owned()) }
     }
 }
 
@@ -96,6 +104,13 @@ fn codec_floor(body: &[u8], forwarded: bool, names: &ReplicaNames, window: &Wind
     black_box((numbers, packed));
 }
 
+fn pipeline(settings: &Settings, measured: bool) -> Pipeline<Taker> {
+    let registry = Registry::new();
+    let cpu = if measured { CpuTime::register(&registry).unwrap() } else { CpuTime::off() };
+    let metrics = Metrics::register(&registry, &cpu, &LimitHits::new(&registry).unwrap()).unwrap();
+    Pipeline::new(settings.clone(), Arc::new(Window::new(100_000)), Taker, metrics)
+}
+
 fn pair(c: &mut Criterion) {
     let settings = Settings {
         replica_names: ReplicaNames::new(["prometheus_replica", "__replica__"]).unwrap(),
@@ -113,28 +128,24 @@ fn pair(c: &mut Criterion) {
     let mut group = c.benchmark_group("pipeline");
     group.throughput(Throughput::Elements(samples));
     group.sample_size(20);
-    group.bench_function("healthy pair", |b| {
-        b.iter_batched(
-            || {
-                let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-                let window = Arc::new(Window::new(100_000));
-                Pipeline::new(settings.clone(), window, Taker, metrics)
-            },
-            |pipeline| {
-                for body in &bodies {
-                    let incoming = incoming(body);
-                    let reply = runtime.block_on(pipeline.serve(incoming, 0));
-                    assert_eq!(reply.status, 204, "{}", reply.text);
-                }
-            },
-            criterion::BatchSize::LargeInput,
-        );
-    });
+    // The second one shows what measuring CPU time by stage costs.
+    for (name, measured) in [("healthy pair", true), ("healthy pair, CPU time not measured", false)] {
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || pipeline(&settings, measured),
+                |pipeline| {
+                    for body in &bodies {
+                        let reply = runtime.block_on(pipeline.serve(incoming(body), 0));
+                        assert_eq!(reply.status, 204, "{}", reply.text);
+                    }
+                },
+                criterion::BatchSize::LargeInput,
+            );
+        });
+    }
     // A window that knows the series.
-    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-    let pipeline = Pipeline::new(settings.clone(), Arc::new(Window::new(100_000)), Taker, metrics);
-    let incoming = incoming(&bodies[0]);
-    assert_eq!(runtime.block_on(pipeline.serve(incoming, 0)).status, 204);
+    let pipeline = pipeline(&settings, true);
+    assert_eq!(runtime.block_on(pipeline.serve(incoming(&bodies[0]), 0)).status, 204);
     let mut floor = Floor::default();
     group.bench_function("codec floor", |b| {
         b.iter(|| {
@@ -154,6 +165,7 @@ fn incoming(body: &[u8]) -> Incoming {
         retry_attempt: 0,
         request_id: None,
         traceparent: None,
+        verbatim: None,
     }
 }
 

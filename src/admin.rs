@@ -1,10 +1,11 @@
-//! ADMIN: metrics and probes, on a thread and runtime of their own, so that they answer while the data plane is busy.
+//! ADMIN: metrics, status and probes, on a thread and runtime of their own, so that they answer while the data plane is busy.
 //!
 //! Reads what other rooms show. Changes nothing, except that it tries the upstream while that counts as gone.
 
 mod openmetrics;
 mod readiness;
 mod routes;
+mod status;
 
 pub use readiness::Readiness;
 
@@ -14,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{IntGaugeVec, Opts, Registry};
+use status::Status;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::sync::Arc;
@@ -57,6 +59,7 @@ pub struct Admin {
     address: SocketAddr,
     registry: Registry,
     readiness: Arc<Readiness>,
+    status: Arc<Status>,
 }
 
 /// The running thread. Ends when dropped.
@@ -80,7 +83,8 @@ impl Admin {
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build_info))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        Ok(Self { listener, address, registry: registry.clone(), readiness: Arc::new(readiness) })
+        let status = Arc::new(Status::new(config.mode, registry.clone()));
+        Ok(Self { listener, address, registry: registry.clone(), readiness: Arc::new(readiness), status })
     }
 
     /// Where it listens; the port is known even if the configuration left it open.
@@ -98,10 +102,11 @@ impl Admin {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("promdedup-admin".to_owned()).spawn(move || {
             runtime.block_on(async {
-                let readiness = Arc::clone(&self.readiness);
+                let (readiness, status) = (Arc::clone(&self.readiness), Arc::clone(&self.status));
                 tokio::select! {
                     _ = stopped => {}
                     () = readiness.probe_while_unready() => {}
+                    () = status.remember() => {}
                     error = self.serve() => tracing::error!(?error, "the admin listener ended"),
                 }
             });
@@ -112,7 +117,7 @@ impl Admin {
 
     async fn serve(self) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
-        let router = routes::router(self.registry, self.readiness);
+        let router = routes::router(self.registry, self.readiness, self.status);
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };

@@ -1,9 +1,9 @@
 //! APP: wiring only. Builds the rooms, binds, runs, drains in order.
 
 use crate::admin::{Admin, Readiness};
-use crate::config::{Config, SeriesConfig, WindowConfig};
+use crate::config::{Config, Mode, SeriesConfig, WindowConfig};
 use crate::forward::HttpUpstream;
-use crate::overhead;
+use crate::overhead::{self, CpuTime};
 use crate::pipeline::{Metrics, Pipeline, Protocol, Settings};
 use crate::receive::{PhaseControl, Receiver, Serve};
 use crate::series::{PlaceLabels, ReplicaNames};
@@ -26,6 +26,7 @@ pub struct App<S> {
     admin: Admin,
     phase: PhaseControl,
     registry: Registry,
+    mode: Mode,
 }
 
 /// Where the proxy listens.
@@ -50,6 +51,8 @@ pub struct Parts<'a> {
     pub registry: &'a Registry,
     /// For bounds that are hit.
     pub limits: &'a LimitHits,
+    /// For the CPU time of stages.
+    pub cpu: &'a CpuTime,
 }
 
 impl App<Pipeline<HttpUpstream>> {
@@ -64,7 +67,7 @@ impl App<Pipeline<HttpUpstream>> {
         let (busy_wait_max, upstream_protocol) = (config.forward.timeout, config.forward.protocol);
         Self::assemble(config, |parts| {
             overhead::register(parts.registry, Arc::clone(&window))?;
-            let metrics = Metrics::register(parts.registry)?;
+            let metrics = Metrics::register(parts.registry, parts.cpu, parts.limits)?;
             let settings = settings(parts.series, &parts.window, upstream_protocol, busy_wait_max)?;
             Ok(Pipeline::new(settings, window, parts.upstream, metrics))
         })
@@ -124,6 +127,8 @@ impl<S: Serve> App<S> {
         let registry = Registry::new();
         let network = NetworkBytes::new(&registry)?;
         let limits = LimitHits::new(&registry)?;
+        let cpu = CpuTime::register(&registry)?;
+        let mode = config.receive.mode;
         let upstream = HttpUpstream::new(config.forward, &registry, &network, &limits)?;
         let service = service(Parts {
             series: config.series,
@@ -131,13 +136,14 @@ impl<S: Serve> App<S> {
             upstream: upstream.clone(),
             registry: &registry,
             limits: &limits,
+            cpu: &cpu,
         })?;
         let phase = PhaseControl::default();
         let readiness = Readiness::new(&config.admin, phase.clone(), upstream);
         let admin = Admin::bind(&config.admin, &registry, readiness).context("admin")?;
-        let receiver = Receiver::bind(config.receive, Arc::new(service), &registry, &network, &limits)
+        let receiver = Receiver::bind(config.receive, Arc::new(service), &registry, &network, &cpu, &limits)
             .context("remote write")?;
-        Ok(Self { receiver, admin, phase, registry })
+        Ok(Self { receiver, admin, phase, registry, mode })
     }
 
     /// Where it listens, ports that the configuration left open included.
@@ -159,7 +165,8 @@ impl<S: Serve> App<S> {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let addresses = self.addresses();
         let admin = self.admin.start()?;
-        tracing::info!(data = %addresses.data, admin = %addresses.admin, "listening");
+        let mode = self.mode.name();
+        tracing::info!(data = %addresses.data, admin = %addresses.admin, mode, "listening");
         let ended = self.receiver.run(&self.phase, shutdown).await;
         drop(admin);
         ended?;

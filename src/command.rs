@@ -6,7 +6,7 @@ pub mod load;
 mod serve;
 
 use crate::app::{Addresses, App};
-use crate::config::{Config, EXIT_MISCONFIGURED, Settings};
+use crate::config::{Config, EXIT_MISCONFIGURED, Mode, Settings};
 use crate::telemetry;
 use anyhow::anyhow;
 use clap::{Parser, Subcommand};
@@ -58,6 +58,9 @@ struct DemoArguments {
     /// Only proxy and stand-in stay up, for a real Prometheus.
     #[arg(long)]
     no_senders: bool,
+    /// The proxy only observes: everything arrives as it was sent, and what deduplication would save is shown.
+    #[arg(long)]
+    observe: bool,
 }
 
 /// Runs one command to its end.
@@ -105,16 +108,21 @@ fn play(
     arguments: DemoArguments,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> anyhow::Result<ExitCode> {
-    let DemoArguments { duration, series, replicas, interval, no_senders } = arguments;
-    let options = DemoOptions { duration, series, replicas, interval, no_senders, ..DemoOptions::default() };
+    let DemoArguments { duration, series, replicas, interval, no_senders, observe } = arguments;
+    let mut options =
+        DemoOptions { duration, series, replicas, interval, no_senders, observe, ..DemoOptions::default() };
     if let Err(mistake) = demo::check(&options) {
         return Ok(misconfigured(mistake.as_ref()));
     }
-    let environment = demo::environment(environment.into_iter().collect(), no_senders);
+    let environment = demo::environment(environment.into_iter().collect(), no_senders, observe);
     // Everything but the upstream is known before it runs, so that a mistake shows at once.
     let url = "http://127.0.0.1:1/api/v1/receive".to_owned();
     match Config::parse(&Settings::default(), demo::with_upstream(&environment, url)) {
-        Ok(config) => telemetry::start(&config.telemetry)?,
+        Ok(config) => {
+            // Also if the environment says so.
+            options.observe = config.receive.mode == Mode::Observe;
+            telemetry::start(&config.telemetry)?;
+        }
         Err(error) => return Ok(misconfigured(&error)),
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -21,6 +21,27 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// What is done with what the senders bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// It becomes one stream.
+    #[default]
+    Dedup,
+    /// It goes on as it came, and what would be saved is measured.
+    Observe,
+}
+
+impl Mode {
+    /// As the variable has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dedup => "dedup",
+            Self::Observe => "observe",
+        }
+    }
+}
+
 /// Exit code of a configuration that is refused (`EX_USAGE` of sysexits.h).
 pub const EXIT_MISCONFIGURED: u8 = 64;
 
@@ -46,6 +67,8 @@ pub struct Config {
 pub struct ReceiveConfig {
     /// Address of the remote-write listener.
     pub listen: SocketAddr,
+    /// Whether requests are deduplicated or go on as they came.
+    pub mode: Mode,
     /// Header that names the tenant.
     pub tenant_header: HeaderName,
     /// Largest request after decompression, bytes.
@@ -120,6 +143,8 @@ pub struct ForwardConfig {
 pub struct AdminConfig {
     /// Address of metrics and probes.
     pub listen: SocketAddr,
+    /// What the process does, to be shown (as in [`ReceiveConfig`]).
+    pub mode: Mode,
     /// The upstream counts as gone after twice this without a success.
     pub upstream_timeout: Duration,
 }

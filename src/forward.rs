@@ -4,11 +4,14 @@
 
 pub mod answer;
 pub mod client;
+mod headers;
 
 pub use client::{Health, HttpUpstream};
+pub use headers::end_to_end;
 
+use crate::config::Protocol;
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use std::future::Future;
 
 /// One request for the upstream: a snappy-compressed body of the version that it takes, and what is passed on of the sender's headers.
@@ -24,6 +27,37 @@ pub struct Outgoing {
     pub request_id: Option<HeaderValue>,
     /// `traceparent`.
     pub traceparent: Option<HeaderValue>,
+}
+
+/// A request that is passed on as it came.
+#[derive(Debug, Clone)]
+pub struct Passed {
+    /// The body, byte for byte.
+    pub body: Bytes,
+    /// What the sender's headers say beyond the connection, without those that are never passed on.
+    pub headers: HeaderMap,
+    /// What the body is.
+    pub protocol: Protocol,
+}
+
+/// An answer of the upstream that is passed back as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Echo {
+    /// The status.
+    pub status: u16,
+    /// What its headers say beyond the connection.
+    pub headers: HeaderMap,
+    /// The body, bounded.
+    pub body: Bytes,
+}
+
+/// What the upstream said to a request that was passed on as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relayed {
+    /// What that means.
+    pub answer: Answer,
+    /// Its words, or why there was no answer.
+    pub echo: Result<Echo, String>,
 }
 
 /// What the upstream said of one attempt.
@@ -66,4 +100,7 @@ pub enum Answer {
 pub trait Upstream: Send + Sync + 'static {
     /// Makes one attempt; always ends (by a timeout at the latest).
     fn send(&self, request: Outgoing) -> impl Future<Output = Answer> + Send;
+
+    /// Passes a request on as it came, in one attempt that always ends.
+    fn relay(&self, request: Passed) -> impl Future<Output = Relayed> + Send;
 }

@@ -5,25 +5,28 @@
 //! Refuses HTTP (that is `receive`'s and `forward`'s), and to retry: the sender does, with its backoff and its disk.
 
 mod batch;
+mod door;
 mod judge;
 mod metrics;
+mod observe;
 mod request;
 mod tally;
 mod verdict;
 
-pub use metrics::{Metrics, OTHER, is_named};
+pub use door::{Incoming, Reply, Settings, Written};
+pub use metrics::Metrics;
+pub use observe::Verbatim;
 
 use crate::forward::{Answer, Outgoing, Upstream};
+use crate::overhead::{Meter, Shares, Stage};
 use crate::policy::TimestampMs;
-use crate::series::{PlaceLabels, ReplicaNames, TenantHash};
+use crate::series::TenantHash;
 use crate::window::{Flight, Log, Metadata, Seen, Window};
 pub use crate::wire::Protocol;
-use crate::wire::labels::LabelBounds;
 use crate::wire::snappy::{self, Unpack};
 use crate::wire::v2::{self, Keep};
 use crate::wire::v2_out;
 use crate::wire::{Flaw, Malformed, splice};
-use bytes::Bytes;
 use http::HeaderValue;
 use judge::{Bench, Judged};
 use request::{Fate, Request};
@@ -41,70 +44,6 @@ const ROUNDS_TOGETHER_MAX: u32 = 4;
 const BUFFERS_MAX: usize = 64;
 /// Buffers of requests with a longer body are given back to the system.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
-
-/// What a request brought that is delivered, duplicates included: what remote write 2.0 calls written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Written {
-    /// Float samples.
-    pub samples: u64,
-    /// Histogram samples.
-    pub histograms: u64,
-    /// Exemplars.
-    pub exemplars: u64,
-}
-
-/// One remote-write request as it arrived, headers checked, body still compressed.
-#[derive(Debug, Clone)]
-pub struct Incoming {
-    /// What the body is.
-    pub protocol: Protocol,
-    /// Snappy block.
-    pub body: Bytes,
-    /// The tenant header's value.
-    pub tenant: Option<HeaderValue>,
-    /// `Retry-Attempt`, 0 if absent.
-    pub retry_attempt: u32,
-    /// `X-Request-ID`.
-    pub request_id: Option<HeaderValue>,
-    /// `traceparent`.
-    pub traceparent: Option<HeaderValue>,
-}
-
-/// The answer to the sender.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// 204, 400, 413 or 503 (500 for a bug of ours).
-    pub status: u16,
-    /// One sentence; empty with 204.
-    pub text: String,
-    /// `Retry-After`, in seconds.
-    pub retry_after_s: Option<u32>,
-    /// What is delivered of it; nothing of a request that has to be sent again.
-    pub written: Written,
-}
-
-/// What the pipeline is told by the configuration.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Names of the replica label.
-    pub replica_names: ReplicaNames,
-    /// Names of the group and target labels.
-    pub place_labels: PlaceLabels,
-    /// What upstream takes.
-    pub upstream_protocol: Protocol,
-    /// Bounds of the labels of a series.
-    pub label_bounds: LabelBounds,
-    /// Bound of a decompressed body, in bytes; of one of 2.0 also when it is rewritten as 1.0.
-    pub body_bytes_max: usize,
-    /// How far ahead of the clock a sample may be, in ms.
-    pub future_max_ms: i64,
-    /// How far below the watermark upstream takes samples, in ms; 0 = not at all.
-    pub out_of_order_window_ms: i64,
-    /// How long a group that the window has just met is held back, in ms; 0 = no waiting for backlogs at all.
-    pub first_contact_hold_ms: i64,
-    /// How long a request waits for flights of others before it is answered 503.
-    pub busy_wait_max: Duration,
-}
 
 /// The rooms of a request's life, and the buffers for it.
 #[derive(Debug)]
@@ -129,6 +68,9 @@ struct Buffers {
     judged: Judged,
     out: Vec<u8>,
     log: Log,
+    meter: Meter,
+    /// Compressed bytes that were sent.
+    sent_bytes: u64,
 }
 
 /// What a part of the request came to.
@@ -151,9 +93,27 @@ impl<U: Upstream> Pipeline<U> {
 
     /// Lives through one request. `now_ms`: the wall clock, in ms since the epoch.
     pub async fn serve(&self, incoming: Incoming, now_ms: i64) -> Reply {
+        let begun = tokio::time::Instant::now();
+        // Observed, a request is nobody's to keep waiting: first it goes, and what dedup would have done is found out then.
+        let relayed = match &incoming.verbatim {
+            Some(verbatim) => Some(self.relay(&incoming, verbatim).await),
+            None => None,
+        };
         let mut buffers =
             self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        let reply = self.live(&mut buffers, &incoming, now_ms).await;
+        buffers.meter = self.metrics.cpu.meter();
+        buffers.sent_bytes = 0;
+        let answer = relayed.as_ref().map(|relayed| &relayed.answer);
+        let lived = self.live(&mut buffers, &incoming, answer, begun, now_ms).await;
+        let shares = shares(&buffers, &incoming, lived.is_ok());
+        self.metrics.cpu.add(&mut buffers.meter, shares);
+        let reply = match (relayed, lived) {
+            (None, Ok(reply) | Err(reply)) => reply,
+            (Some(relayed), lived) => {
+                self.metrics.observed(lived.is_ok());
+                relayed.into()
+            }
+        };
         if buffers.request.body.capacity().max(buffers.two.capacity()) <= BUFFER_BYTES_MAX {
             let mut kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() < BUFFERS_MAX {
@@ -163,7 +123,16 @@ impl<U: Upstream> Pipeline<U> {
         reply
     }
 
-    async fn live(&self, buffers: &mut Buffers, incoming: &Incoming, now_ms: i64) -> Reply {
+    /// The request from its body to its reply, which is an error if nothing in it could be read. `observed`: what upstream
+    /// has already said to the request as it came.
+    async fn live(
+        &self,
+        buffers: &mut Buffers,
+        incoming: &Incoming,
+        observed: Option<&Answer>,
+        begun: tokio::time::Instant,
+        now_ms: i64,
+    ) -> Result<Reply, Reply> {
         let tenant = incoming.tenant.as_ref().map_or("".as_bytes(), HeaderValue::as_bytes);
         let bench = Bench {
             settings: &self.settings,
@@ -171,12 +140,14 @@ impl<U: Upstream> Pipeline<U> {
             tenant: TenantHash::of_bytes(tenant),
             retry: incoming.retry_attempt > 0,
             now_ms,
-            begun: tokio::time::Instant::now(),
+            begun,
+            observed,
         };
-        if let Err(reply) = self.read(buffers, incoming, &bench) {
-            return reply;
-        }
+        self.read(buffers, incoming, &bench)?;
         let mut outcome = Outcome::default();
+        if let Some(answer) = observed {
+            outcome.note(answer, false);
+        }
         let mut next = Some(0..buffers.request.units.len());
         let mut parts = Vec::new();
         while let Some(part) = next {
@@ -196,19 +167,24 @@ impl<U: Upstream> Pipeline<U> {
         // An upstream that does not answer takes its time: its sender is about to come again from now on.
         self.note_fronts(&buffers.request, works, bench.later_ms());
         self.metrics.count(&buffers.request, incoming.body.len(), &self.window);
-        reply
+        Ok(reply)
     }
 
     fn read(&self, buffers: &mut Buffers, incoming: &Incoming, bench: &Bench<'_>) -> Result<(), Reply> {
-        let Buffers { two, rewriter, request, judged, .. } = buffers;
-        let Bench { settings, window, tenant, retry, now_ms, .. } = *bench;
+        let Buffers { two, rewriter, request, judged, meter, .. } = buffers;
+        let settings = bench.settings;
         judged.forget();
+        if incoming.verbatim.as_ref().is_some_and(|verbatim| verbatim.unsupported) {
+            return Err(Reply::new(415, "not remote write".to_owned()));
+        }
         let max = settings.body_bytes_max;
         let raw = match incoming.protocol {
             Protocol::One => &mut request.body,
             Protocol::Two => two,
         };
-        snappy::decompress(&incoming.body, max, raw).map_err(|unpack| match unpack {
+        let unpacked = snappy::decompress(&incoming.body, max, raw);
+        meter.end(Stage::Decompress);
+        unpacked.map_err(|unpack| match unpack {
             Unpack::TooBig { .. } => Reply::new(413, unpack.to_string()),
             _ => Reply::new(400, unpack.to_string()),
         })?;
@@ -224,7 +200,7 @@ impl<U: Upstream> Pipeline<U> {
             };
             rewriter.rewrite(two, keep, max, &mut request.body).map_err(malformed)?;
         }
-        request.read(settings, tenant, window, retry, now_ms).map_err(malformed)?;
+        request.read(bench, meter).map_err(malformed)?;
         self.metrics.read(incoming.body.len(), raw_bytes);
         Ok(())
     }
@@ -247,6 +223,7 @@ impl<U: Upstream> Pipeline<U> {
         let news = if part.start == 0 { self.append_metadata(request, bench, out) } else { Vec::new() };
         if out.is_empty() {
             buffers.log = flight.commit();
+            buffers.meter.end(Stage::Window);
             return Landing::Settled;
         }
         if part.start == 0 {
@@ -265,16 +242,27 @@ impl<U: Upstream> Pipeline<U> {
                 return Landing::Settled;
             }
         };
-        let answer = self.upstream.send(outgoing(packed, samples, incoming)).await;
+        let answer = match bench.observed {
+            Some(answer) => answer.clone(),
+            None => {
+                buffers.sent_bytes += packed.len() as u64;
+                buffers.meter.pause();
+                let answer = self.upstream.send(outgoing(packed, samples, incoming)).await;
+                buffers.meter.resume();
+                answer
+            }
+        };
         if matches!(answer, Answer::Taken) {
             self.window.metadata().remember(&news, bench.now_ms);
         }
-        self.land(buffers, part, flight, &answer, bench, outcome)
+        let landing = self.land(buffers, part, flight, &answer, bench, outcome);
+        buffers.meter.end(Stage::Window);
+        landing
     }
 
     /// The outgoing body as upstream takes it. `None`: there is nothing in it that 2.0 has a place for.
     fn pack(&self, buffers: &mut Buffers) -> anyhow::Result<Option<Vec<u8>>> {
-        let Buffers { two, composer, out, .. } = buffers;
+        let Buffers { two, composer, out, meter, .. } = buffers;
         let raw = match self.settings.upstream_protocol {
             Protocol::One => out,
             Protocol::Two => {
@@ -288,11 +276,13 @@ impl<U: Upstream> Pipeline<U> {
                 two
             }
         };
+        meter.end(Stage::Encode);
         if raw.is_empty() {
             return Ok(None);
         }
         let mut packed = Vec::new();
         snappy::compress(raw, &mut packed)?;
+        meter.end(Stage::Compress);
         self.metrics.sent(raw.len(), packed.len());
         Ok(Some(packed))
     }
@@ -322,12 +312,14 @@ impl<U: Upstream> Pipeline<U> {
         let leant = buffers.judged.leans.len();
         for round in 0..ROUNDS_MAX {
             let Some(mut flight) = Flight::begin(&self.window, std::mem::take(&mut buffers.log)) else {
+                self.metrics.flights_hit.inc();
                 outcome.unavailable("too many requests are in flight".to_owned());
                 return None;
             };
             bench.judge(&mut buffers.request, part.clone(), &mut flight, &mut buffers.judged);
             if buffers.judged.busy.is_empty() {
                 flight.depart();
+                buffers.meter.end(Stage::Window);
                 return Some(flight);
             }
             // Nothing may be reserved while we wait, or two requests could wait for each other.
@@ -337,6 +329,8 @@ impl<U: Upstream> Pipeline<U> {
             for (_, _, s) in buffers.judged.leans.drain(leant..) {
                 buffers.request.fates[s as usize] = Fate::Pending;
             }
+            buffers.meter.end(Stage::Window);
+            buffers.meter.pause();
             for on in &buffers.judged.busy {
                 if tokio::time::timeout_at(deadline, self.window.ended(*on)).await.is_err() {
                     outcome.busy();
@@ -348,6 +342,7 @@ impl<U: Upstream> Pipeline<U> {
                 let late_ms = self.late.fetch_add(1, Ordering::Relaxed) % 4;
                 tokio::time::sleep(Duration::from_millis(late_ms)).await;
             }
+            buffers.meter.resume();
             if self.settings.first_contact_hold_ms > 0 {
                 buffers.request.look_again(&self.window, bench.later_ms());
             }
@@ -372,7 +367,7 @@ impl<U: Upstream> Pipeline<U> {
                 && bench.is_in_doubt(request, &part, &buffers.judged);
         let benign = verdict::benign(answer, &flight, repeats);
         let fate = match answer {
-            Answer::TooBig { .. } if part.len() > 1 => {
+            Answer::TooBig { .. } if part.len() > 1 && bench.observed.is_none() => {
                 buffers.log = flight.roll_back(true);
                 request.decide_again(&part, &buffers.judged);
                 return Landing::Split;
@@ -409,6 +404,10 @@ impl<U: Upstream> Pipeline<U> {
     /// Waits for the flights whose reservations duplicates lean on. If one fails, so does the duplicate.
     async fn lean(&self, buffers: &mut Buffers, bench: &Bench<'_>, outcome: &mut Outcome) {
         let leans = std::mem::take(&mut buffers.judged.leans);
+        if leans.is_empty() {
+            return;
+        }
+        buffers.meter.pause();
         let mut touched = false;
         for (on, _, s) in &leans {
             let well = self.window.ended(*on).await;
@@ -421,6 +420,7 @@ impl<U: Upstream> Pipeline<U> {
         if !touched {
             return;
         }
+        buffers.meter.resume();
         // They are duplicates of what is upstream now. Deciding them once more notes that their replica is alive.
         if let Some(mut flight) = Flight::begin(&self.window, std::mem::take(&mut buffers.log)) {
             for (_, item, s) in &leans {
@@ -430,6 +430,7 @@ impl<U: Upstream> Pipeline<U> {
             }
             buffers.log = flight.roll_back(true);
         }
+        buffers.meter.end(Stage::Window);
         for (_, _, s) in &leans {
             let fate = &mut buffers.request.fates[*s as usize];
             if *fate != Fate::Failed {
@@ -465,6 +466,16 @@ impl<U> Pipeline<U> {
     }
 }
 
+/// By what a request's CPU time is split. What cannot be read has no samples.
+fn shares(buffers: &Buffers, incoming: &Incoming, read: bool) -> Shares {
+    let tallies = buffers.request.tallies.iter().filter(|_| read);
+    let (samples, duplicates) = tallies
+        .fold((0, 0), |(all, duplicates), tally| (all + tally.samples(), duplicates + tally.duplicate));
+    let (relayed, received_bytes) = (incoming.verbatim.is_some(), incoming.body.len() as u64);
+    let sent_bytes = if relayed { received_bytes } else { buffers.sent_bytes };
+    Shares { samples, duplicates, received_bytes, sent_bytes, relayed }
+}
+
 fn outgoing(packed: Vec<u8>, samples: u64, incoming: &Incoming) -> Outgoing {
     Outgoing {
         body: packed.into(),
@@ -472,12 +483,5 @@ fn outgoing(packed: Vec<u8>, samples: u64, incoming: &Incoming) -> Outgoing {
         tenant: incoming.tenant.clone(),
         request_id: incoming.request_id.clone(),
         traceparent: incoming.traceparent.clone(),
-    }
-}
-
-impl Reply {
-    fn new(status: u16, text: String) -> Self {
-        let retry_after_s = (status == 503).then_some(1);
-        Self { status, text, retry_after_s, written: Written::default() }
     }
 }

@@ -18,6 +18,7 @@ pub use phase::{Phase, PhaseControl};
 
 use crate::config::ReceiveConfig;
 use crate::forward::Upstream;
+use crate::overhead::CpuTime;
 use crate::pipeline::{Incoming, Pipeline, Reply};
 use crate::socket::NetworkBytes;
 use crate::telemetry::LimitHits;
@@ -116,6 +117,7 @@ pub struct Receiver<S> {
     address: SocketAddr,
     room: Arc<Room<S>>,
     network: NetworkBytes,
+    cpu: CpuTime,
     limits: LimitHits,
 }
 
@@ -129,13 +131,15 @@ impl<S: Serve> Receiver<S> {
         service: Arc<S>,
         registry: &Registry,
         network: &NetworkBytes,
+        cpu: &CpuTime,
         limits: &LimitHits,
     ) -> Result<Self, ReceiveError> {
         let failed = |error| ReceiveError::Bind { address: config.listen, error };
         let listener = listen(config.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let room = room(&config, service, registry, limits)?;
-        Ok(Self { config, listener, address, room, network: network.clone(), limits: limits.clone() })
+        let (network, cpu, limits) = (network.clone(), cpu.clone(), limits.clone());
+        Ok(Self { config, listener, address, room, network, cpu, limits })
     }
 
     /// Where it listens; the port is known even if the configuration left it open.
@@ -158,6 +162,7 @@ impl<S: Serve> Receiver<S> {
             self.config.workers,
             &self.room,
             &self.network.sender,
+            &self.cpu,
             &self.limits,
             phase.subscribe(),
         )?;

@@ -13,6 +13,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub mod bodies;
 pub mod checker;
 pub mod connection;
 pub mod labels;
@@ -20,6 +21,7 @@ pub mod prometheus;
 pub mod request;
 pub mod thanos;
 
+pub use bodies::Bodies;
 pub use checker::{Checker, Findings};
 pub use labels::Labels;
 

@@ -5,16 +5,19 @@
 //! counts; what it is asked for and what it returns it does not touch.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::panic, reason = "see above")]
 
-use promdedup::forward::{Answer, Outgoing, Upstream};
+use promdedup::forward::{Answer, Outgoing, Passed, Relayed, Upstream};
+use promdedup::overhead::CpuTime;
 use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Settings};
 use promdedup::policy::{Action, Circumstances, ReplicaId, TimestampMs};
 use promdedup::proto::{TimeSeries, WriteRequest};
 use promdedup::series::{GroupKey, Place, PlaceLabels, ReplicaNames, SeriesKey, TargetKey, TenantHash};
+use promdedup::telemetry::LimitHits;
 use promdedup::window::{Admitted, Decision, FLIGHTS_MAX, Flight, Known, Log, UNKNOWN, Window};
 use promdedup::wire::labels::LabelBounds;
 use promdedup::wire::snappy;
 use promdedup::wire::splice::{self, Labels};
 use promdedup::wire::v1::{self, Walker};
+use prometheus::Registry;
 use prost::Message as _;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -206,6 +209,10 @@ impl Upstream for Taker {
     async fn send(&self, _: Outgoing) -> Answer {
         Answer::Taken
     }
+
+    async fn relay(&self, _: Passed) -> Relayed {
+        Relayed { answer: Answer::Taken, echo: Err("it was not asked".to_owned()) }
+    }
 }
 
 /// For a request that goes upstream: the outgoing body, whose memory upstream's client keeps as long as it needs it.
@@ -225,7 +232,8 @@ fn the_pipeline_allocates_one_body_for_what_it_forwards() {
         first_contact_hold_ms: 0,
         busy_wait_max: Duration::from_secs(10),
     };
-    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry, &CpuTime::off(), &LimitHits::new(&registry).unwrap()).unwrap();
     let window = Arc::new(Window::new(10_000));
     use_all_flights(&window);
     let pipeline = Pipeline::new(settings, window, Taker, metrics);
@@ -241,6 +249,7 @@ fn the_pipeline_allocates_one_body_for_what_it_forwards() {
                 retry_attempt: 0,
                 request_id: None,
                 traceparent: None,
+                verbatim: None,
             };
             // The runtime would put a future of this size into memory of its own.
             let request = Box::pin(pipeline.serve(incoming, 0));

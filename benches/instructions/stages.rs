@@ -3,16 +3,19 @@
 //! Owns the bodies they work on: real ones for the wire, and a healthy pair's, in both protocols, for the window and the
 //! pipeline. All that depends on chance or on time is made beforehand.
 
-use promdedup::forward::{Answer, Outgoing, Upstream};
+use promdedup::forward::{Answer, Outgoing, Passed, Relayed, Upstream};
+use promdedup::overhead::CpuTime;
 use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Settings};
 use promdedup::proto::{WriteRequest, v2 as proto2};
 use promdedup::series::{PlaceLabels, ReplicaNames, SeriesKey, TenantHash};
+use promdedup::telemetry::LimitHits;
 use promdedup::window::Window;
 use promdedup::wire::labels::LabelBounds;
 use promdedup::wire::snappy;
 use promdedup::wire::splice::{self, Labels};
 use promdedup::wire::v1::{Sample, TimeSeries, Walker};
 use promdedup::wire::v2::{Keep, Rewriter};
+use prometheus::Registry;
 use prost::Message;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -34,6 +37,10 @@ impl Upstream for Taker {
     async fn send(&self, request: Outgoing) -> Answer {
         black_box(request);
         Answer::Taken
+    }
+
+    async fn relay(&self, _: Passed) -> Relayed {
+        Relayed { answer: Answer::Taken, echo: Err("it was not asked".to_owned()) }
     }
 }
 
@@ -88,7 +95,8 @@ fn pipeline(protocol: Protocol, stages: [&'static str; 2]) -> Vec<(&'static str,
         busy_wait_max: Duration::from_secs(10),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry, &CpuTime::off(), &LimitHits::new(&registry).unwrap()).unwrap();
     let pipeline = Pipeline::new(settings, Arc::new(Window::new(100_000)), Taker, metrics);
     let mut counted = 0;
     for step in 0..2 * SCRAPES {
@@ -157,6 +165,7 @@ fn serve(runtime: &Runtime, pipeline: &Pipeline<Taker>, protocol: Protocol, body
         retry_attempt: 0,
         request_id: None,
         traceparent: None,
+        verbatim: None,
     };
     let reply = runtime.block_on(pipeline.serve(incoming, 0));
     assert_eq!(reply.status, 204, "{}", reply.text);

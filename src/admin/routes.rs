@@ -2,6 +2,7 @@
 
 use super::openmetrics;
 use super::readiness::Readiness;
+use super::status::Status;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
@@ -15,15 +16,17 @@ use std::sync::Arc;
 struct Shown {
     registry: Registry,
     readiness: Arc<Readiness>,
+    status: Arc<Status>,
 }
 
-pub(super) fn router(registry: Registry, readiness: Arc<Readiness>) -> Router {
+pub(super) fn router(registry: Registry, readiness: Arc<Readiness>, status: Arc<Status>) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/-/healthy", get(|| async { "healthy\n" }))
         .route("/-/ready", get(ready))
-        .with_state(Shown { registry, readiness })
+        .route("/api/v1/status", get(status_json))
+        .with_state(Shown { registry, readiness, status })
 }
 
 async fn index() -> Html<&'static str> {
@@ -31,7 +34,7 @@ async fn index() -> Html<&'static str> {
         "<!doctype html><title>promdedup</title><h1>promdedup ",
         env!("CARGO_PKG_VERSION"),
         "</h1><ul><li><a href=\"/metrics\">/metrics</a><li><a href=\"/-/healthy\">/-/healthy</a>",
-        "<li><a href=\"/-/ready\">/-/ready</a></ul>\n",
+        "<li><a href=\"/-/ready\">/-/ready</a><li><a href=\"/api/v1/status\">/api/v1/status</a></ul>\n",
     ))
 }
 
@@ -40,6 +43,11 @@ async fn ready(State(shown): State<Shown>) -> Response {
         Ok(()) => "ready\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }
+}
+
+async fn status_json(State(shown): State<Shown>) -> Response {
+    let status = shown.status.now(&shown.readiness);
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], format!("{status:#}\n")).into_response()
 }
 
 async fn metrics(State(shown): State<Shown>, headers: HeaderMap) -> Response {

@@ -3,18 +3,20 @@
 //!
 //! Owns the story and the verdict. Refuses to know how a proxy is built: it is handed a way to start one ([`run`]).
 
+mod observed;
 pub(in crate::command) mod proxy;
 mod report;
 mod screen;
 
 use crate::stand_in::prometheus::{Fleet, FleetShape, Options as ReplicaOptions, Replica};
 use crate::stand_in::thanos::{DEFAULT_TENANT, Options as ThanosOptions, Thanos};
-use crate::stand_in::{Checker, now_ms};
+use crate::stand_in::{Bodies, Checker, now_ms};
 pub use screen::Screen;
 
 use anyhow::{Context as _, bail, ensure};
+use observed::Observed;
 use proxy::ProxyView;
-use report::Evidence;
+use report::{Evidence, Guarantee};
 use std::ffi::OsString;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -25,6 +27,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// Most samples that a demo may record, over all replicas: about 2 GiB.
 const RECORDED_MAX: u128 = 40_000_000;
+/// Most bodies that a demo may record, by their hash.
+const BODIES_MAX: usize = 1_000_000;
 /// How long the senders may take to settle the rest.
 const SETTLE: Duration = Duration::from_secs(15);
 
@@ -41,6 +45,8 @@ pub struct DemoOptions {
     pub interval: Duration,
     /// Only proxy and stand-in, for a real Prometheus.
     pub no_senders: bool,
+    /// The proxy is in observe mode, so what is judged is that it passes everything on, and what it says it would save.
+    pub observe: bool,
     /// How the names of the proxy's data threads begin: their CPU time is the proxy's.
     pub proxy_threads: String,
 }
@@ -53,6 +59,7 @@ impl Default for DemoOptions {
             replicas: 2,
             interval: Duration::from_secs(1),
             no_senders: false,
+            observe: false,
             proxy_threads: "promdedup-data".to_owned(),
         }
     }
@@ -87,12 +94,14 @@ where
     Started: Future<Output = anyhow::Result<RunningProxy>>,
 {
     check(&options)?;
-    let thanos_options = ThanosOptions { points_max: RECORDED_MAX as usize, ..ThanosOptions::default() };
+    let bodies_max = if options.observe { BODIES_MAX } else { 0 };
+    let thanos_options =
+        ThanosOptions { points_max: RECORDED_MAX as usize, bodies_max, ..ThanosOptions::default() };
     let thanos = Thanos::start_with(thanos_options).await.context("the stand-in for Thanos Receive")?;
     let running = start_proxy(thanos.url()).await.context("the proxy")?;
     let view = ProxyView::new(running.addresses.admin, &options.proxy_threads)?;
     let outcome = if options.no_senders {
-        wait_for_a_real_one(&mut screen, &thanos, running.addresses).await
+        wait_for_a_real_one(&mut screen, &thanos, running.addresses, options.observe).await
     } else {
         play(&options, &mut screen, &thanos, view, running.addresses).await
     };
@@ -102,7 +111,15 @@ where
 
 /// What the demo's proxy is configured with, besides what the user's environment says: loopback, free ports (the usual
 /// ones for a Prometheus of the user's), no first-contact hold, and warnings only.
-pub(super) fn environment(given: Vec<(OsString, OsString)>, usual_ports: bool) -> Vec<(OsString, OsString)> {
+pub(super) fn environment(
+    mut given: Vec<(OsString, OsString)>,
+    usual_ports: bool,
+    observe: bool,
+) -> Vec<(OsString, OsString)> {
+    if observe {
+        given.retain(|(name, _)| name != "PROMDEDUP_MODE");
+        given.push(("PROMDEDUP_MODE".into(), "observe".into()));
+    }
     let ports = if usual_ports { ["127.0.0.1:19290", "127.0.0.1:19299"] } else { ["127.0.0.1:0"; 2] };
     let own = [
         ("PROMDEDUP_LISTEN", ports[0]),
@@ -172,6 +189,7 @@ async fn play(
     for nth in 0..options.replicas {
         let mut sender = ReplicaOptions::new(&format!("prometheus-k8s-{nth}"), &url, options.interval);
         sender.recorded_max = RECORDED_MAX as usize / options.replicas;
+        sender.bodies_max = if options.observe { BODIES_MAX } else { 0 };
         replicas.push(Replica::start(&fleet, sender)?);
     }
     let started = Instant::now();
@@ -182,22 +200,39 @@ async fn play(
         settled &= replica.finish(SETTLE).await;
     }
     let interval_ms = i64::try_from(options.interval.as_millis()).unwrap_or(i64::MAX);
+    let senders = replicas.iter().map(|replica| (replica.name().to_owned(), replica.stats())).collect();
+    let (proxy, violations) = (view.look().await?, thanos.violations());
+    if options.observe {
+        let [mut sent, mut acknowledged] = [Bodies::default(), Bodies::default()];
+        for [its_sent, its_acknowledged] in replicas.iter().map(Replica::bodies) {
+            sent.extend(&its_sent);
+            acknowledged.extend(&its_acknowledged);
+        }
+        let arrived = thanos.bodies();
+        let observed = Observed { settled, senders, sent, acknowledged, arrived, violations, proxy };
+        return conclude(screen, observed.table(), &observed.guarantees());
+    }
     let evidence = Evidence {
         elapsed: started.elapsed(),
         interval: options.interval,
         expected_series: fleet.series.len() as u64,
         settled,
-        senders: replicas.iter().map(|replica| (replica.name().to_owned(), replica.stats())).collect(),
+        senders,
         findings: Checker::of(interval_ms, thanos, DEFAULT_TENANT, &replicas).findings(),
-        violations: thanos.violations(),
+        violations,
         totals: thanos.totals(),
-        proxy: view.look().await?,
+        proxy,
     };
+    conclude(screen, evidence.table(), &evidence.guarantees())
+}
+
+/// Prints the verdict, which is an error if a guarantee broke.
+fn conclude(screen: &mut Screen, table: Vec<String>, guarantees: &[Guarantee]) -> anyhow::Result<()> {
     screen.end_live();
-    for line in evidence.table() {
+    for line in table {
         screen.line(&line);
     }
-    let broken = evidence.guarantees().iter().filter(|guarantee| !guarantee.holds).count();
+    let broken = guarantees.iter().filter(|guarantee| !guarantee.holds).count();
     if broken > 0 {
         bail!("{broken} of the guarantees broke");
     }
@@ -252,6 +287,7 @@ async fn wait_for_a_real_one(
     screen: &mut Screen,
     thanos: &Thanos,
     addresses: ProxyAddresses,
+    observes: bool,
 ) -> anyhow::Result<()> {
     for line in report::snippet(addresses, thanos.address()).lines() {
         screen.line(line);
@@ -262,6 +298,9 @@ async fn wait_for_a_real_one(
         screen.line(line);
     }
     let bad = thanos.violations().of_samples();
-    ensure!(bad == 0, "the stand-in got {bad} samples or series that a clean stream would not contain");
+    ensure!(
+        observes || bad == 0,
+        "the stand-in got {bad} samples or series that a clean stream would not contain"
+    );
     Ok(())
 }

@@ -78,6 +78,7 @@ impl Reader {
 
     fn receive(&mut self) -> Option<ReceiveConfig> {
         let listen = self.read(var::LISTEN, values::address);
+        let mode = self.read(var::MODE, values::mode);
         let tenant_header = self.tenant_header();
         let body_max_bytes = self.body_max_bytes();
         let in_flight_max_bytes = self.read(var::IN_FLIGHT_MAX, values::size_bytes);
@@ -89,6 +90,7 @@ impl Reader {
         };
         Some(ReceiveConfig {
             listen: listen?,
+            mode: mode?,
             tenant_header: tenant_header?,
             body_max_bytes: body_max_bytes?,
             in_flight_max_bytes: in_flight_max_bytes?,
@@ -175,7 +177,8 @@ impl Reader {
     fn admin(&mut self) -> Option<AdminConfig> {
         let listen = self.read(var::ADMIN_LISTEN, values::address);
         let upstream_timeout = self.once(var::UPSTREAM_TIMEOUT, upstream_timeout);
-        Some(AdminConfig { listen: listen?, upstream_timeout: upstream_timeout? })
+        let mode = self.once(var::MODE, values::mode);
+        Some(AdminConfig { listen: listen?, mode: mode?, upstream_timeout: upstream_timeout? })
     }
 
     fn telemetry(&mut self) -> Option<TelemetryConfig> {

@@ -1,6 +1,6 @@
 //! Values: text into types, one function a form. Knows no variable names.
 
-use super::LogFormat;
+use super::{LogFormat, Mode};
 use crate::wire::Protocol;
 use http::{HeaderName, HeaderValue, Uri};
 use std::net::SocketAddr;
@@ -52,6 +52,15 @@ pub(super) fn protocol(text: &str) -> Result<Protocol, Wrong> {
         "1.0" => Ok(Protocol::One),
         "2.0" => Ok(Protocol::Two),
         _ => Err("not a version of remote write".to_owned()),
+    }
+}
+
+/// `dedup` or `observe`.
+pub(super) fn mode(text: &str) -> Result<Mode, Wrong> {
+    match text.trim() {
+        "dedup" => Ok(Mode::Dedup),
+        "observe" => Ok(Mode::Observe),
+        _ => Err("no such mode".to_owned()),
     }
 }
 

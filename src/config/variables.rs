@@ -34,6 +34,7 @@ pub(super) const PREFIX: &str = "PROMDEDUP_";
 pub(super) const UPSTREAM_URL: &str = "PROMDEDUP_UPSTREAM_URL";
 pub(super) const LISTEN: &str = "PROMDEDUP_LISTEN";
 pub(super) const ADMIN_LISTEN: &str = "PROMDEDUP_ADMIN_LISTEN";
+pub(super) const MODE: &str = "PROMDEDUP_MODE";
 pub(super) const REPLICA_LABELS: &str = "PROMDEDUP_REPLICA_LABELS";
 pub(super) const GROUP_LABELS: &str = "PROMDEDUP_GROUP_LABELS";
 pub(super) const TARGET_LABELS: &str = "PROMDEDUP_TARGET_LABELS";
@@ -81,6 +82,12 @@ pub const VARIABLES: &[Variable] = &[
         "0.0.0.0:19299",
         ADDRESS,
         "Address of /metrics and of the probes, served by a thread of its own",
+    ),
+    known(
+        MODE,
+        "dedup",
+        "dedup or observe",
+        "`observe` passes everything on as it came, and only measures what `dedup` would save",
     ),
     known(
         REPLICA_LABELS,
@@ -197,7 +204,6 @@ pub const VARIABLES: &[Variable] = &[
         "Which log lines are written",
     ),
     known(LOG_FORMAT, "text", "text or json", "How a log line looks"),
-    later("PROMDEDUP_MODE", "dedup", "dedup"),
     later("PROMDEDUP_UPSTREAM_TLS_CA_FILE", "", READABLE),
     later("PROMDEDUP_UPSTREAM_TLS_CERT_FILE", "", READABLE),
     later("PROMDEDUP_UPSTREAM_TLS_KEY_FILE", "", READABLE),

@@ -6,14 +6,14 @@ mod metrics;
 
 pub use health::Health;
 
-use super::{Answer, Outgoing, Upstream, answer};
+use super::{Answer, Echo, Outgoing, Passed, Relayed, Upstream, answer, end_to_end};
 use crate::config::{ForwardConfig, Protocol};
 use crate::socket::{Counted, NetworkBytes, Traffic};
 use crate::telemetry::LimitHits;
 use authorization::Authorization;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -41,6 +41,8 @@ const DISCARDS: &str = "it answered 2xx without X-Prometheus-Remote-Write-Sample
 const TEXT_MAX_BYTES: usize = 4 << 10;
 /// So much more is read and thrown away, so that the connection can be used again; beyond it the connection goes.
 const DRAIN_MAX_BYTES: usize = 64 << 10;
+/// So much of an answer is passed back as it came.
+const ECHO_MAX_BYTES: usize = 64 << 10;
 /// An idle connection is closed before load balancers (60 s and more, as a rule) close it under a request.
 const IDLE_MAX: Duration = Duration::from_secs(50);
 
@@ -60,7 +62,10 @@ struct Shared {
     connections: Semaphore,
     connections_max: usize,
     connections_hit: IntCounter,
+    /// Those of a request of our own making.
     headers: HeaderMap,
+    /// Those that the operator adds to every request.
+    added: HeaderMap,
     tenant_header: HeaderName,
     authorization: Option<Authorization>,
     metrics: Metrics,
@@ -83,7 +88,8 @@ impl HttpUpstream {
     ) -> prometheus::Result<Self> {
         let pools = (0..config.pools.max(1)).map(|_| pool(&config, &network.upstream)).collect();
         let mut headers = fixed_headers(config.protocol);
-        headers.extend(config.headers);
+        let added = HeaderMap::from_iter(config.headers);
+        headers.extend(added.clone());
         let shared = Shared {
             pools,
             url: config.url,
@@ -93,6 +99,7 @@ impl HttpUpstream {
             connections_max: config.connections_max,
             connections_hit: limits.of("upstream_connections"),
             headers,
+            added,
             tenant_header: config.tenant_header,
             authorization: config.credentials.map(Authorization::new),
             metrics: Metrics::new(registry)?,
@@ -119,52 +126,78 @@ impl HttpUpstream {
 
 impl Upstream for HttpUpstream {
     async fn send(&self, request: Outgoing) -> Answer {
-        let started = Instant::now();
-        let answer = match self.shared.attempt(request, started + self.shared.timeout).await {
-            Ok(answered) => {
-                self.shared.metrics.answered(answered.status, started.elapsed());
-                self.shared.judge(answered)
-            }
-            Err(error) => {
-                self.shared.metrics.not_answered(started.elapsed());
-                Answer::NoAnswer { error }
-            }
-        };
-        self.shared.health.note(started.into_std(), &answer);
+        let shared = &self.shared;
+        let (answer, _) = shared.speak(shared.request(request), shared.protocol, TEXT_MAX_BYTES).await;
         answer
+    }
+
+    async fn relay(&self, request: Passed) -> Relayed {
+        let protocol = request.protocol;
+        let request = self.shared.passed(request);
+        let (answer, echo) = self.shared.speak(request, protocol, ECHO_MAX_BYTES).await;
+        Relayed { answer, echo }
     }
 }
 
 /// An answer as it came.
 struct Answered {
     status: u16,
-    /// It says how many samples were written, as a receiver of 2.0 has to.
-    says_written: bool,
-    text: String,
+    headers: HeaderMap,
+    /// Its beginning.
+    body: Bytes,
+    /// There was more of it.
+    cut: bool,
 }
 
 impl Shared {
-    async fn attempt(&self, request: Outgoing, deadline: Instant) -> Result<Answered, String> {
+    /// One attempt: what came of it, and in which words. `kept_max_bytes`: so much of them.
+    async fn speak(
+        &self,
+        request: Request<Full<Bytes>>,
+        protocol: Protocol,
+        kept_max_bytes: usize,
+    ) -> (Answer, Result<Echo, String>) {
+        let started = Instant::now();
+        let (answer, echo) = match self.attempt(request, started + self.timeout, kept_max_bytes).await {
+            Ok(answered) => {
+                self.metrics.answered(answered.status, started.elapsed());
+                (self.judge(&answered, protocol), Ok(answered.into()))
+            }
+            Err(error) => {
+                self.metrics.not_answered(started.elapsed());
+                (Answer::NoAnswer { error: error.clone() }, Err(error))
+            }
+        };
+        self.health.note(started.into_std(), &answer);
+        (answer, echo)
+    }
+
+    async fn attempt(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+        kept_max_bytes: usize,
+    ) -> Result<Answered, String> {
         let _permit = self.permit(deadline).await?;
-        let request = self.request(request);
         let pool = &self.pools[pool_of_this_thread() % self.pools.len()];
         let response = match timeout_at(deadline, pool.request(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(chain(&error)),
             Err(_) => return Err(format!("no answer within {}", spelt(self.timeout))),
         };
-        let status = response.status().as_u16();
-        let says_written = response.headers().contains_key(SAMPLES_WRITTEN);
-        // The status is the answer; a text that breaks off or never ends does not change it.
-        Ok(Answered { status, says_written, text: text(response, deadline).await })
+        let (head, body) = response.into_parts();
+        // The status is the answer; a body that breaks off or never ends does not change it.
+        let (body, cut) = beginning(body, deadline, kept_max_bytes).await;
+        Ok(Answered { status: head.status.as_u16(), headers: head.headers, body, cut })
     }
 
     /// What an answer means. A receiver of 2.0 always says what it has written; one of 1.0 finds nothing in a body of
     /// 2.0, and says that all is well.
-    fn judge(&self, answered: Answered) -> Answer {
-        let Answered { status, says_written, text } = answered;
-        if self.protocol == Protocol::One || says_written || !(200..300).contains(&status) {
-            return answer::judge(status, text);
+    fn judge(&self, answered: &Answered, protocol: Protocol) -> Answer {
+        let status = answered.status;
+        let says_written = answered.headers.contains_key(SAMPLES_WRITTEN);
+        if protocol == Protocol::One || says_written || !(200..300).contains(&status) {
+            return answer::judge(status, answered.text());
         }
         let now_s = self.begun.elapsed().as_secs();
         let told_s = self.discards_told_s.load(Ordering::Relaxed);
@@ -204,12 +237,23 @@ impl Shared {
                 headers.insert(name, value);
             }
         }
+        self.post(headers, outgoing.body)
+    }
+
+    /// A request as it came: what the sender says of its body is true of this one, too.
+    fn passed(&self, passed: Passed) -> Request<Full<Bytes>> {
+        let mut headers = passed.headers;
+        headers.extend(self.added.clone());
+        self.post(headers, passed.body)
+    }
+
+    fn post(&self, mut headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
         if let Some(authorization) = &self.authorization
             && let Some(value) = authorization.current()
         {
             headers.insert(AUTHORIZATION, value);
         }
-        let mut request = Request::new(Full::new(outgoing.body));
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
         *request.headers_mut() = headers;
@@ -259,25 +303,39 @@ fn pool_of_this_thread() -> usize {
     })
 }
 
-/// The beginning of an answer's text, on one line.
-async fn text(response: Response<Incoming>, deadline: Instant) -> String {
-    let mut body = response.into_body();
-    let mut kept = Vec::new();
+impl Answered {
+    /// The beginning of its text.
+    fn text(&self) -> String {
+        let kept = &self.body[..self.body.len().min(TEXT_MAX_BYTES)];
+        let mut text = String::from_utf8_lossy(kept).trim().to_owned();
+        if self.cut || kept.len() < self.body.len() {
+            text.push(answer::CUT_OFF);
+        }
+        text
+    }
+}
+
+impl From<Answered> for Echo {
+    fn from(answered: Answered) -> Self {
+        let Answered { status, headers, body, .. } = answered;
+        Self { status, headers: end_to_end(&headers), body }
+    }
+}
+
+/// The beginning of an answer's body, and whether there was more of it.
+async fn beginning(mut body: Incoming, deadline: Instant, max_bytes: usize) -> (Bytes, bool) {
+    let mut kept = BytesMut::new();
     let mut dropped = 0;
     while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
         let Ok(data) = frame.into_data() else { continue };
-        let room = TEXT_MAX_BYTES.saturating_sub(kept.len()).min(data.len());
+        let room = max_bytes.saturating_sub(kept.len()).min(data.len());
         kept.extend_from_slice(&data[..room]);
         dropped += data.len() - room;
         if dropped > DRAIN_MAX_BYTES {
             break;
         }
     }
-    let mut text = String::from_utf8_lossy(&kept).trim().to_owned();
-    if dropped > 0 {
-        text.push(answer::CUT_OFF);
-    }
-    text
+    (kept.freeze(), dropped > 0)
 }
 
 /// An error with its causes, which is where hyper's errors say what happened.

@@ -6,9 +6,10 @@
 use super::Settings;
 use super::request::{Fate, Kind, Request, Unit};
 use super::tally::{Tally, takeover_number};
+use crate::forward::Answer;
 use crate::policy::{Action, Circumstances, Held, Sample, TimestampMs, Verdict};
 use crate::series::{SeriesKey, TenantHash};
-use crate::window::{Admitted, Decision, Flight, FlightId, Known, Seen, UNKNOWN, Window, waits};
+use crate::window::{Admitted, Decision, Flight, FlightId, Known, Others, Seen, UNKNOWN, Window, waits};
 use crate::wire::STALE_NAN_BITS;
 use arrayvec::ArrayVec;
 use std::collections::HashSet;
@@ -77,6 +78,8 @@ pub(super) struct Bench<'a> {
     pub(super) now_ms: i64,
     /// When that was, by the clock of waits.
     pub(super) begun: tokio::time::Instant,
+    /// In observe mode: upstream's answer to the request as it came, so there is nothing to wait for.
+    pub(super) observed: Option<&'a Answer>,
 }
 
 impl Judged {
@@ -210,17 +213,10 @@ impl Bench<'_> {
                 group: item.group,
                 histogram: received.histogram.then(|| received.message(&request.body)),
             };
-            let others = request.tallies.of(item.tally).others;
-            let circumstances = Circumstances {
-                out_of_order_window_ms: self.settings.out_of_order_window_ms,
-                retry: self.retry,
-                busy: false,
-                refused: others.refused,
-                inherited: others.inherited,
-                slowest: others.slowest,
-            };
-            let oldest = others.oldest;
-            match flight.decide(known, &sample, circumstances, |to, interval| waits(oldest, to, interval)) {
+            let tally = request.tallies.of(item.tally);
+            let (decision, waits) = self.decide(known, &sample, tally.others, flight);
+            tally.waits |= waits;
+            match decision {
                 Decision::Decided { verdict, histograms, reserved } => {
                     let tally = item.tally;
                     if verdict.action == Action::Wait {
@@ -231,7 +227,10 @@ impl Bench<'_> {
                     }
                     return settle(request, tally, s, &verdict, reserved, judged);
                 }
-                Decision::Unheld => break,
+                Decision::Unheld => {
+                    request.tallies.of(item.tally).unheld += 1;
+                    break;
+                }
                 Decision::Leans(on) => {
                     request.fates[s as usize] = Fate::Duplicate;
                     return judged.leans.push((on, unit.item, s));
@@ -247,6 +246,34 @@ impl Bench<'_> {
         }
         // No room to hold it, or it comes and goes faster than we can look: let the sender bring it once more.
         request.fates[s as usize] = Fate::Failed;
+    }
+
+    /// What the window says, and whether the sample would wait if it had not gone to upstream already: observed, it is
+    /// decided as if it had.
+    fn decide(
+        &self,
+        known: Known<'_>,
+        sample: &Sample,
+        others: Others,
+        flight: &mut Flight,
+    ) -> (Decision, bool) {
+        let circumstances = Circumstances {
+            out_of_order_window_ms: self.settings.out_of_order_window_ms,
+            retry: self.retry,
+            busy: false,
+            refused: others.refused,
+            inherited: others.inherited,
+            slowest: others.slowest,
+        };
+        let oldest = others.oldest;
+        let decision =
+            flight.decide(known, sample, circumstances, |to, interval| waits(oldest, to, interval));
+        let waits = matches!(&decision, Decision::Decided { verdict, .. } if verdict.action == Action::Wait);
+        if !waits || self.observed.is_none() {
+            return (decision, false);
+        }
+        let patient = Circumstances { refused: None, inherited: None, slowest: None, ..circumstances };
+        (flight.decide(known, sample, patient, |_, _| false), true)
     }
 
     fn fill(&self, tally: u16, s: u32, verdict: &Verdict, histograms: bool) -> Option<Fill> {

@@ -1,27 +1,21 @@
 //! What the pipeline counts: samples by outcome, bytes by stage, changes of owner, and the window's size.
 //!
 //! Counted once a request, on children that were looked up once. Labels are bounded: at most 1,000 groups of
-//! 8 replicas, what lies beyond is `_other`.
+//! 8 replicas, what lies beyond is `_other`. Children are there at 0 as soon as their labels are known.
 
 use super::request::{Fate, Request};
 use super::tally::{TAKEOVERS, Tallies};
+use crate::overhead::{CpuTime, GROUPS_MAX, OTHER, REPLICAS_MAX};
 use crate::policy::ReplicaId;
+use crate::telemetry::LimitHits;
 use crate::window::Window;
 use dashmap::DashMap;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use std::ops::Range;
 use std::sync::Arc;
 
-const GROUPS_MAX: u32 = 1_000;
-const REPLICAS_MAX: u8 = 8;
-/// The label value of all groups and replicas that have no label value of their own.
-pub const OTHER: &str = "_other";
-
-/// Whether a group and a replica, by their numbers, have label values of their own.
-#[must_use]
-pub fn is_named(group: usize, replica: usize) -> bool {
-    group < GROUPS_MAX as usize && replica < usize::from(REPLICAS_MAX)
-}
+/// Why a conflict was no loss.
+const BENIGN: [&str; 4] = ["retry", "takeover", "first_contact", "exemplars"];
 
 /// The counters of the pipeline.
 #[derive(Debug)]
@@ -38,6 +32,10 @@ pub struct Metrics {
     raw_in: IntCounter,
     raw_out: IntCounter,
     compressed_out: IntCounter,
+    unreadable: IntCounter,
+    pub(super) flights_hit: IntCounter,
+    held_histograms_hit: IntCounter,
+    pub(super) cpu: CpuTime,
     children: DashMap<(u32, Option<ReplicaId>), Arc<Children>>,
 }
 
@@ -59,14 +57,23 @@ struct Children {
 }
 
 impl Metrics {
-    /// Registers the counters.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    /// Registers the counters. `cpu` is told what each request has taken.
+    pub fn register(
+        registry: &Registry,
+        cpu: &CpuTime,
+        limits: &LimitHits,
+    ) -> Result<Self, prometheus::Error> {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counters.clone()))?;
             Ok::<_, prometheus::Error>(counters)
         };
         let bytes = counters("promdedup_body_bytes_total", "Bytes of request bodies, by stage.", &["stage"])?;
+        let unreadable = IntCounter::new(
+            "promdedup_observe_unreadable_total",
+            "Requests that observe mode passed on and that deduplication would have answered 400, 413 or 415 as a whole.",
+        )?;
+        registry.register(Box::new(unreadable.clone()))?;
         Ok(Self {
             received: counters(
                 "promdedup_samples_received_total",
@@ -112,6 +119,10 @@ impl Metrics {
             raw_in: bytes.with_label_values(&["raw_in"]),
             raw_out: bytes.with_label_values(&["raw_out"]),
             compressed_out: bytes.with_label_values(&["compressed_out"]),
+            unreadable,
+            flights_hit: limits.of("flights"),
+            held_histograms_hit: limits.of("held_histograms"),
+            cpu: cpu.clone(),
             children: DashMap::new(),
         })
     }
@@ -124,6 +135,11 @@ impl Metrics {
     pub(super) fn sent(&self, raw: usize, compressed: usize) {
         self.raw_out.inc_by(raw as u64);
         self.compressed_out.inc_by(compressed as u64);
+    }
+
+    /// Counts a request that went on as it came.
+    pub(super) fn observed(&self, readable: bool) {
+        self.unreadable.inc_by(u64::from(!readable));
     }
 
     /// Counts a conflict that was no loss, for the group of the first sample aboard.
@@ -154,6 +170,7 @@ impl Metrics {
                 (&children.first_contact_waits, u64::from(tally.held_back)),
                 (&children.duplicate_bytes, tally.duplicate_bytes * compressed as u64 / raw),
                 (&children.received, tally.samples()),
+                (&self.held_histograms_hit, tally.unheld),
             ];
             for (counter, count) in counts {
                 if count > 0 {
@@ -175,6 +192,7 @@ impl Metrics {
         }
         let (g, r) = names(group, replica, window);
         let (g, r) = (g.as_str(), r.as_str());
+        BENIGN.iter().for_each(|reason| drop(self.benign.with_label_values(&[g, reason])));
         let outcome = |outcome| self.samples.with_label_values(&[g, r, outcome]);
         let children = Arc::new(Children {
             received: self.received.with_label_values(&[g, r]),

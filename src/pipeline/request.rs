@@ -4,8 +4,9 @@
 //! that no window is needed for: invalid labels, times that cannot be, and histograms that are none.
 
 use super::Settings;
-use super::judge::Judged;
+use super::judge::{Bench, Judged};
 use super::tally::Tallies;
+use crate::overhead::{Meter, Stage};
 use crate::policy::ReplicaId;
 use crate::series::{Place, SeriesKey, TenantHash};
 use crate::window::{TIMESTAMP_LIMIT_MS, UNKNOWN, Window};
@@ -144,19 +145,13 @@ impl Item {
 
 impl Request {
     /// Reads the body that has been decompressed into `self.body`: everything but the window's part of the decision.
-    pub(super) fn read(
-        &mut self,
-        settings: &Settings,
-        tenant: TenantHash,
-        window: &Window,
-        retry: bool,
-        now_ms: i64,
-    ) -> Result<(), Malformed> {
+    pub(super) fn read(&mut self, bench: &Bench<'_>, meter: &mut Meter) -> Result<(), Malformed> {
+        let Bench { settings, window, tenant, now_ms, .. } = *bench;
         self.now_ms = now_ms;
-        let guessed = self.identify::<true>(settings, tenant, window);
+        let guessed = self.identify::<true>(settings, tenant, window, meter);
         // A guess that fails, and an error behind guesses, say nothing.
         if !matches!(guessed, Ok(true)) {
-            self.identify::<false>(settings, tenant, window)?;
+            self.identify::<false>(settings, tenant, window, meter)?;
         }
         self.fates.resize(self.samples.len(), Fate::Pending);
         let mut last = Last::default();
@@ -171,7 +166,7 @@ impl Request {
             self.refuse_invalid_histograms();
         }
         if settings.first_contact_hold_ms > 0 {
-            self.look_around(settings, window, retry);
+            self.look_around(bench);
         }
         self.order();
         Ok(())
@@ -243,9 +238,12 @@ impl Request {
         settings: &Settings,
         tenant: TenantHash,
         window: &Window,
+        meter: &mut Meter,
     ) -> Result<bool, Malformed> {
         self.clear();
-        self.walk::<LIKELY>(settings, tenant)?;
+        let walked = self.walk::<LIKELY>(settings, tenant);
+        meter.end(Stage::Decode);
+        walked?;
         window.locate(&self.keys, &mut self.numbers);
         let Self { body, items, numbers, samples, .. } = self;
         let mut walker = Walker::new(body, &settings.replica_names);
@@ -362,7 +360,8 @@ impl Request {
     }
 
     /// Learns how far the other replicas of each group are, and holds back what belongs to a group that is new.
-    fn look_around(&mut self, settings: &Settings, window: &Window, retry: bool) {
+    fn look_around(&mut self, bench: &Bench<'_>) {
+        let Bench { settings, window, retry, .. } = *bench;
         // The bytes of a retry are the same, so these are. Shards of one sender do not share a series.
         let first = self.samples.first().map_or(0, |sample| sample.at);
         let key = self.keys.first().map_or(0, |key| key.0 as u64);
@@ -382,17 +381,17 @@ impl Request {
         for item in self.items.iter_mut().filter(|item| item.kind == Kind::Replicated) {
             let tally = self.tallies.of(item.tally);
             if tally.first_contact {
-                item.kind = Kind::Waiting;
                 let first = item.series.first_sample as usize;
                 let mut holds = item.series.samples == 0;
-                for fate in &mut self.fates[first..first + item.series.samples as usize] {
-                    if *fate == Fate::Pending {
-                        *fate = Fate::Failed;
-                        holds = true;
-                    }
-                }
+                let fates = &mut self.fates[first..first + item.series.samples as usize];
+                holds |= fates.contains(&Fate::Pending);
                 // What is refused anyway need not come again.
                 tally.held_back |= holds;
+                if bench.observed.is_some() {
+                    continue; // counted; it has gone to upstream already, as if it had waited
+                }
+                item.kind = Kind::Waiting;
+                fates.iter_mut().filter(|fate| **fate == Fate::Pending).for_each(|fate| *fate = Fate::Failed);
                 self.held_back |= holds;
             }
         }

@@ -33,6 +33,8 @@ pub(super) struct Tally {
     /// Raw bytes of the series that held nothing but duplicates.
     pub(super) duplicate_bytes: u64,
     pub(super) newest_ms: Option<i64>,
+    /// Histograms that found no room to be held.
+    pub(super) unheld: u64,
     /// A sample of it had to wait for older data of another replica.
     pub(super) waits: bool,
     /// The window has just met its group: its backlogs are to be known before anything moves.

@@ -1,8 +1,9 @@
 //! Content headers: remote write 1.0, 2.0, or neither. Pure.
 
+use crate::forward;
 use crate::pipeline;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use std::borrow::Cow;
 
 /// Protocols as the metric names them.
@@ -78,6 +79,16 @@ pub(super) fn check(headers: &HeaderMap) -> Result<pipeline::Protocol, Unsupport
         return Err(Unsupported::Encoding { given: shown(encoding), of: version.into() });
     }
     Ok(version)
+}
+
+/// What is passed on of a sender's headers when its request goes on as it came: all but those of the connection, and those
+/// that are never passed on.
+pub(super) fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let mut passed_on = forward::end_to_end(headers);
+    for never in [AUTHORIZATION, HeaderName::from_static("thanos-replica")] {
+        passed_on.remove(never);
+    }
+    passed_on
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Cow<'a, str> {

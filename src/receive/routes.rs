@@ -5,8 +5,9 @@ use super::admission::{Admission, Admitted, Full};
 use super::headers::{self, Protocol, Unsupported};
 use super::metrics::Metrics;
 use super::phase::Phase;
-use crate::config::{ReceiveConfig, compressed_max_bytes};
-use crate::pipeline::{self, Incoming, Reply, Written};
+use crate::config::{Mode, ReceiveConfig, compressed_max_bytes};
+use crate::forward::Echo;
+use crate::pipeline::{self, Incoming, Reply, Verbatim, Written};
 use crate::telemetry::LimitHits;
 use axum::Router;
 use axum::body::Body;
@@ -40,6 +41,7 @@ const REWRITTEN_FACTOR: usize = 8;
 #[derive(Debug)]
 pub(super) struct Room<S> {
     service: Arc<S>,
+    mode: Mode,
     tenant_header: HeaderName,
     raw_max_bytes: usize,
     compressed_max_bytes: usize,
@@ -117,6 +119,7 @@ impl<S: Serve> Room<S> {
     ) -> Self {
         Self {
             service,
+            mode: config.mode,
             tenant_header: config.tenant_header.clone(),
             raw_max_bytes: config.body_max_bytes,
             compressed_max_bytes: compressed_max_bytes(config.body_max_bytes),
@@ -145,6 +148,7 @@ impl<S: Serve> Room<S> {
         draining: bool,
     ) -> Result<Reply, Refused> {
         let (head, mut body) = request.into_parts();
+        let unsupported = version.is_err();
         let deadline = Instant::now() + self.request_timeout;
         let (protocol, admitted) = match self.admit(&head.headers, version, draining) {
             Ok(admitted) => admitted,
@@ -159,7 +163,10 @@ impl<S: Serve> Room<S> {
             }
         };
         let (bytes, admitted) = arrived;
-        let incoming = self.incoming(&head.headers, protocol, bytes);
+        let mut incoming = self.incoming(&head.headers, protocol, bytes);
+        if self.mode == Mode::Observe {
+            incoming.verbatim = Some(Verbatim { headers: headers::passed_on(&head.headers), unsupported });
+        }
         let service = Arc::clone(&self.service);
         let life = tokio::spawn(async move {
             let reply = service.serve(incoming).await;
@@ -185,7 +192,11 @@ impl<S: Serve> Room<S> {
         if draining {
             return Err(Refused::Draining);
         }
-        let version = version?;
+        let version = match (version, self.mode) {
+            // It goes on as it came, and whether it is what it should be is for upstream to say.
+            (Err(_), Mode::Observe) => pipeline::Protocol::One,
+            (version, _) => version?,
+        };
         let length = content_length(headers);
         if let Some(given) = length
             && given > self.compressed_max_bytes as u64
@@ -277,6 +288,7 @@ impl<S: Serve> Room<S> {
             retry_attempt: retries.unwrap_or(0),
             request_id: value(&HeaderName::from_static("x-request-id")),
             traceparent: value(&HeaderName::from_static("traceparent")),
+            verbatim: None,
         }
     }
 
@@ -318,17 +330,21 @@ async fn write<S: Serve>(State(door): State<Door<S>>, request: Request) -> Respo
         Err(unsupported) => unsupported.protocol(),
     };
     let (mut response, written) = match room.accept(request, version, door.draining()).await {
+        // It says itself what is written, if it does.
+        Ok(Reply { echo: Some(echo), .. }) => (echoed(*echo), None),
         Ok(reply) => {
             let written = reply.written;
-            (answered(reply), written)
+            (answered(reply), Some(written))
         }
         Err(refused) => {
             tracing::debug!(status = refused.status().as_u16(), %refused, "request refused");
-            (refused.response(), Written::default())
+            (refused.response(), Some(Written::default()))
         }
     };
     // Of 1.0 they would be believed, too (Prometheus 2.54 and later), and mean something else.
-    if protocol == Protocol::Two {
+    if protocol == Protocol::Two
+        && let Some(written) = written
+    {
         tell(written, response.headers_mut());
     }
     room.count(started, protocol, &response);
@@ -362,6 +378,14 @@ fn tell(written: Written, headers: &mut HeaderMap) {
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Upstream's answer as it is.
+fn echoed(echo: Echo) -> Response {
+    let mut response = Response::new(Body::from(echo.body));
+    *response.status_mut() = StatusCode::from_u16(echo.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = echo.headers;
+    response
 }
 
 fn answered(reply: Reply) -> Response {

@@ -3,6 +3,7 @@
 use super::phase::Phase;
 use super::routes::{Room, router};
 use super::{ReceiveError, Serve};
+use crate::overhead::{CpuTime, ThreadTime};
 use crate::socket::{Counted, Traffic};
 use crate::telemetry::LimitHits;
 use axum::Router;
@@ -20,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 /// Connections waiting to be taken over by a thread.
 const HANDOVER_MAX: usize = 64;
@@ -33,6 +34,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What open connections are given to write their last answer, at least.
 const CLOSING_MIN: Duration = Duration::from_millis(500);
+/// How often a thread says how much CPU time it has used. It also does at the end of each request.
+const CPU_EVERY: Duration = Duration::from_secs(1);
 
 /// The threads, from the acceptor's side.
 #[derive(Debug)]
@@ -54,13 +57,14 @@ impl DataPlane {
         threads: usize,
         room: &Arc<Room<S>>,
         traffic: &Traffic,
+        cpu: &CpuTime,
         limits: &LimitHits,
         phase: watch::Receiver<Phase>,
     ) -> Result<Self, ReceiveError> {
         let start = |number| {
             let router = router(Arc::clone(room), phase.clone());
             let failed = |error| ReceiveError::Thread { number, error };
-            Thread::start(number, router, traffic.clone(), phase.clone()).map_err(failed)
+            Thread::start(number, router, traffic.clone(), cpu.clone(), phase.clone()).map_err(failed)
         };
         let threads = (0..threads).map(start).collect::<Result<_, _>>()?;
         Ok(Self { threads, connections_hit: limits.of("connections") })
@@ -117,6 +121,7 @@ impl Thread {
         number: usize,
         router: Router,
         traffic: Traffic,
+        cpu: CpuTime,
         phase: watch::Receiver<Phase>,
     ) -> io::Result<Self> {
         let (connections, handed_over) = mpsc::channel(HANDOVER_MAX);
@@ -125,11 +130,27 @@ impl Thread {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let plane = Plane { router, traffic, phase, open: Arc::clone(&open) };
         thread::Builder::new().name(format!("promdedup-data-{number}")).spawn(move || {
-            runtime.block_on(plane.run(handed_over));
+            let time = cpu.join();
+            runtime.block_on(async {
+                tokio::select! {
+                    () = plane.run(handed_over) => {}
+                    () = publish(&time) => {}
+                }
+            });
             runtime.shutdown_background(); // a name lookup that hangs must not hold the process
             let _ = end.send(());
         })?;
         Ok(Self { connections: Some(connections), open, ended })
+    }
+}
+
+/// Never ends.
+async fn publish(time: &ThreadTime) {
+    let mut ticks = interval(CPU_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        time.publish();
     }
 }
 

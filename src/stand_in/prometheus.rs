@@ -13,9 +13,9 @@ pub use fleet::{Fleet, FleetShape, SeriesShape, TargetShape};
 pub use ledger::Sent;
 pub use scrape::Reach;
 
-use super::Labels;
 use super::connection::{Connection, NoAnswer};
 use super::request::label_block;
+use super::{Bodies, Labels};
 use http::HeaderMap;
 use ledger::Ledger;
 use std::collections::HashMap;
@@ -61,6 +61,8 @@ pub struct Options {
     pub retry_on_http_429: bool,
     /// Most samples recorded (32 bytes each); beyond it they are only counted.
     pub recorded_max: usize,
+    /// Most bodies that are remembered by their hash; 0: none.
+    pub bodies_max: usize,
 }
 
 impl Options {
@@ -82,6 +84,7 @@ impl Options {
             remote_timeout: Duration::from_secs(30),
             retry_on_http_429: false,
             recorded_max: 20_000_000,
+            bodies_max: 0,
         }
     }
 }
@@ -131,6 +134,8 @@ struct ReplicaShared {
     ends: Vec<usize>,
     reach: Mutex<Vec<Reach>>,
     ledger: Mutex<Ledger>,
+    sent_bodies: Mutex<Bodies>,
+    acknowledged_bodies: Mutex<Bodies>,
     stats: StatCells,
 }
 
@@ -188,6 +193,8 @@ impl Replica {
             ends,
             reach: Mutex::new(vec![Reach::Found; fleet.targets.len()]),
             ledger: Mutex::new(Ledger::new(fleet.series.len(), options.recorded_max)),
+            sent_bodies: Mutex::new(Bodies::new(options.bodies_max)),
+            acknowledged_bodies: Mutex::new(Bodies::new(options.bodies_max)),
             stats: StatCells::default(),
             options,
         };
@@ -272,6 +279,13 @@ impl Replica {
             .filter(|(_, sent)| !sent.is_empty())
             .map(|(series, sent)| (series.labels.clone(), sent.clone()))
             .collect()
+    }
+
+    /// The bodies that it sent, and those that were acknowledged, by their hash, as far as they were to be remembered.
+    #[must_use]
+    pub fn bodies(&self) -> [Bodies; 2] {
+        [&self.shared.sent_bodies, &self.shared.acknowledged_bodies]
+            .map(|bodies| bodies.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     fn launch(&mut self) -> Result<(), NoAnswer> {

@@ -12,7 +12,7 @@ mod tsdb;
 pub use fault::{Fault, Limits};
 pub use tsdb::{BOUND_MS, Conflicts, Record, Rules, TooManySeries, Tsdb, Violations};
 
-use super::{Labels, Point};
+use super::{Bodies, Labels, Point};
 use fault::Faults;
 use http::HeaderMap;
 use std::collections::{BTreeMap, VecDeque};
@@ -45,6 +45,8 @@ pub struct Options {
     pub points_max: usize,
     /// Most requests whose headers are remembered.
     pub recent_max: usize,
+    /// Most bodies that are remembered by their hash; 0: none.
+    pub bodies_max: usize,
 }
 
 impl Default for Options {
@@ -57,6 +59,7 @@ impl Default for Options {
             series_max: 2_000_000,
             points_max: 20_000_000,
             recent_max: 256,
+            bodies_max: 0,
         }
     }
 }
@@ -110,6 +113,7 @@ struct Shared {
     totals: watch::Sender<Totals>,
     recent: Mutex<VecDeque<(u64, SeenRequest)>>,
     recent_max: usize,
+    bodies: Mutex<Bodies>,
 }
 
 impl Thanos {
@@ -135,6 +139,7 @@ impl Thanos {
             totals: watch::Sender::new(Totals::default()),
             recent: Mutex::new(VecDeque::new()),
             recent_max: options.recent_max,
+            bodies: Mutex::new(Bodies::new(options.bodies_max)),
         });
         let server = tokio::spawn(serve::accept(listener, Arc::clone(&shared)));
         Ok(Self { address, shared, server: Mutex::new(Some(server)) })
@@ -281,6 +286,12 @@ impl Thanos {
     #[must_use]
     pub fn recent(&self) -> Vec<SeenRequest> {
         lock(&self.shared.recent).iter().map(|(_, seen)| seen.clone()).collect()
+    }
+
+    /// The bodies that arrived, by their hash, as far as they were to be remembered.
+    #[must_use]
+    pub fn bodies(&self) -> Bodies {
+        lock(&self.shared.bodies).clone()
     }
 
     fn tsdb(&self) -> MutexGuard<'_, Tsdb> {

@@ -100,8 +100,8 @@ fn a_taken_port_ends_with_1_and_its_address() {
     }
 }
 
-/// A running `serve`, and the address it logs.
-pub(crate) fn serve(more: &[(&str, &str)]) -> (Child, SocketAddr) {
+/// A running `serve`, and the addresses it logs: data and admin.
+pub(crate) fn serve(more: &[(&str, &str)]) -> (Child, SocketAddr, SocketAddr) {
     let mut environment = vec![
         ("PROMDEDUP_LISTEN", "127.0.0.1:0"),
         ("PROMDEDUP_ADMIN_LISTEN", "127.0.0.1:0"),
@@ -113,10 +113,11 @@ pub(crate) fn serve(more: &[(&str, &str)]) -> (Child, SocketAddr) {
     let mut line = String::new();
     log.read_line(&mut line).expect("a line");
     let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-    let address = line["data"].as_str().expect("an address").parse().expect("an address");
+    let address = |name: &str| line[name].as_str().expect("an address").parse().expect("an address");
+    let (data, admin) = (address("data"), address("admin"));
     // Read on, so that the process never waits for its log to be read.
     std::thread::spawn(move || log.read_to_string(&mut String::new()));
-    (child, address)
+    (child, data, admin)
 }
 
 pub(crate) fn terminate(child: &Child) {
@@ -128,7 +129,7 @@ pub(crate) fn terminate(child: &Child) {
 async fn sigterm_ends_with_0() {
     let peer = Peer::start(200, "").await;
     let url = peer.url();
-    let (mut child, address) = serve(&[("PROMDEDUP_UPSTREAM_URL", &url)]);
+    let (mut child, address, _) = serve(&[("PROMDEDUP_UPSTREAM_URL", &url)]);
     let mut line = Line::open(address).await;
     line.post("/api/v1/receive", "", &[0]).await;
     assert_eq!(line.hear().await.status, 204);
@@ -142,7 +143,7 @@ async fn a_drain_that_takes_too_long_ends_with_1() {
     // An upstream that accepts and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").expect("bound");
     let url = format!("http://{}/", silent.local_addr().expect("address"));
-    let (mut child, address) =
+    let (mut child, address, _) =
         serve(&[("PROMDEDUP_UPSTREAM_URL", &url), ("PROMDEDUP_DRAIN_TIMEOUT", "50ms")]);
     let mut line = Line::open(address).await;
     // An empty series, so that there is something to send on.

@@ -1,7 +1,7 @@
 //! The configuration as a whole: every mistake at once, nothing silently ignored.
 
 use clap::{Args, Command, FromArgMatches};
-use promdedup::config::{Config, ConfigError, Scheme, Settings, VARIABLES};
+use promdedup::config::{Config, ConfigError, Mode, Scheme, Settings, VARIABLES};
 use promdedup::wire::labels::LabelBounds;
 use std::ffi::OsString;
 use std::io::Write;
@@ -39,6 +39,7 @@ fn defaults_are_those_of_the_table() {
     let config = with(&[]).expect("valid");
     assert_eq!(config.receive.listen.to_string(), "0.0.0.0:19290");
     assert_eq!(config.admin.listen.to_string(), "0.0.0.0:19299");
+    assert_eq!((config.receive.mode, config.admin.mode), (Mode::Dedup, Mode::Dedup));
     assert_eq!(config.series.replica_labels, ["prometheus_replica", "__replica__"]);
     assert_eq!(config.series.group_labels, ["cluster", "prometheus"]);
     assert_eq!(config.series.target_labels, ["job", "instance"]);
@@ -76,7 +77,7 @@ fn every_mistake_is_reported_at_once() {
         ("PROMDEDUP_BODY_MAX", "32"),
         ("PROMDEDUP_REQUEST_TIMEOUT", "15"),
         ("PROMDEDUP_LISTNE", "0.0.0.0:1"),
-        ("PROMDEDUP_MODE", "observe"),
+        ("PROMDEDUP_AUTH_BASIC_FILE", "/etc/users"),
     ])
     .expect_err("refused");
     let variables: Vec<&str> = error.mistakes.iter().map(|mistake| mistake.variable.as_str()).collect();
@@ -86,7 +87,7 @@ fn every_mistake_is_reported_at_once() {
         "PROMDEDUP_FUTURE_MAX",
         "PROMDEDUP_BODY_MAX",
         "PROMDEDUP_REQUEST_TIMEOUT",
-        "PROMDEDUP_MODE",
+        "PROMDEDUP_AUTH_BASIC_FILE",
         "PROMDEDUP_LISTNE",
     ];
     assert_eq!(variables, expected);
@@ -127,6 +128,7 @@ fn values_out_of_bounds() {
     one("PROMDEDUP_TENANT_HEADER", "THANOS-REPLICA", "reserved");
     one("PROMDEDUP_LOG", "loud", "not a level");
     one("PROMDEDUP_LOG_FORMAT", "xml", "no such format");
+    one("PROMDEDUP_MODE", "observer", "no such mode");
     one("PROMDEDUP_UPSTREAM_URL", "https://thanos/", "not supported by this version");
     one("PROMDEDUP_ADMIN_LISTEN", "127.0.0.1:19290", "the same port");
     one("PROMDEDUP_UPSTREAM_BASIC_FILE", "/no/such/file", "cannot be read");
@@ -155,7 +157,7 @@ fn values_at_their_bounds() {
 #[test]
 fn what_this_version_does_not_do_is_not_ignored() {
     let unsupported: Vec<_> = VARIABLES.iter().filter(|variable| !variable.supported).collect();
-    assert_eq!(unsupported.len(), 15);
+    assert_eq!(unsupported.len(), 14);
     for variable in unsupported {
         refused(&[(variable.name, "x")], variable.name, &["not supported by this version"]);
         with(&[(variable.name, variable.default)]).expect("its default is what happens anyway");

@@ -33,7 +33,7 @@ async fn through_the_proxy(
         let mut environment =
             vec![("PROMDEDUP_FIRST_CONTACT_HOLD", "0s"), ("PROMDEDUP_UPSTREAM_URL", &upstream)];
         environment.extend_from_slice(more);
-        let (mut proxy, address) = serve(&environment);
+        let (mut proxy, address, _) = serve(&environment);
         load.watch(proxy.id());
         let outcome = load.run(Some(&format!("http://{address}/api/v1/receive")));
         proxy.kill().and_then(|()| proxy.wait()).expect("killed");

@@ -8,6 +8,8 @@ mod config;
 mod conformity;
 mod forward;
 mod load;
+mod observe;
+mod overhead;
 mod peer;
 mod pipeline;
 mod policy;

@@ -10,6 +10,7 @@ mod histograms;
 mod late;
 mod leaning;
 mod likely;
+mod observe;
 mod targets;
 mod two;
 

@@ -1,6 +1,7 @@
 //! The senders' side: routes, headers, bounds, panics, draining.
 
 use crate::peer::{Heard, Line, config, soon};
+use promdedup::overhead::CpuTime;
 use promdedup::pipeline::{Incoming, Protocol, Reply, Written};
 use promdedup::receive::{PhaseControl, ReceiveError, Receiver, Serve};
 use promdedup::socket::NetworkBytes;
@@ -41,6 +42,7 @@ impl Serve for Fake {
                 text: "come back".to_owned(),
                 retry_after_s: Some(7),
                 written: Written::default(),
+                echo: None,
             };
         }
         Reply {
@@ -48,6 +50,7 @@ impl Serve for Fake {
             text: String::new(),
             retry_after_s: None,
             written: Written { samples: 3, histograms: 2, exemplars: 1 },
+            echo: None,
         }
     }
 }
@@ -67,7 +70,8 @@ impl Proxy {
         let network = NetworkBytes::new(&registry).expect("metrics");
         let limits = LimitHits::new(&registry).expect("metrics");
         let fake = Arc::new(Fake { go: Some(Semaphore::new(0)), ..Fake::default() });
-        let receiver = Receiver::bind(config, fake.clone(), &registry, &network, &limits).expect("bound");
+        let receiver = Receiver::bind(config, fake.clone(), &registry, &network, &CpuTime::off(), &limits)
+            .expect("bound");
         let address = receiver.address();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(async move {
@@ -406,6 +410,8 @@ async fn a_taken_port_is_named() {
     let registry = Registry::new();
     let network = NetworkBytes::new(&registry).expect("metrics");
     let limits = LimitHits::new(&registry).expect("metrics");
-    let error = Receiver::bind(config, Arc::new(Fake::default()), &registry, &network, &limits).map(|_| ());
+    let error =
+        Receiver::bind(config, Arc::new(Fake::default()), &registry, &network, &CpuTime::off(), &limits)
+            .map(|_| ());
     assert!(error.expect_err("taken").to_string().contains(&address));
 }

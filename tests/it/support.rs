@@ -1,9 +1,12 @@
 //! What the tests of the pipeline need: bodies in few words, and an upstream that answers as it is told.
 
-use promdedup::forward::{Answer, Outgoing, Upstream};
-use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Reply, Settings};
+use http::HeaderMap;
+use promdedup::forward::{Answer, Echo, Outgoing, Passed, Relayed, Upstream};
+use promdedup::overhead::CpuTime;
+use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Reply, Settings, Verbatim};
 use promdedup::proto::{self, v2};
 use promdedup::series::{PlaceLabels, ReplicaNames};
+use promdedup::telemetry::LimitHits;
 use promdedup::window::Window;
 use promdedup::wire::labels::LabelBounds;
 use prost::Message;
@@ -188,6 +191,7 @@ struct State {
     stored: Vec<String>,
     metadata_stored: usize,
     bodies: Vec<Vec<u8>>,
+    relayed: Vec<Vec<u8>>,
     next: VecDeque<Answer>,
     gates: VecDeque<Gate>,
     series_max: Option<usize>,
@@ -261,6 +265,11 @@ impl Fake {
         self.0.lock().unwrap().metadata_stored
     }
 
+    /// What was passed on as it came.
+    pub(crate) fn relayed(&self) -> Vec<Vec<u8>> {
+        self.0.lock().unwrap().relayed.clone()
+    }
+
     /// The decompressed bodies of all requests.
     pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
         self.0.lock().unwrap().bodies.clone()
@@ -314,6 +323,21 @@ impl Upstream for Fake {
         }
         answer
     }
+
+    async fn relay(&self, request: Passed) -> Relayed {
+        let mut state = self.0.lock().unwrap();
+        state.relayed.push(request.body.to_vec());
+        let answer = state.next.pop_front().unwrap_or(Answer::Taken);
+        let status = match &answer {
+            Answer::Taken => Ok(200),
+            Answer::Conflict { .. } => Ok(409),
+            Answer::TooBig { .. } => Ok(413),
+            Answer::Refused { status, .. } | Answer::Unavailable { status, .. } => Ok(*status),
+            Answer::NoAnswer { error } => Err(error.clone()),
+        };
+        let echo = |status| Echo { status, headers: HeaderMap::new(), body: "as it is".into() };
+        Relayed { answer, echo: status.map(echo) }
+    }
 }
 
 impl State {
@@ -333,6 +357,7 @@ impl State {
 #[derive(Clone)]
 pub(crate) struct Ask {
     pub(crate) pipeline: Arc<Pipeline<Fake>>,
+    observes: bool,
     registry: prometheus::Registry,
 }
 
@@ -344,6 +369,7 @@ pub(crate) struct Wishes {
     pub(crate) first_contact_hold_ms: i64,
     pub(crate) busy_wait_max: Duration,
     pub(crate) upstream_protocol: Protocol,
+    pub(crate) observes: bool,
 }
 
 pub(crate) fn pipeline() -> (Ask, Fake) {
@@ -359,6 +385,7 @@ impl Ask {
             first_contact_hold_ms: 0,
             busy_wait_max: Duration::from_secs(5),
             upstream_protocol: Protocol::One,
+            observes: false,
         };
         wish(&mut wishes);
         let settings = Settings {
@@ -373,10 +400,11 @@ impl Ask {
             busy_wait_max: wishes.busy_wait_max,
         };
         let (fake, registry) = (Fake::default(), prometheus::Registry::new());
-        let metrics = Metrics::register(&registry).unwrap();
+        let limits = LimitHits::new(&registry).unwrap();
+        let metrics = Metrics::register(&registry, &CpuTime::register(&registry).unwrap(), &limits).unwrap();
         let window = Arc::new(Window::new(wishes.series_max));
         let pipeline = Arc::new(Pipeline::new(settings, window, fake.clone(), metrics));
-        (Self { pipeline, registry }, fake)
+        (Self { pipeline, observes: wishes.observes, registry }, fake)
     }
 
     pub(crate) async fn ask(&self, series: &[Ts]) -> Reply {
@@ -429,6 +457,7 @@ impl Ask {
             retry_attempt,
             request_id: None,
             traceparent: None,
+            verbatim: self.observes.then(|| Verbatim { headers: HeaderMap::new(), unsupported: false }),
         };
         self.pipeline.serve(incoming, now_ms).await
     }
@@ -452,6 +481,17 @@ impl Ask {
     pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let wanted = |have: &[(String, String)]| labels.iter().all(|(n, v)| label(have, n) == *v);
         self.family(name).filter(|(have, _)| wanted(have)).map(|(_, n)| n).sum()
+    }
+
+    /// CPU seconds of a stage, of one share.
+    pub(crate) fn cpu_s(&self, stage: &str, share: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|f| f.name() == "promdedup_cpu_seconds_total").unwrap();
+        let wanted = [("stage", stage), ("share", share)];
+        let metrics = family.get_metric().iter().filter(|metric| {
+            metric.get_label().iter().all(|label| wanted.contains(&(label.name(), label.value())))
+        });
+        metrics.map(|metric| metric.get_counter().get_value()).sum()
     }
 
     fn family(&self, name: &str) -> impl Iterator<Item = (Vec<(String, String)>, u64)> {

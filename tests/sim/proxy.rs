@@ -7,7 +7,8 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderName, Request};
-use promdedup::config::ReceiveConfig;
+use promdedup::config::{Mode, ReceiveConfig};
+use promdedup::overhead::CpuTime;
 use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Reply, Settings};
 use promdedup::receive::{Phase, PhaseControl, Serve, routes};
 use promdedup::series::{PlaceLabels, ReplicaNames};
@@ -85,11 +86,11 @@ impl Proxy {
         let window = Arc::new(Window::new(plan.series_max));
         let (open, dead) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let door = Door { thanos: Arc::clone(&self.thanos), dead: Arc::clone(&dead) };
-        let metrics = Metrics::register(&registry).unwrap();
+        let limits = LimitHits::new(&registry).unwrap();
+        let metrics = Metrics::register(&registry, &CpuTime::off(), &limits).unwrap();
         let pipeline = Pipeline::new(settings(plan.hold_ms), Arc::clone(&window), door, metrics);
         let served = Served { pipeline, world: Arc::clone(&self.world), open: Arc::clone(&open) };
         let phase = PhaseControl::default();
-        let limits = LimitHits::new(&registry).unwrap();
         let router =
             routes(&receive_config(), Arc::new(served), &registry, &limits, phase.subscribe()).unwrap();
         phase.set(Phase::Serving);
@@ -226,6 +227,7 @@ fn settings(hold_ms: i64) -> Settings {
 fn receive_config() -> ReceiveConfig {
     ReceiveConfig {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        mode: Mode::Dedup,
         tenant_header: HeaderName::from_static("thanos-tenant"),
         body_max_bytes: 1 << 25,
         in_flight_max_bytes: 1 << 28,

@@ -3,7 +3,7 @@
 use crate::history::EPOCH_MS;
 use crate::story::Sick;
 use crate::world::World;
-use promdedup::forward::{Answer, Outgoing, Upstream, answer};
+use promdedup::forward::{Answer, Outgoing, Passed, Relayed, Upstream, answer};
 use promdedup::proto;
 use promdedup::stand_in::thanos::{Rules, Tsdb};
 use prost::Message;
@@ -206,5 +206,9 @@ impl Upstream for Door {
         let attempt = tokio::time::timeout(TIMEOUT, self.attempt(outgoing)).await;
         self.unless_dead().await;
         attempt.unwrap_or_else(|_| Answer::NoAnswer { error: "no answer in time".into() })
+    }
+
+    async fn relay(&self, _: Passed) -> Relayed {
+        unreachable!("no story is of observe mode")
     }
 }

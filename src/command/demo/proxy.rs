@@ -30,6 +30,9 @@ pub(super) struct Glance {
     pub(super) benign_conflicts: f64,
     pub(super) bytes_in: f64,
     pub(super) bytes_out: f64,
+    /// Compressed bytes of bodies that arrived, and of those that deduplication makes of them.
+    pub(super) bodies_in: f64,
+    pub(super) bodies_out: f64,
     /// CPU seconds of its data threads; `None` if there is no thread of that name.
     pub(super) cpu_s: Option<f64>,
     /// CPU seconds of the whole process, senders and stand-in included.
@@ -50,6 +53,7 @@ impl ProxyView {
         ensure!(reply.status == 200, "the proxy's metrics answered {}", reply.status);
         let all = |name: &str| sum(&reply.text, name, &[]);
         let outcome = |outcome| sum(&reply.text, "promdedup_samples_total", &[("outcome", outcome)]);
+        let bodies = |stage| sum(&reply.text, "promdedup_body_bytes_total", &[("stage", stage)]);
         let network = |side, direction| {
             sum(&reply.text, "promdedup_network_bytes_total", &[("side", side), ("direction", direction)])
         };
@@ -67,6 +71,8 @@ impl ProxyView {
             benign_conflicts: all("promdedup_benign_conflicts_total"),
             bytes_in: network("sender", "received"),
             bytes_out: network("upstream", "sent"),
+            bodies_in: bodies("compressed_in"),
+            bodies_out: bodies("compressed_out"),
             cpu_s: thread_cpu_s(&self.threads),
             process_cpu_s: std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| cpu_s(&stat)),
         })

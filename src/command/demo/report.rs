@@ -38,9 +38,6 @@ pub(super) struct Guarantee {
 impl Evidence {
     pub(super) fn guarantees(&self) -> Vec<Guarantee> {
         let (found, seen, proxy) = (&self.findings, &self.violations, &self.proxy);
-        let none = |promise, count: u64| Guarantee { promise, measured: grouped(count), holds: count == 0 };
-        let dropped: u64 =
-            self.senders.iter().map(|(_, stats)| stats.dropped_items + stats.log_overflows).sum();
         let outcomes = proxy.forwarded + proxy.duplicates + proxy.refused + proxy.rejected + proxy.failed;
         let (density, density_range) = self.density();
         vec![
@@ -58,7 +55,7 @@ impl Evidence {
             none("series with bad labels", seen.bad_labels),
             none("stored samples that nobody sent", found.invented),
             none("acknowledged samples lost", found.lost),
-            none("samples refused to a sender", dropped),
+            none("samples refused to a sender", dropped(&self.senders)),
             Guarantee {
                 promise: "series stored (all)",
                 measured: format!("{} of {}", grouped(found.series), grouped(self.expected_series)),
@@ -101,15 +98,6 @@ impl Evidence {
     pub(super) fn table(&self) -> Vec<String> {
         let proxy = &self.proxy;
         let saved = 100.0 * (1.0 - proxy.bytes_out / proxy.bytes_in.max(1.0));
-        let cpu = match (proxy.cpu_s, proxy.process_cpu_s) {
-            (Some(cpu), _) => format!(
-                "{cpu:.2} (proxy's data threads, {:.2} us a sample; whole demo with senders and stand-in {:.2})",
-                cpu * 1e6 / proxy.received.max(1.0),
-                proxy.process_cpu_s.unwrap_or(0.0)
-            ),
-            (None, Some(all)) => format!("{all:.2} (whole demo, senders and stand-in included)"),
-            (None, None) => "unknown on this system".to_owned(),
-        };
         let rows = [
             ("samples in", whole(proxy.received)),
             ("  forwarded", format!("{} (and {} filled in)", whole(proxy.forwarded), whole(proxy.filled))),
@@ -117,30 +105,57 @@ impl Evidence {
             ("  failed, then retried", whole(proxy.failed)),
             ("bytes in", whole(proxy.bytes_in)),
             ("bytes out", format!("{} ({saved:.1} % saved)", whole(proxy.bytes_out))),
-            ("CPU seconds", cpu),
+            ("CPU seconds", cpu(proxy)),
             ("takeovers of series", whole(proxy.takeovers)),
             ("targets that moved", whole(proxy.target_moves)),
             ("benign conflicts, waits", format!("{}, {}", whole(proxy.benign_conflicts), whole(proxy.waits))),
             ("exemplars stored", grouped(self.totals.exemplars)),
         ];
-        let mut lines = vec![String::new()];
-        lines.extend(rows.into_iter().map(|(name, value)| format!("{name:<42} {value}")));
-        for (name, stats) in &self.senders {
-            lines.push(format!(
-                "{name:<42} {} requests, {} retried, {} samples acknowledged",
-                grouped(stats.requests),
-                grouped(stats.retries),
-                grouped(stats.acknowledged_samples)
-            ));
-        }
-        lines.push(String::new());
-        lines.extend(self.guarantees().into_iter().map(|one| {
-            let verdict = if one.holds { "ok" } else { "BROKEN" };
-            format!("{:<42} {:>24}  {verdict}", one.promise, one.measured)
-        }));
+        let mut lines = lines(&rows, &self.senders, &self.guarantees());
         lines.extend(self.findings.problems(HOLE_MAX).into_iter().map(|problem| format!("  ! {problem}")));
         lines
     }
+}
+
+/// The rows of a summary, the senders' lines, the verdict of each guarantee.
+pub(super) fn lines(
+    rows: &[(&str, String)],
+    senders: &[(String, Stats)],
+    guarantees: &[Guarantee],
+) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    lines.extend(rows.iter().map(|(name, value)| format!("{name:<42} {value}")));
+    for (name, stats) in senders {
+        lines.push(format!(
+            "{name:<42} {} requests, {} retried, {} samples acknowledged",
+            grouped(stats.requests),
+            grouped(stats.retries),
+            grouped(stats.acknowledged_samples)
+        ));
+    }
+    lines.push(String::new());
+    lines.extend(guarantees.iter().map(|one| {
+        let verdict = if one.holds { "ok" } else { "BROKEN" };
+        format!("{:<42} {:>24}  {verdict}", one.promise, one.measured)
+    }));
+    lines
+}
+
+pub(super) fn cpu(proxy: &Glance) -> String {
+    match (proxy.cpu_s, proxy.process_cpu_s) {
+        (Some(cpu), _) => format!(
+            "{cpu:.2} (proxy's data threads, {:.2} us a sample; whole demo with senders and stand-in {:.2})",
+            cpu * 1e6 / proxy.received.max(1.0),
+            proxy.process_cpu_s.unwrap_or(0.0)
+        ),
+        (None, Some(all)) => format!("{all:.2} (whole demo, senders and stand-in included)"),
+        (None, None) => "unknown on this system".to_owned(),
+    }
+}
+
+/// How many samples of a sender were refused for good, or never sent.
+pub(super) fn dropped(senders: &[(String, Stats)]) -> u64 {
+    senders.iter().map(|(_, stats)| stats.dropped_items + stats.log_overflows).sum()
 }
 
 pub(super) fn live(elapsed_ms: i64, interval: Duration, proxy: &Glance, thanos: &Thanos) -> String {
@@ -197,15 +212,20 @@ pub(super) fn without_senders(thanos: &Thanos) -> String {
     )
 }
 
+/// Something that must not have happened.
+pub(super) fn none(promise: &'static str, count: u64) -> Guarantee {
+    Guarantee { promise, measured: grouped(count), holds: count == 0 }
+}
+
 /// A counter as the metrics have it.
-fn whole(count: f64) -> String {
+pub(super) fn whole(count: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
     let count = count.round() as u64;
     grouped(count)
 }
 
 /// 1234567 as 1,234,567.
-fn grouped(count: u64) -> String {
+pub(super) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (nth, digit) in digits.chars().enumerate() {

@@ -8,11 +8,11 @@ use super::ReplicaShared;
 use super::fleet::Kind;
 use crate::stand_in::connection::{Connection, NoAnswer};
 use crate::stand_in::request::{histogram, histogram_point, put_exemplar, put_histogram, put_sample};
-use crate::stand_in::{Point, STALE_MARKER_BITS};
+use crate::stand_in::{Bodies, Point, STALE_MARKER_BITS};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -141,13 +141,17 @@ impl Shard {
     /// One batch until it is settled.
     async fn send(&mut self, batch: &[Item]) {
         let body = self.encode(batch);
+        note(&self.shared.sent_bodies, &body);
         self.record_sent(batch);
         let shared = Arc::clone(&self.shared);
         let mut backoff = shared.options.min_backoff;
         let mut attempt = 0u32;
         loop {
             match self.attempt(body.clone(), attempt).await {
-                Outcome::Acknowledged => return self.record_acknowledged(batch),
+                Outcome::Acknowledged => {
+                    note(&self.shared.acknowledged_bodies, &body);
+                    return self.record_acknowledged(batch);
+                }
                 Outcome::Dropped => {
                     shared.stats.dropped_batches.fetch_add(1, Relaxed);
                     shared.stats.dropped_items.fetch_add(batch.len() as u64, Relaxed);
@@ -231,4 +235,8 @@ impl Shard {
         drop(ledger);
         self.shared.stats.acknowledged_samples.fetch_add(samples, Relaxed);
     }
+}
+
+fn note(bodies: &Mutex<Bodies>, body: &[u8]) {
+    bodies.lock().unwrap_or_else(PoisonError::into_inner).note(body);
 }

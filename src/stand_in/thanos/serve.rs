@@ -92,6 +92,7 @@ async fn receive(request: Request<Incoming>, shared: &Shared) -> Result<Answer, 
         Ok(body) => body.to_bytes(),
         Err(error) => return Ok(Answer::new(500, format!("read body: {error}"))),
     };
+    lock(&shared.bodies).note(&body);
     let nth = shared.note(&head.headers, body.len());
     let answer = with_faults(&head.headers, &body, shared, nth).await?;
     shared.amend(nth, |seen| seen.status = Some(answer.status));

@@ -27,6 +27,7 @@ async fn serve(ask: &Ask, raw: &[u8], now_ms: i64) -> Reply {
         retry_attempt: 0,
         request_id: None,
         traceparent: None,
+        verbatim: None,
     };
     ask.pipeline.serve(incoming, now_ms).await
 }

@@ -1,7 +1,9 @@
 //! The demo's verdict around toys: one that does the job, and some that do not.
 
 use super::toy::{self, Flaw};
-use promdedup::command::demo::{DemoOptions, Screen, run};
+use crate::peer::config;
+use promdedup::app::{Addresses, App};
+use promdedup::command::demo::{DemoOptions, ProxyAddresses, RunningProxy, Screen, run};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -60,6 +62,63 @@ async fn every_flaw_breaks_its_guarantee() {
         assert!(verdict.is_err_and(|text| text.contains("broke")), "{flaw:?}:\n{printed}");
         let line = printed.lines().find(|line| line.starts_with(guarantee)).unwrap();
         assert!(line.ends_with("BROKEN"), "{flaw:?}:\n{printed}");
+    }
+}
+
+/// The verdict in observe mode, and what was printed.
+async fn observe<Started>(start: impl FnOnce(String) -> Started) -> (Result<(), String>, String)
+where
+    Started: Future<Output = anyhow::Result<RunningProxy>>,
+{
+    let (duration, interval) = (Duration::from_secs(6), Duration::from_millis(300));
+    let options = DemoOptions { duration, series: 200, interval, observe: true, ..DemoOptions::default() };
+    let printed = Printed::default();
+    let verdict = run(options, Screen::to(printed.clone()), start).await;
+    (verdict.map_err(|error| format!("{error:#}")), printed.text())
+}
+
+async fn real(url: String) -> anyhow::Result<RunningProxy> {
+    let app =
+        App::build(config(&url, &[("PROMDEDUP_MODE", "observe"), ("PROMDEDUP_FIRST_CONTACT_HOLD", "0s")]))?;
+    let Addresses { data, admin } = app.addresses();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(app.run(async { drop(stopped.await) }));
+    let stop = Box::pin(async move {
+        drop(stop);
+        running.await?
+    });
+    Ok(RunningProxy { addresses: ProxyAddresses { data, admin }, stop })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_observes_passes_everything_on_and_says_what_it_would_save() {
+    let (verdict, printed) = observe(real).await;
+    assert_eq!(verdict, Ok(()), "{printed}");
+    for line in ["-- prometheus-k8s-0 was killed", "  would be dropped as duplicates", "% saved"] {
+        assert!(printed.contains(line), "{line} is missing:\n{printed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_flaw_of_an_observer_breaks_its_guarantee() {
+    let flaws = [
+        (Flaw::None, "bodies that arrived byte for byte (all)"),
+        (Flaw::None, "bodies that arrived and nobody sent"),
+        (Flaw::None, "replica labels upstream (all)"),
+        (Flaw::Interleaves, "samples refused to a sender"),
+        (Flaw::Relays, "would-be duplicates, share of samples"),
+        (Flaw::Relays, "would-be savings, share of bytes"),
+    ];
+    let start = |flaw| async move |url: String| toy::start(flaw, 300, &url).await;
+    let runs =
+        [Flaw::None, Flaw::Interleaves, Flaw::Relays].map(|flaw| (flaw, tokio::spawn(observe(start(flaw)))));
+    for (flaw, run) in runs {
+        let (verdict, printed) = run.await.unwrap();
+        assert!(verdict.is_err_and(|text| text.contains("broke")), "{flaw:?}:\n{printed}");
+        for (_, guarantee) in flaws.iter().filter(|(of, _)| *of == flaw) {
+            let line = printed.lines().find(|line| line.starts_with(guarantee)).unwrap();
+            assert!(line.ends_with("BROKEN"), "{flaw:?}:\n{printed}");
+        }
     }
 }
 

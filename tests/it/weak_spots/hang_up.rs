@@ -4,6 +4,7 @@ use super::story::{Story, conflict, go_on, ts};
 use crate::peer::{Line, config, soon};
 use crate::support::{body, pack, sent};
 use promdedup::forward::Answer;
+use promdedup::overhead::CpuTime;
 use promdedup::receive::{PhaseControl, Receiver};
 use promdedup::socket::NetworkBytes;
 use promdedup::telemetry::LimitHits;
@@ -54,7 +55,9 @@ async fn a_sender_that_hangs_up_leaves_its_flight_in_the_air() {
     let registry = Registry::new();
     let (network, limits) = (NetworkBytes::new(&registry).unwrap(), LimitHits::new(&registry).unwrap());
     let config = config("http://127.0.0.1:1/", &[]).receive;
-    let receiver = Receiver::bind(config, story.ask.pipeline.clone(), &registry, &network, &limits).unwrap();
+    let receiver =
+        Receiver::bind(config, story.ask.pipeline.clone(), &registry, &network, &CpuTime::off(), &limits)
+            .unwrap();
     let address = receiver.address();
     let running = tokio::spawn(async move { receiver.run(&PhaseControl::default(), pending()).await });
 

@@ -1,0 +1,123 @@
+//! What is remembered, and for whom, as seen by `/metrics`.
+//!
+//! Reads the window when it is asked and keeps nothing. Labels are bounded like the pipeline's. Refuses to change anything.
+
+use super::names::{OTHER, is_named};
+use crate::window::Window;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The gauges of the window.
+struct WindowGauges {
+    window: Arc<Window>,
+    owned: IntGaugeVec,
+    last_seen: GaugeVec,
+    series: IntGauge,
+    bytes: IntGauge,
+    evictions: IntCounter,
+    full: IntCounter,
+    /// One scrape at a time, or two would add the same difference to a counter.
+    scrape: Mutex<()>,
+}
+
+/// Registers the metrics of the window.
+///
+/// # Errors
+/// When one is registered already.
+pub fn register(registry: &Registry, window: Arc<Window>) -> Result<(), prometheus::Error> {
+    let replica = ["group", "replica"];
+    let owned = Opts::new("promdedup_owned_series", "Series that a replica owns now.");
+    let last_seen = Opts::new(
+        "promdedup_replica_last_seen_timestamp_seconds",
+        "Newest sample time that a replica has shown.",
+    );
+    registry.register(Box::new(WindowGauges {
+        window,
+        owned: IntGaugeVec::new(owned, &replica)?,
+        last_seen: GaugeVec::new(last_seen, &replica)?,
+        series: IntGauge::new("promdedup_window_series", "Series that are remembered.")?,
+        bytes: IntGauge::new("promdedup_window_bytes", "Bytes allocated for what is remembered.")?,
+        evictions: IntCounter::new("promdedup_window_evictions_total", "Series forgotten for being idle.")?,
+        full: IntCounter::new(
+            "promdedup_window_full_total",
+            "Times that a series found no room (series, groups or replicas) and went on with its replica label.",
+        )?,
+        scrape: Mutex::new(()),
+    }))
+}
+
+impl Collector for WindowGauges {
+    fn desc(&self) -> Vec<&Desc> {
+        let Self { owned, last_seen, series, bytes, evictions, full, .. } = self;
+        let parts: [&dyn Collector; 6] = [owned, last_seen, series, bytes, evictions, full];
+        parts.into_iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read_groups();
+        self.series.set(self.window.series() as i64);
+        self.bytes.set(self.window.bytes() as i64);
+        self.evictions.inc_by(self.window.evictions().saturating_sub(self.evictions.get()));
+        self.full.inc_by(self.window.full().saturating_sub(self.full.get()));
+        let Self { owned, last_seen, series, bytes, evictions, full, .. } = self;
+        let parts: [&dyn Collector; 6] = [owned, last_seen, series, bytes, evictions, full];
+        parts.into_iter().flat_map(Collector::collect).collect()
+    }
+}
+
+impl WindowGauges {
+    /// Equal names (groups of several tenants, or all beyond the bound) add up; of times the newest counts.
+    fn read_groups(&self) {
+        let mut met = HashSet::new();
+        for (g, group) in self.window.groups().all().iter().enumerate() {
+            for (r, replica) in group.replicas().iter().enumerate() {
+                // What has no replica label is owned by nobody.
+                if replica.name().is_empty() {
+                    continue;
+                }
+                let named = is_named(g, r);
+                let labels = if named { [group.name(), replica.name()] } else { [OTHER, OTHER] };
+                let owned = self.owned.with_label_values(&labels);
+                let seen = self.last_seen.with_label_values(&labels);
+                if met.insert(labels.map(str::to_owned)) {
+                    owned.set(0);
+                    seen.set(0.0);
+                }
+                owned.add(replica.owned());
+                if let Some(ms) = replica.last_seen_ms() {
+                    seen.set(seen.get().max(ms as f64 / 1000.0));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::GroupKey;
+
+    #[test]
+    fn groups_of_one_name_add_up_and_are_read_anew_each_time() {
+        let window = Arc::new(Window::new(10));
+        let registry = Registry::new();
+        register(&registry, Arc::clone(&window)).unwrap();
+        for (key, seen) in [(1, 5_000), (2, 7_500)] {
+            let number = window.group_number(GroupKey(key), "e2e/k8s", 0).unwrap();
+            let id = window.replica_number(number, "a").unwrap();
+            window.groups().group(number).unwrap().replica(id).unwrap().see(seen);
+        }
+        for _ in 0..2 {
+            let families = registry.gather();
+            let family = |name| families.iter().find(|f| f.name() == name).unwrap().get_metric();
+            let seen = family("promdedup_replica_last_seen_timestamp_seconds");
+            assert_eq!(seen.len(), 1);
+            assert_eq!(seen[0].get_gauge().get_value(), 7.5);
+            assert_eq!(family("promdedup_owned_series")[0].get_gauge().get_value(), 0.0);
+        }
+    }
+}
