@@ -59,6 +59,9 @@ fn unusual(request: &WriteRequest) -> Vec<u8> {
         }
         put(&mut out, 0x0a, &message);
     }
+    for metadata in &request.metadata {
+        put(&mut out, 0x1a, &metadata.encode_to_vec());
+    }
     out
 }
 
