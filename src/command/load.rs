@@ -1,8 +1,8 @@
 //! `load`: replicas that send as a pair of Prometheis would, to any remote-write endpoint, and a sink behind it that checks what comes
 //! out. Ends with a table: what a sample costs the target, and whether anything was lost.
 //!
-//! Owns the course of a run. What it measures it does not share code with: bodies are printed from stencils ([`stencil`]), the
-//! sink has an encoding of its own ([`store`]).
+//! Owns the course of a run. What it measures it does not share code with: bodies are printed from stencils (`stencil.rs`), the
+//! sink has an encoding of its own (`store.rs`).
 
 mod arguments;
 mod body;

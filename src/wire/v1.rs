@@ -2,7 +2,7 @@
 //!
 //! Owns the field numbers of that message (Prometheus `prompb/{remote,types}.proto`) and one pass over its bytes that
 //! finds labels, replica label, samples and the ends of everything, or, of most series, only looks at their ends
-//! ([`likely`]). Allocates nothing and decodes no value; of
+//! (`likely.rs`). Allocates nothing and decodes no value; of
 //! exemplars, metadata and histograms it sees only that they can be read. Does not judge labels (order, repetition,
 //! UTF-8): a series whose key is known has been judged before, and
 //! [`labels::canonicalize`] judges the others.
