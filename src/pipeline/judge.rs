@@ -214,9 +214,7 @@ impl Bench<'_> {
                 histogram: received.histogram.then(|| received.message(&request.body)),
             };
             let tally = request.tallies.of(item.tally);
-            let (decision, waits) = self.decide(known, &sample, tally.others, flight);
-            tally.waits |= waits;
-            match decision {
+            match self.decide(known, &sample, tally.others, flight, &mut tally.waits) {
                 Decision::Decided { verdict, histograms, reserved } => {
                     let tally = item.tally;
                     if verdict.action == Action::Wait {
@@ -248,16 +246,18 @@ impl Bench<'_> {
         request.fates[s as usize] = Fate::Failed;
     }
 
-    /// What the window says, and whether the sample would wait if it had not gone to upstream already: observed, it is
-    /// decided as if it had.
+    /// What the window says. A sample that would wait, but has gone to upstream already, is decided as if it had:
+    /// `has_waited` says so. In one place, so that it is not a call for every sample.
+    #[inline(always)]
     fn decide(
         &self,
         known: Known<'_>,
         sample: &Sample,
         others: Others,
         flight: &mut Flight,
-    ) -> (Decision, bool) {
-        let circumstances = Circumstances {
+        has_waited: &mut bool,
+    ) -> Decision {
+        let mut circumstances = Circumstances {
             out_of_order_window_ms: self.settings.out_of_order_window_ms,
             retry: self.retry,
             busy: false,
@@ -265,15 +265,19 @@ impl Bench<'_> {
             inherited: others.inherited,
             slowest: others.slowest,
         };
-        let oldest = others.oldest;
-        let decision =
-            flight.decide(known, sample, circumstances, |to, interval| waits(oldest, to, interval));
-        let waits = matches!(&decision, Decision::Decided { verdict, .. } if verdict.action == Action::Wait);
-        if !waits || self.observed.is_none() {
-            return (decision, false);
+        let mut patient = false;
+        loop {
+            let decision = flight.decide(known, sample, circumstances, |to, interval| {
+                !patient && waits(others.oldest, to, interval)
+            });
+            let waits =
+                matches!(&decision, Decision::Decided { verdict, .. } if verdict.action == Action::Wait);
+            if !waits || patient || self.observed.is_none() {
+                return decision;
+            }
+            circumstances = Circumstances { refused: None, inherited: None, slowest: None, ..circumstances };
+            (patient, *has_waited) = (true, true);
         }
-        let patient = Circumstances { refused: None, inherited: None, slowest: None, ..circumstances };
-        (flight.decide(known, sample, patient, |_, _| false), true)
     }
 
     fn fill(&self, tally: u16, s: u32, verdict: &Verdict, histograms: bool) -> Option<Fill> {
