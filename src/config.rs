@@ -4,14 +4,18 @@
 
 mod credentials;
 mod flags;
+mod grants;
 mod names;
 mod reader;
+mod tls;
 mod values;
 mod variables;
 
 pub use credentials::{Credentials, CredentialsError, Scheme};
 pub use flags::Settings;
+pub use grants::{AuthConfig, GrantsError, LineProblem, OidcConfig, Passwords, Tokens};
 pub(crate) use reader::compressed_max_bytes;
+pub use tls::{ClientTls, Identity, Part, ServerTls, TlsFault, TlsProblem};
 pub use variables::{VARIABLES, Variable};
 
 pub use crate::wire::Protocol;
@@ -69,6 +73,10 @@ pub struct ReceiveConfig {
     pub listen: SocketAddr,
     /// Whether requests are deduplicated or go on as they came.
     pub mode: Mode,
+    /// TLS of that listener; `None`: none.
+    pub tls: Option<ServerTls>,
+    /// Who may write.
+    pub auth: AuthConfig,
     /// Header that names the tenant.
     pub tenant_header: HeaderName,
     /// Largest request after decompression, bytes.
@@ -120,7 +128,7 @@ pub struct WindowConfig {
 /// What FORWARD needs.
 #[derive(Debug, Clone)]
 pub struct ForwardConfig {
-    /// Absolute `http://` address.
+    /// Absolute `http://` or `https://` address.
     pub url: Uri,
     /// What the upstream takes.
     pub protocol: Protocol,
@@ -132,6 +140,8 @@ pub struct ForwardConfig {
     pub tenant_header: HeaderName,
     /// Headers added to every attempt.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How TLS is spoken, if the address is `https://`.
+    pub tls: ClientTls,
     /// Where the `Authorization` of the upstream comes from.
     pub credentials: Option<Credentials>,
     /// How many pools of connections, one a thread that sends: the data-plane threads and the admin thread.

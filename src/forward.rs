@@ -6,7 +6,7 @@ pub mod answer;
 pub mod client;
 mod headers;
 
-pub use client::{Health, HttpUpstream};
+pub use client::{ForwardError, Health, HttpUpstream};
 pub use headers::end_to_end;
 
 use crate::config::Protocol;

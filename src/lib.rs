@@ -17,6 +17,7 @@ pub mod overhead;
 pub mod pipeline;
 pub mod policy;
 pub mod receive;
+pub mod reload;
 pub mod series;
 pub mod shutdown;
 pub mod socket;

@@ -8,21 +8,26 @@
 //! and whatever the bounds on memory and time do not allow. Decides nothing about samples.
 
 mod admission;
+mod auth;
+mod connection;
 mod headers;
 mod metrics;
 mod phase;
 mod routes;
 mod threads;
+mod tls;
 
 pub use phase::{Phase, PhaseControl};
 
-use crate::config::ReceiveConfig;
+use crate::config::{OidcConfig, ReceiveConfig};
 use crate::forward::Upstream;
 use crate::overhead::CpuTime;
 use crate::pipeline::{Incoming, Pipeline, Reply};
+use crate::reload::{Look, keep_looking};
 use crate::socket::NetworkBytes;
 use crate::telemetry::LimitHits;
 use admission::Admission;
+use auth::{Auth, Failures};
 use axum::Router;
 use metrics::Metrics;
 use prometheus::Registry;
@@ -33,6 +38,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use threads::DataPlane;
+use tls::Tls;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -74,6 +80,17 @@ pub enum ReceiveError {
     /// Metrics clash.
     #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The handler of SIGHUP could not be installed.
+    #[error("cannot listen to SIGHUP: {0}")]
+    Signal(io::Error),
+    /// A file for TLS or authentication has become unusable since the configuration was read.
+    #[error("{what}: {problem}")]
+    Security {
+        /// What it is for.
+        what: &'static str,
+        /// Why.
+        problem: String,
+    },
     /// Requests were still in flight when the time to drain was over.
     #[error("{left} request(s) still in flight after {after:?} of draining")]
     DrainTimeout {
@@ -82,6 +99,14 @@ pub enum ReceiveError {
         /// The bound.
         after: Duration,
     },
+}
+
+/// Asks an OpenID provider for its keys, and says how many there are.
+///
+/// # Errors
+/// When they cannot be had.
+pub async fn ask_issuer(config: &OidcConfig) -> Result<usize, String> {
+    auth::ask_issuer(config).await
 }
 
 /// The routes alone, for whoever brings requests by another way than a listener.
@@ -95,18 +120,21 @@ pub fn routes<S: Serve>(
     limits: &LimitHits,
     phase: watch::Receiver<Phase>,
 ) -> Result<Router, ReceiveError> {
-    Ok(routes::router(room(config, service, registry, limits)?, phase))
+    Ok(routes::router(room(config, service, &Failures::new(registry)?, registry, limits)?, phase))
 }
 
 fn room<S: Serve>(
     config: &ReceiveConfig,
     service: Arc<S>,
+    failures: &Failures,
     registry: &Registry,
     limits: &LimitHits,
 ) -> Result<Arc<Room<S>>, ReceiveError> {
     let metrics = Metrics::new(registry)?;
     let admission = Admission::new(config.in_flight_max_bytes, &metrics, limits);
-    Ok(Arc::new(Room::new(config, service, metrics, admission, limits)))
+    let security = |problem| ReceiveError::Security { what: "authentication", problem };
+    let auth = Auth::new(config, failures, registry, limits).map_err(security)?;
+    Ok(Arc::new(Room::new(config, service, metrics, admission, auth, limits)))
 }
 
 /// The data plane: bound, not yet accepting.
@@ -116,6 +144,7 @@ pub struct Receiver<S> {
     listener: TcpListener,
     address: SocketAddr,
     room: Arc<Room<S>>,
+    tls: Option<Arc<Tls>>,
     network: NetworkBytes,
     cpu: CpuTime,
     limits: LimitHits,
@@ -137,9 +166,13 @@ impl<S: Serve> Receiver<S> {
         let failed = |error| ReceiveError::Bind { address: config.listen, error };
         let listener = listen(config.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let room = room(&config, service, registry, limits)?;
+        let failures = Failures::new(registry)?;
+        let room = room(&config, service, &failures, registry, limits)?;
+        let tls = |files| Tls::new(files, config.request_timeout, failures).map(Arc::new);
+        let security = |problem| ReceiveError::Security { what: "TLS", problem };
+        let tls = config.tls.as_ref().map(tls).transpose().map_err(security)?;
         let (network, cpu, limits) = (network.clone(), cpu.clone(), limits.clone());
-        Ok(Self { config, listener, address, room, network, cpu, limits })
+        Ok(Self { config, listener, address, room, tls, network, cpu, limits })
     }
 
     /// Where it listens; the port is known even if the configuration left it open.
@@ -158,9 +191,13 @@ impl<S: Serve> Receiver<S> {
         phase: &PhaseControl,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ReceiveError> {
+        let auth_files = self.room.auth().into_iter().flat_map(Auth::files);
+        let files: Vec<Arc<dyn Look>> = self.tls.iter().map(|tls| tls.files()).chain(auth_files).collect();
+        let looking = keep_looking(files).map_err(ReceiveError::Signal)?;
         let mut data_plane = DataPlane::start(
             self.config.workers,
             &self.room,
+            self.tls.as_ref(),
             &self.network.sender,
             &self.cpu,
             &self.limits,
@@ -169,6 +206,7 @@ impl<S: Serve> Receiver<S> {
         phase.set(Phase::Serving);
         tokio::select! {
             () = shutdown => {}
+            () = looking => {}
             () = data_plane.accept(&self.listener) => {}
         }
         drop(self.listener);

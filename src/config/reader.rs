@@ -1,16 +1,17 @@
 //! The reader: takes flags and environment apart, and collects mistakes until the end.
 
+mod security;
+
 use super::variables as var;
 use super::variables::{VARIABLES, Variable};
 use super::{
-    AdminConfig, Config, ConfigError, Credentials, ForwardConfig, Mistake, ReceiveConfig, Scheme,
-    SeriesConfig, Settings, TelemetryConfig, WindowConfig, names, values,
+    AdminConfig, Config, ConfigError, ForwardConfig, Mistake, ReceiveConfig, Scheme, SeriesConfig, Settings,
+    TelemetryConfig, WindowConfig, names, values,
 };
 use http::HeaderName;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 const FUTURE_MAX: Duration = Duration::from_secs(3600);
@@ -79,6 +80,7 @@ impl Reader {
     fn receive(&mut self) -> Option<ReceiveConfig> {
         let listen = self.read(var::LISTEN, values::address);
         let mode = self.read(var::MODE, values::mode);
+        let (tls, auth) = (self.server_tls(), self.auth());
         let tenant_header = self.tenant_header();
         let body_max_bytes = self.body_max_bytes();
         let in_flight_max_bytes = self.read(var::IN_FLIGHT_MAX, values::size_bytes);
@@ -91,6 +93,8 @@ impl Reader {
         Some(ReceiveConfig {
             listen: listen?,
             mode: mode?,
+            tls,
+            auth,
             tenant_header: tenant_header?,
             body_max_bytes: body_max_bytes?,
             in_flight_max_bytes: in_flight_max_bytes?,
@@ -156,6 +160,7 @@ impl Reader {
             true => self.read(var::UPSTREAM_HEADERS, values::headers),
             false => Some(Vec::new()),
         };
+        let tls = self.client_tls(url.as_ref());
         let basic = self.credentials(var::UPSTREAM_BASIC_FILE, Scheme::Basic);
         let bearer = self.credentials(var::UPSTREAM_BEARER_FILE, Scheme::Bearer);
         if basic.is_some() && bearer.is_some() {
@@ -169,6 +174,7 @@ impl Reader {
             connections_max: connections_max?,
             tenant_header: tenant_header?,
             headers: headers?,
+            tls,
             credentials: basic.or(bearer),
             pools: 1,
         })
@@ -242,16 +248,6 @@ impl Reader {
 
     fn upstream_timeout(&mut self) -> Option<Duration> {
         self.read(var::UPSTREAM_TIMEOUT, upstream_timeout)
-    }
-
-    /// Credentials must be usable at the start already; later their file may fail without ending the process.
-    fn credentials(&mut self, name: &'static str, scheme: Scheme) -> Option<Credentials> {
-        let path = self.given.get(name).filter(|path| !path.is_empty())?;
-        let credentials = Credentials { scheme, path: PathBuf::from(path) };
-        if let Err(error) = credentials.read() {
-            self.mistake(name, format!("the file {error}"), None);
-        }
-        Some(credentials)
     }
 
     /// Parses what was given, or the default.

@@ -158,13 +158,12 @@ fn is_reserved(name: &str) -> bool {
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// An absolute `http://` address without user or password.
+/// An absolute `http://` or `https://` address without user or password.
 pub(super) fn upstream_url(text: &str) -> Result<Uri, Wrong> {
     let url: Uri = text.trim().parse().map_err(|error| format!("not an address ({error})"))?;
     match url.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err("https:// is not supported by this version".to_owned()),
-        Some(scheme) => return Err(format!("{scheme}:// is no remote-write address")),
+        Some("http" | "https") => {}
+        Some(scheme) => return Err(format!("{scheme}:// is not spoken here")),
         None => return Err("the scheme is missing".to_owned()),
     }
     if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
@@ -175,6 +174,18 @@ pub(super) fn upstream_url(text: &str) -> Result<Uri, Wrong> {
     }
     if url.port().is_some_and(|port| port.as_u16() == 0) {
         return Err("port 0 cannot be reached".to_owned());
+    }
+    Ok(url)
+}
+
+/// The address of an OpenID provider.
+pub(super) fn issuer(text: &str) -> Result<Uri, Wrong> {
+    if text.contains('@') {
+        return Err("user and password have no place in it".to_owned());
+    }
+    let url = upstream_url(text)?;
+    if url.query().is_some() {
+        return Err("an issuer's address has no query".to_owned());
     }
     Ok(url)
 }
@@ -211,7 +222,12 @@ pub(super) fn shown(name: &str, value: &str) -> String {
         return format!("{scheme}://***@{host}");
     }
     let path = name.ends_with("_FILE");
-    if !path && name != super::variables::TENANT_HEADER && SECRET.iter().any(|word| name.contains(word)) {
+    let issuer = name.starts_with("PROMDEDUP_AUTH_OIDC_");
+    if !path
+        && !issuer
+        && name != super::variables::TENANT_HEADER
+        && SECRET.iter().any(|word| name.contains(word))
+    {
         return "***".to_owned();
     }
     value.to_owned()
@@ -277,7 +293,7 @@ mod tests {
     fn upstream_urls() {
         assert!(upstream_url("http://thanos:19291/api/v1/receive").is_ok());
         assert!(upstream_url("http://[::1]:19291/api/v1/receive?x=y").is_ok());
-        assert_eq!(upstream_url("https://a/"), Err("https:// is not supported by this version".to_owned()));
+        assert!(upstream_url("https://thanos.example.com/api/v1/receive").is_ok());
         for bad in
             ["", "thanos:19291", "/api/v1/receive", "ftp://a/", "http://u:p@a/", "http://", "http://a:0/"]
         {
@@ -301,5 +317,7 @@ mod tests {
         assert_eq!(shown("PROMDEDUP_PEER_TOKEN", "s3cret"), "***");
         assert_eq!(shown("PROMDEDUP_PEER_TOKEN_FILE", "/etc/token"), "/etc/token");
         assert_eq!(shown("PROMDEDUP_TENANT_HEADER", "a b"), "a b");
+        assert_eq!(shown("PROMDEDUP_AUTH_OIDC_ISSUER", "https://sso/"), "https://sso/");
+        assert_eq!(shown("PROMDEDUP_AUTH_TOKEN", "s3cret"), "***");
     }
 }

@@ -43,8 +43,19 @@ pub(super) const UPSTREAM_PROTOCOL: &str = "PROMDEDUP_UPSTREAM_PROTOCOL";
 pub(super) const UPSTREAM_TIMEOUT: &str = "PROMDEDUP_UPSTREAM_TIMEOUT";
 pub(super) const UPSTREAM_CONNECTIONS_MAX: &str = "PROMDEDUP_UPSTREAM_CONNECTIONS_MAX";
 pub(super) const UPSTREAM_HEADERS: &str = "PROMDEDUP_UPSTREAM_HEADERS";
+pub(super) const UPSTREAM_TLS_CA_FILE: &str = "PROMDEDUP_UPSTREAM_TLS_CA_FILE";
+pub(super) const UPSTREAM_TLS_CERT_FILE: &str = "PROMDEDUP_UPSTREAM_TLS_CERT_FILE";
+pub(super) const UPSTREAM_TLS_KEY_FILE: &str = "PROMDEDUP_UPSTREAM_TLS_KEY_FILE";
 pub(super) const UPSTREAM_BASIC_FILE: &str = "PROMDEDUP_UPSTREAM_BASIC_FILE";
 pub(super) const UPSTREAM_BEARER_FILE: &str = "PROMDEDUP_UPSTREAM_BEARER_FILE";
+pub(super) const TLS_CERT_FILE: &str = "PROMDEDUP_TLS_CERT_FILE";
+pub(super) const TLS_KEY_FILE: &str = "PROMDEDUP_TLS_KEY_FILE";
+pub(super) const TLS_CLIENT_CA_FILE: &str = "PROMDEDUP_TLS_CLIENT_CA_FILE";
+pub(super) const AUTH_BASIC_FILE: &str = "PROMDEDUP_AUTH_BASIC_FILE";
+pub(super) const AUTH_BEARER_FILE: &str = "PROMDEDUP_AUTH_BEARER_FILE";
+pub(super) const AUTH_OIDC_ISSUER: &str = "PROMDEDUP_AUTH_OIDC_ISSUER";
+pub(super) const AUTH_OIDC_AUDIENCE: &str = "PROMDEDUP_AUTH_OIDC_AUDIENCE";
+pub(super) const AUTH_OIDC_TENANT_CLAIM: &str = "PROMDEDUP_AUTH_OIDC_TENANT_CLAIM";
 pub(super) const WINDOW_SERIES_MAX: &str = "PROMDEDUP_WINDOW_SERIES_MAX";
 pub(super) const WINDOW_IDLE: &str = "PROMDEDUP_WINDOW_IDLE";
 pub(super) const FIRST_CONTACT_HOLD: &str = "PROMDEDUP_FIRST_CONTACT_HOLD";
@@ -67,13 +78,16 @@ const LABEL_SIZE: &str = "a size from 128B to 1GiB, such as 64KiB";
 const LABELS: &str = "label names separated by commas, such as cluster,prometheus";
 const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:19290 or [::]:19290";
 const READABLE: &str = "the path of a readable file";
+const CERTIFICATE: &str = "a readable PEM file with a certificate, followed by those that sign it";
+const KEY: &str = "a readable PEM file with the private key of the certificate, not encrypted";
+const AUTHORITIES: &str = "a readable PEM file with certificates of authorities";
 
 /// Every variable there is, in the order of the help text.
 pub const VARIABLES: &[Variable] = &[
     known(
         UPSTREAM_URL,
         "",
-        "an address such as http://thanos-receive:19291/api/v1/receive",
+        "an address such as http://thanos-receive:19291/api/v1/receive, or https://",
         "Where the one stream goes: the remote-write endpoint of Thanos Receive. Required",
     ),
     known(LISTEN, "0.0.0.0:19290", ADDRESS, "Address that Prometheus replicas write to"),
@@ -128,6 +142,19 @@ pub const VARIABLES: &[Variable] = &[
         "Headers added to every attempt, as `Name: value`, separated by commas",
     ),
     known(
+        UPSTREAM_TLS_CA_FILE,
+        "",
+        AUTHORITIES,
+        "Who signs the upstream's certificate, for https://; without it the public authorities that Mozilla trusts. Read again when it changes",
+    ),
+    known(
+        UPSTREAM_TLS_CERT_FILE,
+        "",
+        CERTIFICATE,
+        "Certificate that is shown to an https:// upstream; read again when it changes",
+    ),
+    known(UPSTREAM_TLS_KEY_FILE, "", KEY, "Its private key"),
+    known(
         UPSTREAM_BASIC_FILE,
         "",
         "a readable file that holds user:password",
@@ -138,6 +165,44 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "a readable file that holds a token",
         "File with a bearer token for the upstream; read again when it changes",
+    ),
+    known(
+        TLS_CERT_FILE,
+        "",
+        CERTIFICATE,
+        "Certificate chain of the remote-write listener, which then speaks TLS only; read again when it changes and on SIGHUP",
+    ),
+    known(TLS_KEY_FILE, "", KEY, "Its private key; read again likewise"),
+    known(
+        TLS_CLIENT_CA_FILE,
+        "",
+        AUTHORITIES,
+        "Senders have to show a certificate that one of these authorities has signed; read again likewise",
+    ),
+    known(
+        AUTH_BASIC_FILE,
+        "",
+        "a readable file of htpasswd lines with bcrypt hashes (htpasswd -B)",
+        "Users and passwords of senders, as lines of htpasswd (bcrypt only); read again when it changes",
+    ),
+    known(
+        AUTH_BEARER_FILE,
+        "",
+        "a readable file of one token a line, or a token and a tenant",
+        "Bearer tokens of senders, one a line; `token tenant` is good for that tenant only. Read again when it changes",
+    ),
+    known(
+        AUTH_OIDC_ISSUER,
+        "",
+        "an address such as https://sso.example.com/realms/monitoring, as the tokens spell it",
+        "OpenID provider such as Keycloak whose JSON web tokens are taken as bearer tokens (RS256, ES256, EdDSA)",
+    ),
+    known(AUTH_OIDC_AUDIENCE, "", "the name of an audience", "Whom its tokens must be for (`aud`)"),
+    known(
+        AUTH_OIDC_TENANT_CLAIM,
+        "",
+        "the name of a claim that holds a text",
+        "Claim that names the only tenant a token is good for; without it a token is good for any",
     ),
     known(
         WINDOW_SERIES_MAX,
@@ -204,17 +269,6 @@ pub const VARIABLES: &[Variable] = &[
         "Which log lines are written",
     ),
     known(LOG_FORMAT, "text", "text or json", "How a log line looks"),
-    later("PROMDEDUP_UPSTREAM_TLS_CA_FILE", "", READABLE),
-    later("PROMDEDUP_UPSTREAM_TLS_CERT_FILE", "", READABLE),
-    later("PROMDEDUP_UPSTREAM_TLS_KEY_FILE", "", READABLE),
-    later("PROMDEDUP_TLS_CERT_FILE", "", READABLE),
-    later("PROMDEDUP_TLS_KEY_FILE", "", READABLE),
-    later("PROMDEDUP_TLS_CLIENT_CA_FILE", "", READABLE),
-    later("PROMDEDUP_AUTH_BASIC_FILE", "", READABLE),
-    later("PROMDEDUP_AUTH_BEARER_FILE", "", READABLE),
-    later("PROMDEDUP_AUTH_OIDC_ISSUER", "", "an https:// address"),
-    later("PROMDEDUP_AUTH_OIDC_AUDIENCE", "", "the name of an audience"),
-    later("PROMDEDUP_AUTH_OIDC_TENANT_CLAIM", "", "the name of a claim"),
     later("PROMDEDUP_COORDINATION_URL", "", "a postgres:// address"),
     later("PROMDEDUP_ADVERTISE_URL", "", "an http:// address"),
     later("PROMDEDUP_PEER_TOKEN_FILE", "", READABLE),

@@ -1,6 +1,7 @@
 //! The client of the upstream: one attempt over pooled keep-alive connections, always bounded in time.
 
 mod authorization;
+mod connector;
 mod health;
 mod metrics;
 
@@ -8,28 +9,25 @@ pub use health::Health;
 
 use super::{Answer, Echo, Outgoing, Passed, Relayed, Upstream, answer, end_to_end};
 use crate::config::{ForwardConfig, Protocol};
-use crate::socket::{Counted, NetworkBytes, Traffic};
+use crate::socket::NetworkBytes;
 use crate::telemetry::LimitHits;
 use authorization::Authorization;
 use bytes::{Bytes, BytesMut};
+use connector::Connector;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use metrics::Metrics;
 use prometheus::{IntCounter, Registry};
 use std::cell::Cell;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
-use tower_service::Service;
 
 /// Says of a receiver that it speaks 2.0.
 const SAMPLES_WRITTEN: &str = "x-prometheus-remote-write-samples-written";
@@ -45,6 +43,17 @@ const DRAIN_MAX_BYTES: usize = 64 << 10;
 const ECHO_MAX_BYTES: usize = 64 << 10;
 /// An idle connection is closed before load balancers (60 s and more, as a rule) close it under a request.
 const IDLE_MAX: Duration = Duration::from_secs(50);
+
+/// Why there can be no client of the upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// Metrics clash.
+    #[error("cannot register metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// A file for TLS has become unusable since the configuration was read, or the address has no name for TLS.
+    #[error("TLS towards the upstream: {0}")]
+    Tls(String),
+}
 
 /// The real upstream. Cheap to clone. Each thread that sends has a pool of connections of its own, so that a
 /// connection is driven by the thread that uses it.
@@ -79,14 +88,15 @@ impl HttpUpstream {
     /// Makes the client; contacts nobody yet.
     ///
     /// # Errors
-    /// When the registry has its metrics already.
+    /// When the registry has its metrics already, or a file for TLS is of no use.
     pub fn new(
         config: ForwardConfig,
         registry: &Registry,
         network: &NetworkBytes,
         limits: &LimitHits,
-    ) -> prometheus::Result<Self> {
-        let pools = (0..config.pools.max(1)).map(|_| pool(&config, &network.upstream)).collect();
+    ) -> Result<Self, ForwardError> {
+        let connector = Connector::new(&config, &network.upstream).map_err(ForwardError::Tls)?;
+        let pools = (0..config.pools.max(1)).map(|_| pool(&config, connector.clone())).collect();
         let mut headers = fixed_headers(config.protocol);
         let added = HeaderMap::from_iter(config.headers);
         headers.extend(added.clone());
@@ -276,18 +286,14 @@ fn fixed_headers(protocol: Protocol) -> HeaderMap {
     ])
 }
 
-fn pool(config: &ForwardConfig, traffic: &Traffic) -> Client<Connector, Full<Bytes>> {
-    let mut http = HttpConnector::new();
-    http.set_nodelay(true);
-    http.set_connect_timeout(Some(config.timeout));
-    http.set_keepalive(Some(Duration::from_secs(60)));
+fn pool(config: &ForwardConfig, connector: Connector) -> Client<Connector, Full<Bytes>> {
     let mut builder = Client::builder(TokioExecutor::new());
     // A request that met a connection closed while idle, and of which nothing was written, goes to another one;
     // once written, it ends without an answer: the upstream may have stored it.
     builder.retry_canceled_requests(true);
     builder.pool_idle_timeout(IDLE_MAX).pool_timer(TokioTimer::new());
     builder.pool_max_idle_per_host(config.connections_max);
-    builder.build(Connector { http, traffic: traffic.clone() })
+    builder.build(connector)
 }
 
 /// A number of the calling thread, given out in order of first use.
@@ -351,27 +357,4 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn spelt(duration: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(duration)
-}
-
-/// Opens connections whose bytes are counted.
-#[derive(Debug, Clone)]
-struct Connector {
-    http: HttpConnector,
-    traffic: Traffic,
-}
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Counted>;
-    type Error = <HttpConnector as Service<Uri>>::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.http.poll_ready(context)
-    }
-
-    fn call(&mut self, url: Uri) -> Self::Future {
-        let connecting = self.http.call(url);
-        let traffic = self.traffic.clone();
-        Box::pin(async move { Ok(TokioIo::new(Counted::new(connecting.await?.into_inner(), traffic))) })
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::Serve;
 use super::admission::{Admission, Admitted, Full};
+use super::auth::{Auth, Denied};
 use super::headers::{self, Protocol, Unsupported};
 use super::metrics::Metrics;
 use super::phase::Phase;
@@ -12,6 +13,7 @@ use crate::telemetry::LimitHits;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::{Bytes, BytesMut};
@@ -48,6 +50,7 @@ pub(super) struct Room<S> {
     request_timeout: Duration,
     metrics: Metrics,
     admission: Admission,
+    auth: Option<Auth>,
     body_hit: IntCounter,
     slow_hit: IntCounter,
 }
@@ -59,6 +62,8 @@ enum Refused {
     Path,
     #[error("only POST is allowed here")]
     Method,
+    #[error(transparent)]
+    Stranger(#[from] Denied),
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
     #[error("the body has {given} bytes or more, at most {max} are taken")]
@@ -80,6 +85,7 @@ impl Refused {
         match self {
             Self::Path => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Stranger(denied) => denied.status(),
             Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooBig { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
@@ -91,7 +97,14 @@ impl Refused {
 
     /// Whether what is left of the body is not read, so that the connection cannot go on.
     fn closes(&self) -> bool {
-        matches!(self, Self::TooBig { .. } | Self::TooSlow { .. } | Self::BrokeOff { .. } | Self::Draining)
+        matches!(
+            self,
+            Self::Stranger(_)
+                | Self::TooBig { .. }
+                | Self::TooSlow { .. }
+                | Self::BrokeOff { .. }
+                | Self::Draining
+        )
     }
 
     fn response(&self) -> Response {
@@ -99,7 +112,9 @@ impl Refused {
         let headers = response.headers_mut();
         match self {
             Self::Method => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
-            Self::Full(_) | Self::Draining => drop(headers.insert(RETRY_AFTER, RETRY_AFTER_S.into())),
+            Self::Full(_) | Self::Draining | Self::Stranger(Denied::Busy | Denied::Unavailable) => {
+                drop(headers.insert(RETRY_AFTER, RETRY_AFTER_S.into()))
+            }
             _ => {}
         }
         if self.closes() {
@@ -115,6 +130,7 @@ impl<S: Serve> Room<S> {
         service: Arc<S>,
         metrics: Metrics,
         admission: Admission,
+        auth: Option<Auth>,
         limits: &LimitHits,
     ) -> Self {
         Self {
@@ -126,9 +142,14 @@ impl<S: Serve> Room<S> {
             request_timeout: config.request_timeout,
             metrics,
             admission,
+            auth,
             body_hit: limits.of("body"),
             slow_hit: limits.of("request_timeout"),
         }
+    }
+
+    pub(super) fn auth(&self) -> Option<&Auth> {
+        self.auth.as_ref()
     }
 
     pub(super) fn in_flight(&self) -> u64 {
@@ -318,7 +339,30 @@ impl<S> Door<S> {
 pub(super) fn router<S: Serve>(room: Arc<Room<S>>, phase: watch::Receiver<Phase>) -> Router {
     let writes = || post(write::<S>).fallback(wrong_method::<S>);
     let routes = PATHS.iter().fold(Router::new(), |router, path| router.route(path, writes()));
-    routes.fallback(wrong_path::<S>).with_state(Door { room, phase })
+    let (guarded, door) = (room.auth.is_some(), Door { room, phase });
+    let routes = routes.fallback(wrong_path::<S>).with_state(door.clone());
+    if guarded { routes.layer(from_fn_with_state(door, let_in::<S>)) } else { routes }
+}
+
+/// Turns strangers away, whatever they ask for. Nothing of their bodies is read.
+async fn let_in<S: Serve>(State(door): State<Door<S>>, mut request: Request, next: Next) -> Response {
+    let (started, room) = (Instant::now(), &door.room);
+    let Some(auth) = &room.auth else { return next.run(request).await };
+    let Err(denied) = auth.admit(request.headers_mut()).await else { return next.run(request).await };
+    let protocol = match headers::check(request.headers()) {
+        Ok(version) => Protocol::from(version),
+        Err(unsupported) => unsupported.protocol(),
+    };
+    tracing::debug!(status = denied.status().as_u16(), %denied, "request refused");
+    let mut response = Refused::from(denied).response();
+    if response.status() == StatusCode::UNAUTHORIZED {
+        auth.challenge(response.headers_mut());
+    }
+    if protocol == Protocol::Two {
+        tell(Written::default(), response.headers_mut());
+    }
+    room.count(started, protocol, &response);
+    response
 }
 
 async fn write<S: Serve>(State(door): State<Door<S>>, request: Request) -> Response {

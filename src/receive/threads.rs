@@ -2,14 +2,12 @@
 
 use super::phase::Phase;
 use super::routes::{Room, router};
-use super::{ReceiveError, Serve};
+use super::tls::Tls;
+use super::{ReceiveError, Serve, connection};
 use crate::overhead::{CpuTime, ThreadTime};
 use crate::socket::{Counted, Traffic};
 use crate::telemetry::LimitHits;
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use prometheus::IntCounter;
 use std::io;
 use std::net::TcpStream as StdTcpStream;
@@ -27,9 +25,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 const HANDOVER_MAX: usize = 64;
 /// Open connections of one thread. A replica opens up to 200 (Prometheus before 2.44), usually far fewer.
 const CONNECTIONS_MAX: usize = 4096;
-/// The head of a request must be in by then. hyper counts the idle time before it too, hence not shorter: idle
-/// senders should not have to connect anew between two scrapes.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// After an `accept` that failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What open connections are given to write their last answer, at least.
@@ -56,6 +51,7 @@ impl DataPlane {
     pub(super) fn start<S: Serve>(
         threads: usize,
         room: &Arc<Room<S>>,
+        tls: Option<&Arc<Tls>>,
         traffic: &Traffic,
         cpu: &CpuTime,
         limits: &LimitHits,
@@ -64,7 +60,9 @@ impl DataPlane {
         let start = |number| {
             let router = router(Arc::clone(room), phase.clone());
             let failed = |error| ReceiveError::Thread { number, error };
-            Thread::start(number, router, traffic.clone(), cpu.clone(), phase.clone()).map_err(failed)
+            let thread =
+                Thread::start(number, router, tls.cloned(), traffic.clone(), cpu.clone(), phase.clone());
+            thread.map_err(failed)
         };
         let threads = (0..threads).map(start).collect::<Result<_, _>>()?;
         Ok(Self { threads, connections_hit: limits.of("connections") })
@@ -120,6 +118,7 @@ impl Thread {
     fn start(
         number: usize,
         router: Router,
+        tls: Option<Arc<Tls>>,
         traffic: Traffic,
         cpu: CpuTime,
         phase: watch::Receiver<Phase>,
@@ -128,7 +127,7 @@ impl Thread {
         let (end, ended) = oneshot::channel();
         let open = Arc::new(AtomicUsize::new(0));
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let plane = Plane { router, traffic, phase, open: Arc::clone(&open) };
+        let plane = Plane { router, tls, traffic, phase, open: Arc::clone(&open) };
         thread::Builder::new().name(format!("promdedup-data-{number}")).spawn(move || {
             let time = cpu.join();
             runtime.block_on(async {
@@ -157,6 +156,7 @@ async fn publish(time: &ThreadTime) {
 /// A thread from its own side.
 struct Plane {
     router: Router,
+    tls: Option<Arc<Tls>>,
     traffic: Traffic,
     phase: watch::Receiver<Phase>,
     open: Arc<AtomicUsize>,
@@ -190,9 +190,9 @@ impl Plane {
             return tracing::debug!(%error, "a connection was gone at once");
         }
         let stream = Counted::new(stream, self.traffic.clone());
-        let (router, phase) = (self.router.clone(), self.phase.clone());
+        let (tls, router, phase) = (self.tls.clone(), self.router.clone(), self.phase.clone());
         connections.spawn(async move {
-            serve_connection(stream, router, phase).await;
+            connection::serve(stream, tls, router, phase).await;
             drop(slot);
         });
     }
@@ -208,25 +208,6 @@ impl Drop for OpenSlot {
 }
 
 /// Ends when the phase is that far. The guard of the phase must not live across an await point.
-async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+pub(super) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     drop(phase.wait_for(|phase| *phase >= wanted).await);
-}
-
-/// Serves one connection to its end. While draining it stays open, so that its sender is told 503 and not cut off;
-/// when everything is finished it is closed in order.
-async fn serve_connection(stream: Counted, router: Router, mut phase: watch::Receiver<Phase>) {
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = reached(&mut phase, Phase::Closing) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended");
-    }
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Output, Stdio};
 use tokio::task::spawn_blocking;
 
-fn promdedup(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+pub(crate) fn promdedup(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_promdedup"));
     command.args(arguments).env_clear().envs(environment.iter().copied());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

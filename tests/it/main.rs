@@ -3,6 +3,7 @@
 
 mod admin;
 mod adversity;
+mod auth;
 mod command;
 mod config;
 mod conformity;
@@ -14,8 +15,10 @@ mod peer;
 mod pipeline;
 mod policy;
 mod receive;
+mod serving;
 mod stand_in;
 mod support;
 mod tidy;
+mod tls;
 mod weak_spots;
 mod wire;

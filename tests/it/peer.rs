@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
@@ -109,15 +109,33 @@ impl Heard {
 }
 
 /// A connection on which a test writes what it likes.
-pub(crate) struct Line(TcpStream);
+pub(crate) struct Line<S = TcpStream>(S);
 
 impl Line {
     pub(crate) async fn open(address: SocketAddr) -> Self {
         Self(TcpStream::connect(address).await.expect("connected"))
     }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
+    pub(crate) fn over(stream: S) -> Self {
+        Self(stream)
+    }
 
     pub(crate) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.expect("written");
+    }
+
+    /// As `say`, where the other end may be gone already.
+    pub(crate) async fn try_say(&mut self, bytes: impl AsRef<[u8]>) {
+        drop(self.0.write_all(bytes.as_ref()).await);
+    }
+
+    /// Whatever comes until the other end closes.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        drop(soon(self.0.read_to_end(&mut rest)).await);
+        rest
     }
 
     /// Writes a request with a body whose length is said.

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderName, Request};
-use promdedup::config::{Mode, ReceiveConfig};
+use promdedup::config::{AuthConfig, Mode, ReceiveConfig};
 use promdedup::overhead::CpuTime;
 use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Reply, Settings};
 use promdedup::receive::{Phase, PhaseControl, Serve, routes};
@@ -228,6 +228,8 @@ fn receive_config() -> ReceiveConfig {
     ReceiveConfig {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         mode: Mode::Dedup,
+        tls: None,
+        auth: AuthConfig::default(),
         tenant_header: HeaderName::from_static("thanos-tenant"),
         body_max_bytes: 1 << 25,
         in_flight_max_bytes: 1 << 28,

@@ -1,0 +1,162 @@
+//! Opens connections to the upstream: bytes counted, TLS where the address is `https://`. Sends nothing.
+
+use crate::config::ForwardConfig;
+use crate::reload::Reloaded;
+use crate::socket::{Counted, Traffic};
+use http::Uri;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::error::Error;
+use std::io::{IoSlice, Result as IoResult};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower_service::Service;
+
+/// Cheap to clone: each pool has one.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    http: HttpConnector,
+    tls: Option<Arc<Tls>>,
+    traffic: Traffic,
+}
+
+#[derive(Debug)]
+struct Tls {
+    config: Reloaded<ClientConfig>,
+    name: ServerName<'static>,
+    handshake_timeout: Duration,
+}
+
+impl Connector {
+    /// Reads the files for TLS, if there is to be any.
+    pub(super) fn new(config: &ForwardConfig, traffic: &Traffic) -> Result<Self, String> {
+        let mut http = HttpConnector::new();
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(config.timeout));
+        http.set_keepalive(Some(Duration::from_secs(60)));
+        http.enforce_http(false);
+        let secure = config.url.scheme_str() == Some("https");
+        let tls = secure.then(|| Tls::new(config).map(Arc::new)).transpose()?;
+        Ok(Self { http, tls, traffic: traffic.clone() })
+    }
+}
+
+impl Tls {
+    fn new(config: &ForwardConfig) -> Result<Self, String> {
+        let host = config.url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
+        let files = config.tls.clone();
+        let make = move || files.read().map_err(|fault| fault.to_string());
+        let config_of_tls = Reloaded::new("TLS files for the upstream", config.tls.paths(), make)?;
+        Ok(Self { config: config_of_tls, name, handshake_timeout: config.timeout })
+    }
+
+    async fn connect(&self, stream: Counted) -> Result<TlsStream<Counted>, Box<dyn Error + Send + Sync>> {
+        let connector = TlsConnector::from(self.config.fresh());
+        let connecting = connector.connect(self.name.clone(), stream);
+        match timeout(self.handshake_timeout, connecting).await {
+            Ok(connected) => Ok(connected?),
+            Err(_) => Err("the TLS handshake took too long".into()),
+        }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Stream>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.http.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, url: Uri) -> Self::Future {
+        let connecting = self.http.call(url);
+        let (tls, traffic) = (self.tls.clone(), self.traffic.clone());
+        Box::pin(async move {
+            let stream = Counted::new(connecting.await?.into_inner(), traffic);
+            Ok(TokioIo::new(match tls {
+                None => Stream::Plain(stream),
+                Some(tls) => Stream::Tls(Box::new(tls.connect(stream).await?)),
+            }))
+        })
+    }
+}
+
+/// A connection to the upstream. What is counted is what is on the wire.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Plain(Counted),
+    Tls(Box<TlsStream<Counted>>),
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        match self {
+            Self::Plain(stream) => stream.connected(),
+            Self::Tls(stream) => stream.get_ref().0.connected(),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<IoResult<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<IoResult<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<IoResult<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<IoResult<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<IoResult<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
