@@ -3,7 +3,7 @@
 //! Field numbers are those of `prompb/remote.proto` and `prompb/types.proto`. As gogo-proto does it for Prometheus, a field that equals
 //! zero is left out.
 
-use super::{Labels, Point};
+use super::{Labels, Point, STALE_MARKER_BITS};
 use crate::proto;
 use bytes::Bytes;
 use prost::Message;
@@ -40,7 +40,7 @@ impl Body {
     /// One TimeSeries with a stale marker.
     #[must_use]
     pub fn stale(self, labels: &[(&str, &str)], at_ms: i64) -> Self {
-        self.series(labels, &[(at_ms, f64::from_bits(super::STALE_MARKER_BITS))])
+        self.series(labels, &[(at_ms, f64::from_bits(STALE_MARKER_BITS))])
     }
 
     /// One TimeSeries with exemplars (milliseconds, value) and no sample, as Prometheus sends them.
@@ -129,9 +129,12 @@ pub fn histogram(at_ms: i64, count: u64) -> proto::Histogram {
     }
 }
 
-/// A native histogram as the records hold it.
+/// A native histogram as the records hold it. A stale marker is the same as one that is a float.
 #[must_use]
 pub fn histogram_point(histogram: &proto::Histogram) -> Point {
+    if histogram.sum.to_bits() == STALE_MARKER_BITS {
+        return Point::stale(histogram.timestamp);
+    }
     let timeless = proto::Histogram { timestamp: 0, ..histogram.clone() };
     Point { at_ms: histogram.timestamp, bits: xxh3_64(&timeless.encode_to_vec()), histogram: true }
 }

@@ -17,6 +17,7 @@
 )]
 
 mod interpreter;
+mod native;
 mod process;
 mod prometheus;
 mod proxy;

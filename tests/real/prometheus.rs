@@ -77,7 +77,7 @@ impl Prometheus {
     pub(crate) async fn matrix(&self, query: &str) -> Series {
         let result = self.ask(query).await;
         let all = result.as_array().expect("a matrix");
-        all.iter().map(|one| (labels(&one["metric"]), points(&one["values"]))).collect()
+        all.iter().map(|one| (labels(&one["metric"]), points(one))).collect()
     }
 
     async fn ask(&self, query: &str) -> Value {
@@ -113,17 +113,20 @@ fn labels(metric: &Value) -> Labels {
     Labels::new(pairs.map(|(name, value)| (name.as_str(), value.as_str().expect("a string"))))
 }
 
-fn points(values: &Value) -> Vec<Point> {
-    let point = |pair: &Value| {
-        #[expect(clippy::cast_possible_truncation, reason = "milliseconds of this century")]
-        let at_ms = (pair[0].as_f64().expect("seconds") * 1e3).round() as i64;
-        let value = pair[1].as_str().expect("a string");
-        match value {
-            "NaN" => Point { at_ms, bits: NORMAL_NAN_BITS, histogram: false },
-            _ => Point::float(at_ms, value.parse().expect("a float")),
-        }
+/// The samples of a series. Of a native histogram the API does not tell all: here it is one, at that time.
+fn points(series: &Value) -> Vec<Point> {
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds of this century")]
+    let at_ms = |pair: &Value| (pair[0].as_f64().expect("seconds") * 1e3).round() as i64;
+    let float = |pair: &Value| match pair[1].as_str().expect("a string") {
+        "NaN" => Point { at_ms: at_ms(pair), bits: NORMAL_NAN_BITS, histogram: false },
+        value => Point::float(at_ms(pair), value.parse().expect("a float")),
     };
-    values.as_array().expect("samples").iter().map(point).collect()
+    let histogram = |pair: &Value| Point { at_ms: at_ms(pair), bits: 0, histogram: true };
+    let all = |kind: &str| series[kind].as_array().map_or(&[][..], Vec::as_slice).iter();
+    let mut points: Vec<Point> = all("values").map(float).chain(all("histograms").map(histogram)).collect();
+    assert!(!points.is_empty(), "a series without samples: {series}");
+    points.sort_by_key(|point| point.at_ms);
+    points
 }
 
 /// Percent encoding of all but letters and digits.

@@ -78,7 +78,7 @@ impl Stage {
     pub(crate) async fn set(cast: Cast<'_>) -> Self {
         let began = Instant::now();
         let proxy = Proxy::start(&cast.upstream.url(), cast.environment).await;
-        let targets = vec![
+        let mut targets = vec![
             Target::start("shop", Kind::Shop, 2).await,
             Target::start("shop", Kind::Shop, 2).await,
             Target::start("node", Kind::Node, 2).await,
@@ -86,12 +86,15 @@ impl Stage {
             Target::start("slow", Kind::Node, 4).await,
             Target::start("switch", Kind::Shop, 2).await,
         ];
+        if cast.mixed {
+            targets.push(Target::start("native", Kind::Native, 2).await);
+        }
         // One file for all: the moment of evaluation depends on its name.
         let rules = tempfile::tempdir().expect("a folder");
         let path = rules.path().join("rules.yml");
         std::fs::write(&path, RULES).expect("written");
         let path = path.display().to_string();
-        const EXEMPLARS: &[&str] = &["--enable-feature=exemplar-storage"];
+        const FEATURES: &[&str] = &["--enable-feature=exemplar-storage,native-histograms"];
         let interpreter = match cast.mixed {
             true => Some(Interpreter::start(&proxy.url()).await),
             false => None,
@@ -101,7 +104,7 @@ impl Stage {
             let interpreted = interpreter.as_ref().filter(|_| *name == NAMES[1]);
             let url = interpreted.map_or_else(|| proxy.url(), |interpreter| interpreter.url.clone());
             let configuration = configuration(name, &path, &targets, &url);
-            replicas.push(Prometheus::start(name, &configuration, EXEMPLARS).await);
+            replicas.push(Prometheus::start(name, &configuration, FEATURES).await);
         }
         Self {
             title: cast.title,
@@ -123,7 +126,13 @@ impl Stage {
     /// The end: everything is delivered and judged; fails if a promise was broken.
     pub(crate) async fn judge(mut self) {
         self.deliver().await;
-        let mut findings = self.evidence().await.findings(interval_ms);
+        let evidence = self.evidence().await;
+        let native = evidence.stored.values().flatten().filter(|point| point.histogram).count();
+        self.expect(
+            (native > 0) == self.interpreter.is_some(),
+            &format!("{native} native histograms stored"),
+        );
+        let mut findings = evidence.findings(interval_ms);
         self.problems.append(&mut findings.problems);
         let mut senders = self.past;
         for replica in &self.replicas {
@@ -340,6 +349,7 @@ rule_files: ["{rules}"]
 remote_write:
   - url: {write_url}
     send_exemplars: true
+    send_native_histograms: true
     metadata_config: {{send_interval: 5s}}
     queue_config: {{batch_send_deadline: 500ms, min_shards: 3, max_shards: 6, max_samples_per_send: 200, capacity: 2000}}
 scrape_configs:

@@ -3,7 +3,9 @@
 //!
 //! No two scrapes get the same values, so a sample tells which replica it is of.
 
+use crate::native;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Response, StatusCode, header};
 use promdedup::stand_in::now_ms;
@@ -24,6 +26,8 @@ pub(crate) enum Kind {
     Node,
     /// Series that live for some seconds.
     Pods,
+    /// Native histograms.
+    Native,
 }
 
 /// For whom a target is off.
@@ -77,19 +81,21 @@ impl Target {
     }
 }
 
-fn answer(kind: Kind, is_off: bool, age_s: f64) -> Response<String> {
-    let (status, text) = match (is_off, kind) {
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, String::new()),
-        (_, Kind::Shop) => (StatusCode::OK, shop(age_s)),
-        (_, Kind::Node) => (StatusCode::OK, node(age_s)),
-        (_, Kind::Pods) => (StatusCode::OK, pods(age_s)),
+fn answer(kind: Kind, is_off: bool, age_s: f64) -> Response<Body> {
+    let (status, page) = match (is_off, kind) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, Body::empty()),
+        (_, Kind::Shop) => (StatusCode::OK, shop(age_s).into()),
+        (_, Kind::Node) => (StatusCode::OK, node(age_s).into()),
+        (_, Kind::Pods) => (StatusCode::OK, pods(age_s).into()),
+        (_, Kind::Native) => (StatusCode::OK, native::page(age_s).into()),
     };
     let format = match kind {
         Kind::Shop => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        Kind::Native => native::FORMAT,
         _ => "text/plain; version=0.0.4; charset=utf-8",
     };
     let response = Response::builder().status(status).header(header::CONTENT_TYPE, format);
-    response.body(text).expect("a response")
+    response.body(page).expect("a response")
 }
 
 /// As the text formats escape a label value.

@@ -41,7 +41,13 @@ impl Upstream {
     /// All that arrived; a Prometheus does not show stale markers.
     pub(crate) async fn stored(&self) -> Series {
         match self {
-            Self::Thanos(thanos) => thanos.stored(DEFAULT_TENANT),
+            Self::Thanos(thanos) => {
+                let mut stored = thanos.stored(DEFAULT_TENANT);
+                // What a replica's API does not tell either.
+                let histograms = stored.values_mut().flatten().filter(|point| point.histogram);
+                histograms.for_each(|point| point.bits = 0);
+                stored
+            }
             Self::Prometheus(prometheus) => prometheus.samples().await,
         }
     }
