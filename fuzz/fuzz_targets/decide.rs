@@ -7,10 +7,12 @@
 use fuzz::Set;
 use fuzz::story::{Story, Told, in_one};
 use libfuzzer_sys::fuzz_target;
-use promdedup::forward::{Answer, Outgoing, Upstream};
+use promdedup::forward::{Answer, Outgoing, Passed, Relayed, Upstream};
+use promdedup::overhead::CpuTime;
 use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Reply, Settings};
 use promdedup::proto::{TimeSeries, WriteRequest, v2};
 use promdedup::series::{PlaceLabels, ReplicaNames};
+use promdedup::telemetry::LimitHits;
 use promdedup::window::Window;
 use promdedup::wire::STALE_NAN_BITS;
 use promdedup::wire::labels::LabelBounds;
@@ -44,7 +46,9 @@ async fn tell(story: &Story) {
         busy_wait_max: Duration::from_secs(10),
     };
     let window = Arc::new(Window::new(if story.narrow { 3 } else { 1000 }));
-    let metrics = Metrics::register(&prometheus::Registry::new()).expect("its own registry");
+    let registry = prometheus::Registry::new();
+    let limits = LimitHits::new(&registry).expect("its own registry");
+    let metrics = Metrics::register(&registry, &CpuTime::off(), &limits).expect("its own registry");
     let pipeline = Pipeline::new(settings, window, store.clone(), metrics);
     let mut rest = story.requests.iter().enumerate().peekable();
     while let Some((nth, told)) = rest.next() {
@@ -78,6 +82,7 @@ async fn one(pipeline: &Pipeline<Store>, store: &Store, nth: usize, told: &Told)
         retry_attempt: told.retry.into(),
         request_id: Some((nth as u64).into()),
         traceparent: None,
+        verbatim: None,
     };
     let reply = pipeline.serve(incoming, told.now_ms).await;
     judge(&reply, told, &read, &store.state.lock().expect("no panic before"), store.narrow);
@@ -222,6 +227,10 @@ impl Upstream for Store {
         let answered = matches!(answer, Answer::Taken | Answer::Refused { .. } | Answer::Conflict { .. });
         self.state().land(all, answered);
         answer
+    }
+
+    async fn relay(&self, _: Passed) -> Relayed {
+        unreachable!("nothing is observed")
     }
 }
 
