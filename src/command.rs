@@ -150,3 +150,30 @@ fn misconfigured(error: &dyn std::error::Error) -> ExitCode {
     eprintln!("promdedup: {error}");
     ExitCode::from(EXIT_MISCONFIGURED)
 }
+
+/// 1234567 as 1,234,567.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (nth, digit) in digits.chars().enumerate() {
+        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn groups_digits() {
+        let check = |count, expect| assert_eq!(grouped(count), expect);
+        check(0, "0");
+        check(999, "999");
+        check(1_000, "1,000");
+        check(1_234_567, "1,234,567");
+    }
+}

@@ -1,10 +1,10 @@
 //! RECEIVE: the listener of the senders: routes, headers, admission, reply codes.
 //!
 //! ```text
-//!  accept ─> least loaded data-plane thread ─> connection ─> route ─> admission ─> body ─> task of its own ─> reply
+//!  accept ─> least loaded data-plane thread ─> TLS ─> who is it? ─> route ─> admission ─> body ─> task of its own ─> reply
 //! ```
 //!
-//! Owns everything that can be said of a request without decompressing it. Refuses what is not remote write 1.0,
+//! Owns everything that can be said of a request without decompressing it. Refuses strangers, what is not remote write,
 //! and whatever the bounds on memory and time do not allow. Decides nothing about samples.
 
 mod admission;

@@ -2,7 +2,8 @@
 //! done are those of the story. Pure.
 
 use super::proxy::Glance;
-use super::report::{Guarantee, cpu, dropped, grouped, lines, none, whole};
+use super::report::{Guarantee, cpu, dropped, lines, none, whole};
+use crate::command::grouped;
 use crate::stand_in::Bodies;
 use crate::stand_in::prometheus::Stats;
 use crate::stand_in::thanos::Violations;

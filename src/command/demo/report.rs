@@ -2,6 +2,7 @@
 
 use super::ProxyAddresses;
 use super::proxy::Glance;
+use crate::command::grouped;
 use crate::stand_in::Findings;
 use crate::stand_in::prometheus::Stats;
 use crate::stand_in::thanos::{Thanos, Totals, Violations};
@@ -222,31 +223,4 @@ pub(super) fn whole(count: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
     let count = count.round() as u64;
     grouped(count)
-}
-
-/// 1234567 as 1,234,567.
-pub(super) fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (nth, digit) in digits.chars().enumerate() {
-        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::grouped;
-
-    #[test]
-    fn groups_digits() {
-        let check = |count, expect| assert_eq!(grouped(count), expect);
-        check(0, "0");
-        check(999, "999");
-        check(1_000, "1,000");
-        check(1_234_567, "1,234,567");
-    }
 }

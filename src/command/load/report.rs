@@ -5,6 +5,7 @@ use super::floor::Floor;
 use super::judge::Findings;
 use super::tally::Tally;
 use super::usage::Usage;
+use crate::command::grouped;
 use crate::wire::Protocol;
 use std::fmt::Write as _;
 
@@ -291,19 +292,6 @@ fn quoted(text: &str) -> String {
     }
     quoted.push('"');
     quoted
-}
-
-/// 1234567 as 1,234,567.
-fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (nth, digit) in digits.chars().enumerate() {
-        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
