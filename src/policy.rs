@@ -212,17 +212,37 @@ fn note_other(series: &mut Series, target: &Target, sample: &Sample, owns: bool,
         }
         return;
     }
-    // The trace of the target's owner stays, and that of its duplicates comes before a third replica's, which may always
-    // be a little newer: or the third could keep the two from uniting.
     let late = series.watermark.is_some_and(|watermark| at <= watermark);
-    let overwrites = |(shown, by): (TimestampMs, ReplicaId)| match (by == replica, target.owner) {
-        (true, _) => at > shown,
-        (false, owner) if owner == by => at > shown && !is_near(at - shown, series.interval),
-        (false, owner) if owner == replica && late => is_near(shown - at, series.interval),
-        (false, _) => at > shown,
+    let newer = |(shown, by)| {
+        let since = at - shown;
+        by == replica && since > 0
+            || by != replica && overwrites(since, by, replica, target.owner, late, series.interval)
     };
-    if !owns && series.other.is_none_or(overwrites) {
+    if !owns && series.other.is_none_or(newer) {
         series.other = Some((at, replica));
+    }
+}
+
+/// Whether what a standby shows, `since` ms after what another one has shown, is kept instead of that. `late`: it is at or
+/// below the watermark.
+///
+/// The trace of the target's owner stays, and that of its duplicates comes before a third replica's, which may always be a
+/// little newer: or the third could keep the two from uniting.
+#[inline]
+pub(crate) fn overwrites(
+    since: i64,
+    by: ReplicaId,
+    replica: ReplicaId,
+    target_owner: ReplicaId,
+    late: bool,
+    interval: i64,
+) -> bool {
+    if by == target_owner {
+        since > 0 && !is_near(since, interval)
+    } else if replica == target_owner && late {
+        is_near(-since, interval)
+    } else {
+        since > 0
     }
 }
 

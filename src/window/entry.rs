@@ -13,6 +13,8 @@
 //! words until it stores the guard back. A loser never spins: it is told whose flight it is.
 //! Refuses to decide anything.
 
+pub(super) mod steady;
+
 use super::sync::AtomicU64;
 use crate::policy::{Held, ReplicaId, Series, TimestampMs};
 use crate::series::SeriesKey;

@@ -6,6 +6,7 @@
 //! Refuses to talk to upstream and to wait; it says whom to wait for.
 
 use super::Window;
+use super::entry::steady::{Float, Step};
 use super::entry::{Entry, Image, Marks, NOBODY, TABLE, Unpacked};
 use super::slot::FlightId;
 use super::table::{Added, NONE};
@@ -154,6 +155,29 @@ impl Flight {
                 Admitted::Full
             }
         }
+    }
+
+    /// Decides a float that is no stale marker if it is what a healthy group brings (see `entry/steady.rs`): whether it is
+    /// forwarded, and then it stays reserved. `None`: nothing has changed, [`Self::decide`] has to look at it.
+    #[inline(always)]
+    pub fn decide_steady(
+        &mut self,
+        known: &Known<'_>,
+        replica: ReplicaId,
+        at: TimestampMs,
+        bits: u64,
+    ) -> Option<bool> {
+        let window = &*self.window;
+        let entry = window.table.entry(known.number);
+        entry.claim(self.id.slot).ok()?;
+        self.open = known.number;
+        let step = window.step(entry, known, &Float { replica, at, bits }, self.id.slot, &mut self.log);
+        if step != Some(true) {
+            entry.release();
+        }
+        self.open = NONE;
+        self.forwards |= step == Some(true);
+        step
     }
 
     /// Decides a sample. What is forwarded stays reserved.
@@ -313,6 +337,32 @@ impl Drop for Flight {
 }
 
 impl Window {
+    /// Decides a float of an entry that the flight has claimed, if it is a healthy group's: whether it is forwarded.
+    #[inline(always)]
+    fn step(
+        &self,
+        entry: &Entry,
+        known: &Known<'_>,
+        float: &Float,
+        flight: u16,
+        log: &mut Log,
+    ) -> Option<bool> {
+        let number = entry.target();
+        let target = self.targets.slot(number);
+        let owner = target.owner_unfenced()?;
+        if !entry.is(known.key) || target.group() != known.group {
+            return None;
+        }
+        let step = entry.step(float, owner, self.tick.load(Relaxed), flight)?;
+        let undo = if float.replica == owner { target.see_owner(float.at) } else { None };
+        let Step::Forward(image) = step else { return Some(false) };
+        log.series.push(Reserved { number: known.number, created: false, image });
+        if let Some(undo) = undo {
+            log.moves.push((number, undo));
+        }
+        Some(true)
+    }
+
     fn keep(&self, reserved: &Reserved) {
         let entry = self.table.entry(reserved.number);
         if reserved.created {

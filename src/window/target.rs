@@ -175,6 +175,23 @@ impl TargetSlot {
         Snapshot { target, word }
     }
 
+    /// Its owner, if nobody is fenced and nobody is about to take it over.
+    #[inline]
+    pub(super) fn owner_unfenced(&self) -> Option<ReplicaId> {
+        let word = self.word.load(Acquire);
+        (word >> 8 & 0xffff == u64::from(NO_REPLICA) * 0x101).then_some(ReplicaId(word as u8))
+    }
+
+    /// Its owner has shown a sample of that time.
+    #[inline]
+    pub(super) fn see_owner(&self, at: TimestampMs) -> Option<Undo> {
+        if self.seen.load(Relaxed) >= at.0 {
+            return None;
+        }
+        let before = self.snapshot();
+        self.see(&before, Some(at))
+    }
+
     /// The `up`s of the target, locked. While they are, nobody else changes its owner or fence.
     pub(super) fn ups(&self) -> MutexGuard<'_, Option<Box<Ups>>> {
         lock(&self.ups)
