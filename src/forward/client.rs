@@ -4,6 +4,7 @@ mod authorization;
 mod connector;
 mod health;
 mod metrics;
+mod shares;
 
 pub use health::Health;
 
@@ -22,11 +23,11 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use metrics::Metrics;
 use prometheus::{IntCounter, Registry};
+use shares::{NoneFree, Share, Shares};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
 
 /// Says of a receiver that it speaks 2.0.
@@ -68,8 +69,7 @@ struct Shared {
     url: Uri,
     protocol: Protocol,
     timeout: Duration,
-    connections: Semaphore,
-    connections_max: usize,
+    connections: Shares,
     connections_hit: IntCounter,
     /// Those of a request of our own making.
     headers: HeaderMap,
@@ -105,8 +105,7 @@ impl HttpUpstream {
             url: config.url,
             protocol: config.protocol,
             timeout: config.timeout,
-            connections: Semaphore::new(config.connections_max),
-            connections_max: config.connections_max,
+            connections: Shares::new(config.connections_max),
             connections_hit: limits.of("upstream_connections"),
             headers,
             added,
@@ -188,7 +187,8 @@ impl Shared {
         deadline: Instant,
         kept_max_bytes: usize,
     ) -> Result<Answered, String> {
-        let _permit = self.permit(deadline).await?;
+        let tenant = request.headers().get(&self.tenant_header).cloned();
+        let _share = self.share(&tenant, deadline).await?;
         let pool = &self.pools[pool_of_this_thread() % self.pools.len()];
         let response = match timeout_at(deadline, pool.request(request)).await {
             Ok(Ok(response)) => response,
@@ -219,20 +219,18 @@ impl Shared {
         Answer::Unavailable { status, text: DISCARDS.to_owned() }
     }
 
-    async fn permit(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, String> {
-        match self.connections.try_acquire() {
-            Ok(permit) => return Ok(permit),
-            Err(TryAcquireError::NoPermits) => self.connections_hit.inc(),
-            Err(TryAcquireError::Closed) => return Err("the client is closed".to_owned()),
+    async fn share(&self, tenant: &Option<HeaderValue>, deadline: Instant) -> Result<Share, String> {
+        if let Some(share) = self.connections.take(tenant) {
+            return Ok(share);
         }
-        match timeout_at(deadline, self.connections.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) => Err("the client is closed".to_owned()),
-            Err(_) => {
-                let (max, timeout) = (self.connections_max, spelt(self.timeout));
-                Err(format!("all {max} connections to the upstream were busy for {timeout}"))
-            }
-        }
+        self.connections_hit.inc();
+        self.connections.wait(tenant, deadline).await.map_err(|NoneFree { own }| {
+            let (max, timeout) = (self.connections.max(), spelt(self.timeout));
+            format!(
+                "no connection to the upstream was free within {timeout}: of {max} (PROMDEDUP_UPSTREAM_CONNECTIONS_MAX) this \
+                 tenant has {own}"
+            )
+        })
     }
 
     fn request(&self, outgoing: Outgoing) -> Request<Full<Bytes>> {

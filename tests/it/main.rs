@@ -9,6 +9,7 @@ mod config;
 mod conformity;
 mod forward;
 mod load;
+mod neighbours;
 mod observe;
 mod overhead;
 mod peer;
