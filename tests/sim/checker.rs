@@ -2,7 +2,7 @@
 
 use crate::history::{NEVER, Sent};
 use crate::run::Played;
-use crate::story::{Kind, SeriesPlan, Story, TargetPlan};
+use crate::story::{Kind, PAUSE_MAX_MS, SeriesPlan, Story, TargetPlan};
 use std::collections::{BTreeMap, HashMap};
 
 /// Figures of one story, and the promises that were broken.
@@ -104,11 +104,11 @@ pub(crate) fn judge(played: &Played) -> Verdict {
             .enumerate()
             .filter(|(_, series)| series.target == target && series.plan == SeriesPlan::Steady);
         let numbers: Vec<usize> = of_target.map(|(number, _)| number).collect();
-        let (longest_ms, since_ms) =
-            longest_split_ms(&numbers, &by_series, story.interval_ms(target, 0), |at_ms| {
-                story.is_troubled(at_ms)
-            });
-        let split = longest_ms as f64 / story.interval_ms(target, 0) as f64;
+        let interval_ms = story.interval_ms(target, 0);
+        let backlog = backlog(numbers.iter().flat_map(|number| &history.series[*number].sent), story);
+        let excused = |at_ms| story.is_troubled(at_ms) || is_near(&backlog, at_ms, interval_ms);
+        let (longest_ms, since_ms) = longest_split_ms(&numbers, &by_series, interval_ms, excused);
+        let split = longest_ms as f64 / interval_ms as f64;
         if split > verdict.split.0 {
             verdict.split = (split, target, since_ms);
         }
@@ -311,6 +311,22 @@ fn ends(
             }
         }
     }
+}
+
+/// The times of samples that a replica delivered as a backlog: later than a link and a sender's longest pause explain. For
+/// its target the fault is not over before.
+fn backlog<'a>(sent: impl Iterator<Item = &'a Vec<Sent>>, story: &Story) -> Vec<i64> {
+    let usual_ms = PAUSE_MAX_MS + 2 * story.link.delay_max_ms();
+    let late = |sent: &&Sent| sent.acked_ms != NEVER && sent.acked_ms - sent.at_ms > usual_ms;
+    let mut times: Vec<i64> = sent.flatten().filter(late).map(|sent| sent.at_ms).collect();
+    times.sort_unstable();
+    times
+}
+
+/// Whether one of the times, which rise, is that near.
+fn is_near(times: &[i64], at_ms: i64, distance_ms: i64) -> bool {
+    let next = times.partition_point(|time| *time < at_ms - distance_ms);
+    times.get(next).is_some_and(|time| *time <= at_ms + distance_ms)
 }
 
 /// The longest time that the newest samples of a target's series came from different replicas while nothing was wrong,

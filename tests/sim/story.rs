@@ -4,6 +4,9 @@
 
 use std::fmt;
 
+/// A sender that was refused comes again within that time, and a little.
+pub(crate) const PAUSE_MAX_MS: i64 = 6_000;
+
 /// One schedule.
 #[derive(Clone, Debug)]
 pub(crate) struct Story {
@@ -222,7 +225,7 @@ impl Story {
                 What::ProxyCrash | What::ProxyTerm => self.proxy.hold_ms,
                 _ => 0,
             };
-            let grace_ms = 6_000 + hold_ms + self.link.delay_max_ms();
+            let grace_ms = PAUSE_MAX_MS + hold_ms + self.link.delay_max_ms();
             (fault.at_ms..fault.at_ms + fault.for_ms + grace_ms).contains(&at_ms)
         })
     }
