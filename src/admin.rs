@@ -3,6 +3,7 @@
 //! Reads what other rooms show. Changes nothing, except that it tries the upstream while that counts as gone.
 
 mod openmetrics;
+mod page;
 mod readiness;
 mod routes;
 mod status;
@@ -10,6 +11,7 @@ mod status;
 pub use readiness::Readiness;
 
 use crate::config::AdminConfig;
+use crate::telemetry::Refusals;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -73,7 +75,12 @@ impl Admin {
     ///
     /// # Errors
     /// When the address is taken or metrics clash.
-    pub fn bind(config: &AdminConfig, registry: &Registry, readiness: Readiness) -> Result<Self, AdminError> {
+    pub fn bind(
+        config: &AdminConfig,
+        registry: &Registry,
+        readiness: Readiness,
+        refusals: Arc<Refusals>,
+    ) -> Result<Self, AdminError> {
         let failed = |error| AdminError::Bind { address: config.listen, error };
         let listener = StdTcpListener::bind(config.listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
@@ -83,7 +90,7 @@ impl Admin {
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build_info))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        let status = Arc::new(Status::new(config.mode, registry.clone()));
+        let status = Arc::new(Status::new(config.mode, registry.clone(), refusals));
         Ok(Self { listener, address, registry: registry.clone(), readiness: Arc::new(readiness), status })
     }
 

@@ -8,7 +8,7 @@ use crate::pipeline::{Metrics, Pipeline, Protocol, Settings};
 use crate::receive::{PhaseControl, Receiver, Serve};
 use crate::series::{PlaceLabels, ReplicaNames};
 use crate::socket::NetworkBytes;
-use crate::telemetry::LimitHits;
+use crate::telemetry::{LimitHits, Refusals};
 use crate::window::{IDLE_TICKS, Window};
 use crate::wire::labels::LabelBounds;
 use anyhow::Context;
@@ -53,6 +53,8 @@ pub struct Parts<'a> {
     pub limits: &'a LimitHits,
     /// For the CPU time of stages.
     pub cpu: &'a CpuTime,
+    /// Is told of what is refused.
+    pub refusals: &'a Arc<Refusals>,
 }
 
 impl App<Pipeline<HttpUpstream>> {
@@ -67,7 +69,8 @@ impl App<Pipeline<HttpUpstream>> {
         let (busy_wait_max, upstream_protocol) = (config.forward.timeout, config.forward.protocol);
         Self::assemble(config, |parts| {
             overhead::register(parts.registry, Arc::clone(&window))?;
-            let metrics = Metrics::register(parts.registry, parts.cpu, parts.limits)?;
+            let metrics = Metrics::register(parts.registry, parts.cpu, parts.limits)?
+                .telling(Arc::clone(parts.refusals));
             let settings = settings(parts.series, &parts.window, upstream_protocol, busy_wait_max)?;
             Ok(Pipeline::new(settings, window, parts.upstream, metrics))
         })
@@ -129,6 +132,7 @@ impl<S: Serve> App<S> {
         let limits = LimitHits::new(&registry)?;
         let cpu = CpuTime::register(&registry)?;
         let mode = config.receive.mode;
+        let refusals = Arc::default();
         let upstream = HttpUpstream::new(config.forward, &registry, &network, &limits)?;
         let service = service(Parts {
             series: config.series,
@@ -137,10 +141,11 @@ impl<S: Serve> App<S> {
             registry: &registry,
             limits: &limits,
             cpu: &cpu,
+            refusals: &refusals,
         })?;
         let phase = PhaseControl::default();
         let readiness = Readiness::new(&config.admin, phase.clone(), upstream);
-        let admin = Admin::bind(&config.admin, &registry, readiness).context("admin")?;
+        let admin = Admin::bind(&config.admin, &registry, readiness, refusals).context("admin")?;
         let receiver = Receiver::bind(config.receive, Arc::new(service), &registry, &network, &cpu, &limits)
             .context("remote write")?;
         Ok(Self { receiver, admin, phase, registry, mode })

@@ -21,6 +21,7 @@ use crate::forward::{Answer, Outgoing, Upstream};
 use crate::overhead::{Meter, Shares, Stage};
 use crate::policy::TimestampMs;
 use crate::series::TenantHash;
+use crate::telemetry::Refusal;
 use crate::window::{Flight, Log, Metadata, Seen, Window};
 pub use crate::wire::Protocol;
 use crate::wire::snappy::{self, Unpack};
@@ -105,6 +106,10 @@ impl<U: Upstream> Pipeline<U> {
         buffers.sent_bytes = 0;
         let answer = relayed.as_ref().map(|relayed| &relayed.answer);
         let lived = self.live(&mut buffers, &incoming, answer, begun, now_ms).await;
+        let (Ok(reply) | Err(reply)) = &lived;
+        if matches!(reply.status, 400 | 413 | 415) {
+            self.note_refusal(reply, lived.is_ok().then_some(&buffers.request));
+        }
         let shares = shares(&buffers, &incoming, lived.is_ok());
         self.metrics.cpu.add(&mut buffers.meter, shares);
         let reply = match (relayed, lived) {
@@ -441,6 +446,19 @@ impl<U: Upstream> Pipeline<U> {
 }
 
 impl<U> Pipeline<U> {
+    /// Notes what a sender is told that need not come again. `request`: if it could be read.
+    fn note_refusal(&self, reply: &Reply, request: Option<&Request>) {
+        let tally = request.and_then(|request| request.tallies.iter().next());
+        let group = tally.and_then(|tally| self.window.groups().group(tally.group));
+        let replica = group.as_ref().zip(tally).and_then(|(group, tally)| group.replica(tally.replica?));
+        self.metrics.refusals.note(Refusal {
+            group: group.map(|group| group.name().to_owned()).unwrap_or_default(),
+            replica: replica.map(|replica| replica.name().to_owned()).unwrap_or_default(),
+            status: reply.status,
+            text: reply.text.clone(),
+        });
+    }
+
     /// Notes how far each replica of the request has come: in time, and in being rid of what it has.
     fn note_fronts(&self, request: &Request, works: bool, now_ms: i64) {
         for tally in request.tallies.iter() {

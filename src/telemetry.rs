@@ -1,5 +1,9 @@
 //! TELEMETRY: log lines, and the metric family that every room with a bound shares. Knows no room.
 
+mod refusals;
+
+pub use refusals::{Refusal, Refusals};
+
 use crate::config::{LogFormat, TelemetryConfig};
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use std::backtrace::{Backtrace, BacktraceStatus};

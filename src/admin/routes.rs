@@ -1,16 +1,21 @@
 //! The admin routes.
 
 use super::openmetrics;
+use super::page;
 use super::readiness::Readiness;
 use super::status::Status;
 use axum::Router;
 use axum::extract::State;
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, StatusCode};
 use prometheus::{Registry, TextEncoder};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 #[derive(Clone)]
 struct Shown {
@@ -22,6 +27,8 @@ struct Shown {
 pub(super) fn router(registry: Registry, readiness: Arc<Readiness>, status: Arc<Status>) -> Router {
     Router::new()
         .route("/", get(index))
+        .route("/page.css", get(|| asset("text/css; charset=utf-8", page::STYLE)))
+        .route("/page.js", get(|| asset("text/javascript; charset=utf-8", page::SCRIPT)))
         .route("/metrics", get(metrics))
         .route("/-/healthy", get(|| async { "healthy\n" }))
         .route("/-/ready", get(ready))
@@ -29,13 +36,28 @@ pub(super) fn router(registry: Registry, readiness: Arc<Readiness>, status: Arc<
         .with_state(Shown { registry, readiness, status })
 }
 
-async fn index() -> Html<&'static str> {
-    Html(concat!(
-        "<!doctype html><title>promdedup</title><h1>promdedup ",
-        env!("CARGO_PKG_VERSION"),
-        "</h1><ul><li><a href=\"/metrics\">/metrics</a><li><a href=\"/-/healthy\">/-/healthy</a>",
-        "<li><a href=\"/-/ready\">/-/ready</a><li><a href=\"/api/v1/status\">/api/v1/status</a></ul>\n",
-    ))
+async fn index(State(shown): State<Shown>) -> Response {
+    let view = shown.status.now(&shown.readiness, now_s());
+    // Nothing but what this listener has itself may run or be loaded, whatever a label says.
+    const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
+                          base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    (headers, page::html(&view).into_string()).into_response()
+}
+
+async fn asset(kind: &'static str, text: &'static str) -> Response {
+    ([(CONTENT_TYPE, kind), (X_CONTENT_TYPE_OPTIONS, "nosniff")], text).into_response()
+}
+
+#[expect(clippy::disallowed_methods, reason = "how old a sample is, is told by the wall clock")]
+fn now_s() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 async fn ready(State(shown): State<Shown>) -> Response {
@@ -46,7 +68,7 @@ async fn ready(State(shown): State<Shown>) -> Response {
 }
 
 async fn status_json(State(shown): State<Shown>) -> Response {
-    let status = shown.status.now(&shown.readiness);
+    let status = shown.status.now(&shown.readiness, now_s()).json();
     ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], format!("{status:#}\n")).into_response()
 }
 

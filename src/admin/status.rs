@@ -1,80 +1,286 @@
-//! The status as JSON: what the process does, how much went through, and what that saves and costs.
+//! The status: what the process does, how much went through, who sends what, and what that saves and costs.
 //!
-//! Figures a day are those of the last hour, or since the start. Keeps one set of figures a minute for that, and nothing
-//! else. Refuses to judge: alerts do.
+//! One [`View`] for the page and for `/api/v1/status`. Figures a day are those of the last hour, or since the start. Keeps
+//! one set of figures every ten seconds for that and for the graphs, and nothing else. Refuses to judge: alerts do.
+
+mod groups;
+mod pulse;
+
+pub(super) use pulse::Life;
 
 use super::readiness::Readiness;
 use crate::config::Mode;
 use crate::overhead::{Figures, Overhead};
+use crate::telemetry::{Refusal, Refusals};
+use groups::{Group, Replica, groups};
 use prometheus::Registry;
+use prometheus::proto::MetricFamily;
+use pulse::Pulses;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, sleep};
 
+/// How often counters are looked at; less often where that takes long.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// At most this part of the time goes into looking.
+const LOOK_SHARE: u32 = 50;
 /// How often figures are remembered.
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_secs(10);
 /// How many of them: an hour's.
-const REMEMBERED_MAX: usize = 60;
+const REMEMBERED_MAX: usize = 360;
 
 /// What the status is made of.
 #[derive(Debug)]
 pub(super) struct Status {
     mode: Mode,
     registry: Registry,
+    refusals: Arc<Refusals>,
     begun: Instant,
     /// The oldest first; never empty.
     remembered: Mutex<VecDeque<(Instant, Figures)>>,
+    pulses: Mutex<Pulses>,
+}
+
+/// The status at one moment.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) mode: Mode,
+    pub(super) unready: Option<String>,
+    pub(super) uptime: Duration,
+    /// Since the start.
+    pub(super) figures: Figures,
+    /// How long `overhead` was measured.
+    pub(super) measured: Duration,
+    pub(super) overhead: Overhead,
+    pub(super) groups: Vec<GroupView>,
+    /// The problems that groups have now.
+    pub(super) warnings: Vec<Warning>,
+    /// Answers of the upstream by code; `error` for none.
+    pub(super) upstream: BTreeMap<String, f64>,
+    /// Of all attempts since the start, in seconds.
+    pub(super) upstream_mean_s: Option<f64>,
+    /// Limits that were hit, and how often.
+    pub(super) limits: BTreeMap<String, f64>,
+    /// What senders were told lately that will not help to send again, the newest first.
+    pub(super) refusals: Vec<(Duration, Refusal)>,
+    /// How long ago, and the figures then; the oldest first, now last.
+    pub(super) history: Vec<(Duration, Figures)>,
+}
+
+/// A problem of a group.
+#[derive(Debug)]
+pub(super) struct Warning {
+    pub(super) group: String,
+    pub(super) reason: String,
+    /// What to do about it.
+    pub(super) advice: &'static str,
+}
+
+#[derive(Debug)]
+pub(super) struct GroupView {
+    pub(super) name: String,
+    pub(super) replicas: Vec<ReplicaView>,
+    pub(super) takeovers: BTreeMap<String, f64>,
+    /// How long ago the last one was, and why, if it was since the page was first made.
+    pub(super) last_takeover: Option<(Duration, String)>,
+    pub(super) moves: f64,
+    pub(super) filled: f64,
+}
+
+#[derive(Debug)]
+pub(super) struct ReplicaView {
+    pub(super) name: String,
+    pub(super) counted: Replica,
+    pub(super) life: Life,
+    /// Its part of the group's series that have an owner.
+    pub(super) owned_share: f64,
+    /// How old its newest sample is, in seconds.
+    pub(super) age_s: Option<f64>,
+    /// How much older that is than the group's newest, in seconds.
+    pub(super) behind_s: Option<f64>,
 }
 
 impl Status {
-    pub(super) fn new(mode: Mode, registry: Registry) -> Self {
+    pub(super) fn new(mode: Mode, registry: Registry, refusals: Arc<Refusals>) -> Self {
         let begun = Instant::now();
         let remembered = Mutex::new(VecDeque::from([(begun, Figures::default())]));
-        Self { mode, registry, begun, remembered }
+        Self { mode, registry, refusals, begun, remembered, pulses: Mutex::default() }
     }
 
     /// Never ends.
     pub(super) async fn remember(&self) {
-        let mut ticks = interval_at(self.begun + EVERY, EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next = self.begun + EVERY;
         loop {
-            let now = ticks.tick().await;
-            let figures = Figures::of(&self.registry.gather());
-            let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            remembered.push_back((now, figures));
-            if remembered.len() > REMEMBERED_MAX {
-                remembered.pop_front();
+            let began = Instant::now();
+            let families = self.registry.gather();
+            self.pulses().look(&groups(&families), began);
+            if began >= next {
+                let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+                remembered.push_back((began, Figures::of(&families)));
+                if remembered.len() > REMEMBERED_MAX {
+                    remembered.pop_front();
+                }
+                next = (next + EVERY).max(began);
             }
+            sleep(LOOK_EVERY.max(began.elapsed() * LOOK_SHARE)).await;
         }
     }
 
-    pub(super) fn now(&self, readiness: &Readiness) -> Value {
-        let figures = Figures::of(&self.registry.gather());
-        let unready = readiness.now().err().map(|why| why.to_string());
-        let (since, earlier) = {
+    /// `now_s`: the wall clock, in seconds since 1970.
+    pub(super) fn now(&self, readiness: &Readiness, now_s: f64) -> View {
+        let families = self.registry.gather();
+        let (now, figures) = (Instant::now(), Figures::of(&families));
+        let mut history: Vec<_> = {
             let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            remembered.front().copied().unwrap_or((self.begun, Figures::default()))
+            remembered.iter().map(|(at, figures)| (now.saturating_duration_since(*at), *figures)).collect()
         };
-        let measured = since.elapsed();
-        let overhead = figures.since(&earlier, measured);
-        let mut status = json!({
+        let (measured, earlier) = history.first().copied().unwrap_or_default();
+        history.push((Duration::ZERO, figures));
+        let groups = groups(&families);
+        let mut pulses = self.pulses();
+        pulses.look(&groups, now);
+        View {
+            mode: self.mode,
+            unready: readiness.now().err().map(|why| why.to_string()),
+            uptime: self.begun.elapsed(),
+            figures,
+            measured,
+            overhead: figures.since(&earlier, measured),
+            groups: groups.into_iter().map(|(name, group)| view(name, group, &pulses, now, now_s)).collect(),
+            warnings: Vec::new(),
+            upstream: by(&families, "promdedup_upstream_requests_total", "code"),
+            upstream_mean_s: mean(&families, "promdedup_upstream_duration_seconds"),
+            limits: by(&families, "promdedup_limit_hit_total", "limit"),
+            refusals: self.refusals.newest_first(now),
+            history,
+        }
+    }
+
+    fn pulses(&self) -> MutexGuard<'_, Pulses> {
+        self.pulses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View {
+    /// As `/api/v1/status` has it.
+    pub(super) fn json(&self) -> Value {
+        let figures = &self.figures;
+        let seconds = |of: &Duration| of.as_secs_f64();
+        let refusal = |(ago, refusal): &(Duration, Refusal)| {
+            json!({
+                "seconds_ago": seconds(ago),
+                "group": refusal.group,
+                "replica": refusal.replica,
+                "status": refusal.status,
+                "text": refusal.text,
+            })
+        };
+        json!({
             "version": env!("CARGO_PKG_VERSION"),
             "mode": self.mode.name(),
-            "ready": unready.is_none(),
-            "unready_because": unready,
-            "uptime_seconds": self.begun.elapsed().as_secs_f64(),
-            "samples": samples(&figures),
+            "ready": self.unready.is_none(),
+            "unready_because": self.unready,
+            "uptime_seconds": seconds(&self.uptime),
+            "samples": samples(figures),
+            "bytes": { "in": figures.compressed_in, "out": figures.compressed_out },
             "window": {
                 "series": figures.window_series,
                 "bytes": figures.window_bytes,
                 "bytes_per_series": (figures.window_series > 0.0).then(|| figures.window_bytes / figures.window_series),
             },
-        });
-        status["overhead"] = json(&overhead, measured);
-        status
+            "overhead": json(&self.overhead, self.measured),
+            "groups": self.groups.iter().map(GroupView::json).collect::<Vec<_>>(),
+            "warnings": self.warnings.iter().map(Warning::json).collect::<Vec<_>>(),
+            "upstream": { "answers": self.upstream, "mean_seconds": self.upstream_mean_s },
+            "limits_hit": self.limits,
+            "refusals": self.refusals.iter().map(refusal).collect::<Vec<_>>(),
+        })
     }
+}
+
+impl Warning {
+    fn json(&self) -> Value {
+        json!({ "group": self.group, "reason": self.reason, "advice": self.advice })
+    }
+}
+
+impl GroupView {
+    fn json(&self) -> Value {
+        let last = self.last_takeover.as_ref();
+        json!({
+            "group": self.name,
+            "replicas": self.replicas.iter().map(ReplicaView::json).collect::<Vec<_>>(),
+            "takeovers": self.takeovers,
+            "last_takeover": last.map(|(ago, why)| json!({ "seconds_ago": ago.as_secs_f64(), "reason": why })),
+            "target_moves": self.moves,
+            "filled": self.filled,
+        })
+    }
+}
+
+impl ReplicaView {
+    fn json(&self) -> Value {
+        let Replica { received, forwarded, duplicate, refused, rejected, failed, waits, owned, .. } =
+            self.counted;
+        json!({
+            "replica": self.name,
+            "owned_series": owned,
+            "owned_share": self.owned_share,
+            "newest_sample_age_seconds": self.age_s,
+            "behind_seconds": self.behind_s,
+            "silent_seconds": self.life.silent_for.map(|silent| silent.as_secs_f64()),
+            "received_per_second": self.life.received_per_s,
+            "duplicates_per_second": self.life.duplicates_per_s,
+            "waits": waits,
+            "samples": {
+                "received": received,
+                "forwarded": forwarded,
+                "duplicate": duplicate,
+                "refused": refused,
+                "rejected": rejected,
+                "failed": failed,
+            },
+        })
+    }
+}
+
+fn view(name: String, group: Group, pulses: &Pulses, now: Instant, now_s: f64) -> GroupView {
+    let Group { replicas, takeovers, moves, filled } = group;
+    let owned: f64 = replicas.values().map(|replica| replica.owned).sum();
+    let newest_s = replicas.values().map(|replica| replica.last_seen_s).fold(0.0, f64::max);
+    let replicas = replicas.into_iter().map(|(replica, counted)| {
+        let seen_s = (counted.last_seen_s > 0.0).then_some(counted.last_seen_s);
+        ReplicaView {
+            life: pulses.of(&name, &replica, now),
+            owned_share: if owned > 0.0 { counted.owned / owned } else { 0.0 },
+            age_s: seen_s.map(|seen_s| now_s - seen_s),
+            behind_s: seen_s.map(|seen_s| newest_s - seen_s),
+            name: replica,
+            counted,
+        }
+    });
+    let replicas = replicas.collect();
+    let last_takeover = pulses.last_takeover(&name, now).map(|(ago, why)| (ago, why.to_owned()));
+    GroupView { replicas, takeovers, last_takeover, moves, filled, name }
+}
+
+/// The values of a family that are not 0, by a label.
+fn by(families: &[MetricFamily], name: &str, label: &str) -> BTreeMap<String, f64> {
+    let family = families.iter().filter(|family| family.name() == name);
+    let metrics = family.flat_map(MetricFamily::get_metric);
+    let named =
+        metrics.filter_map(|metric| Some((groups::label(metric, label)?.to_owned(), groups::value(metric))));
+    named.filter(|(_, value)| *value > 0.0).collect()
+}
+
+/// The mean of a histogram.
+fn mean(families: &[MetricFamily], name: &str) -> Option<f64> {
+    let histogram =
+        families.iter().find(|family| family.name() == name)?.get_metric().first()?.get_histogram();
+    let count = histogram.get_sample_count();
+    (count > 0).then(|| histogram.get_sample_sum() / count as f64)
 }
 
 /// Since the start.
@@ -115,7 +321,7 @@ mod tests {
         let registry = Registry::new();
         let received = IntCounter::new("promdedup_duplicate_bytes_total", "x").unwrap();
         registry.register(Box::new(received.clone())).unwrap();
-        let status = std::sync::Arc::new(Status::new(Mode::Dedup, registry));
+        let status = std::sync::Arc::new(Status::new(Mode::Dedup, registry, Arc::default()));
         let remembering = std::sync::Arc::clone(&status);
         tokio::spawn(async move { remembering.remember().await });
         let a_day = || {

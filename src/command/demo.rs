@@ -185,6 +185,7 @@ async fn play(
         options.interval,
         options.duration,
     ));
+    screen.line(&format!("status page: http://{}/", addresses.admin));
     let mut replicas = Vec::new();
     for nth in 0..options.replicas {
         let mut sender = ReplicaOptions::new(&format!("prometheus-k8s-{nth}"), &url, options.interval);

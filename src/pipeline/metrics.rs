@@ -7,7 +7,7 @@ use super::request::{Fate, Request};
 use super::tally::{TAKEOVERS, Tallies};
 use crate::overhead::{CpuTime, GROUPS_MAX, OTHER, REPLICAS_MAX};
 use crate::policy::ReplicaId;
-use crate::telemetry::LimitHits;
+use crate::telemetry::{LimitHits, Refusals};
 use crate::window::Window;
 use dashmap::DashMap;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
@@ -36,6 +36,7 @@ pub struct Metrics {
     pub(super) flights_hit: IntCounter,
     held_histograms_hit: IntCounter,
     pub(super) cpu: CpuTime,
+    pub(super) refusals: Arc<Refusals>,
     children: DashMap<(u32, Option<ReplicaId>), Arc<Children>>,
 }
 
@@ -123,8 +124,15 @@ impl Metrics {
             flights_hit: limits.of("flights"),
             held_histograms_hit: limits.of("held_histograms"),
             cpu: cpu.clone(),
+            refusals: Arc::default(),
             children: DashMap::new(),
         })
+    }
+
+    /// The same, telling these of what it refuses.
+    #[must_use]
+    pub fn telling(self, refusals: Arc<Refusals>) -> Self {
+        Self { refusals, ..self }
     }
 
     pub(super) fn read(&self, compressed: usize, raw: usize) {
