@@ -321,8 +321,8 @@ mod tests {
         let registry = Registry::new();
         let received = IntCounter::new("promdedup_duplicate_bytes_total", "x").unwrap();
         registry.register(Box::new(received.clone())).unwrap();
-        let status = std::sync::Arc::new(Status::new(Mode::Dedup, registry, Arc::default()));
-        let remembering = std::sync::Arc::clone(&status);
+        let status = Arc::new(Status::new(Mode::Dedup, registry, Arc::default()));
+        let remembering = Arc::clone(&status);
         tokio::spawn(async move { remembering.remember().await });
         let a_day = || {
             let figures = Figures::of(&status.registry.gather());
@@ -333,9 +333,9 @@ mod tests {
             )
         };
         received.inc_by(1_000);
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        sleep(Duration::from_secs(600)).await;
         assert_eq!(a_day(), (600, 144_000.0), "since the start");
-        tokio::time::sleep(Duration::from_secs(3_590)).await;
+        sleep(Duration::from_secs(3_590)).await;
         let (seconds, bytes) = a_day();
         assert!((3_540..=3_600).contains(&seconds) && bytes == 0.0, "{seconds} s, {bytes}");
         assert_eq!(status.remembered.lock().unwrap().len(), REMEMBERED_MAX);

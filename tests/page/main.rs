@@ -37,7 +37,7 @@ impl Demo {
             .spawn()
             .expect("the demo starts");
         let out = BufReader::new(process.stdout.take().expect("its output"));
-        let (say, lines) = mpsc::channel();
+        let (say, lines) = mpsc::sync_channel(10_000);
         std::thread::spawn(move || {
             for line in out.lines().map_while(Result::ok) {
                 drop(say.send((Instant::now(), line)));

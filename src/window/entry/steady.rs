@@ -71,7 +71,7 @@ impl Entry {
             u64::from(other as u32) << 32 | meta & u64::from(u32::MAX)
         };
         let interval = passed.min(INTERVAL_MAX);
-        self.words[3].store(interval << 40 | learned & (1 << 40) - 1, Relaxed);
+        self.words[3].store(interval << 40 | learned & ((1 << 40) - 1), Relaxed);
         self.words[4].store(meta, Relaxed);
         self.words[5].store(held, Relaxed);
         self.words[2].store(Guard::new(Some(float.at), flight).0, Release);
