@@ -1,6 +1,7 @@
 //! ADMIN: metrics, status and probes, on a thread and runtime of their own, so that they answer while the data plane is busy.
 //!
-//! Reads what other rooms show. Changes nothing, except that it tries the upstream while that counts as gone.
+//! Reads what other rooms show. Changes nothing, except that it tries the upstream while that counts as gone. Refuses to show
+//! anything but the probes to those without credentials, if it was told to ask for some.
 
 mod openmetrics;
 mod page;
@@ -11,27 +12,38 @@ mod status;
 pub use readiness::Readiness;
 
 use crate::config::AdminConfig;
-use crate::telemetry::Refusals;
+use crate::overdue::{Patience, Watch, Watched};
+use crate::receive::Gate;
+use crate::reload::{Look, keep_looking};
+use crate::telemetry::{LimitHits, Refusals};
+use axum::Router;
+use axum::body::Body;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntGaugeVec, Opts, Registry};
 use status::Status;
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
+use tower_service::Service;
 
-/// Connections at one time. Those above wait in the kernel's queue.
+/// Connections at one time. A new one takes the place of the oldest that is idle, or else of the oldest: whoever opens many
+/// must not keep a probe from its answer.
 const CONNECTIONS_MAX: usize = 64;
-/// The head of a request must be in by then, idle time included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+const PATIENCE: Patience = Patience { head: Duration::from_secs(10), idle: Duration::from_secs(120) };
+const HEAD_MAX_BYTES: usize = 16 << 10;
 /// After an `accept` that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -52,6 +64,9 @@ pub enum AdminError {
     /// Metrics clash.
     #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The file of passwords has become unusable since the configuration was read.
+    #[error("passwords of the admin address: {0}")]
+    Passwords(String),
 }
 
 /// The listener: bound, not yet serving.
@@ -62,6 +77,8 @@ pub struct Admin {
     registry: Registry,
     readiness: Arc<Readiness>,
     status: Arc<Status>,
+    gate: Option<Arc<Gate>>,
+    connections_hit: IntCounter,
 }
 
 /// The running thread. Ends when dropped.
@@ -78,6 +95,7 @@ impl Admin {
     pub fn bind(
         config: &AdminConfig,
         registry: &Registry,
+        limits: &LimitHits,
         readiness: Readiness,
         refusals: Arc<Refusals>,
     ) -> Result<Self, AdminError> {
@@ -91,7 +109,11 @@ impl Admin {
         registry.register(Box::new(build_info))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let status = Arc::new(Status::new(config.mode, registry.clone(), refusals));
-        Ok(Self { listener, address, registry: registry.clone(), readiness: Arc::new(readiness), status })
+        let gate = |path: &std::path::PathBuf| Gate::new(path, registry, limits).map(Arc::new);
+        let gate = config.passwords.as_ref().map(gate).transpose().map_err(AdminError::Passwords)?;
+        let (registry, readiness) = (registry.clone(), Arc::new(readiness));
+        let connections_hit = limits.of("admin_connections");
+        Ok(Self { listener, address, registry, readiness, status, gate, connections_hit })
     }
 
     /// Where it listens; the port is known even if the configuration left it open.
@@ -110,10 +132,18 @@ impl Admin {
         thread::Builder::new().name("promdedup-admin".to_owned()).spawn(move || {
             runtime.block_on(async {
                 let (readiness, status) = (Arc::clone(&self.readiness), Arc::clone(&self.status));
+                let files: Vec<Arc<dyn Look>> = self.gate.iter().map(|gate| gate.file()).collect();
+                let looking = async {
+                    match keep_looking(files) {
+                        Ok(looking) => looking.await,
+                        Err(error) => tracing::error!(%error, "cannot listen to SIGHUP"),
+                    }
+                };
                 tokio::select! {
                     _ = stopped => {}
                     () = readiness.probe_while_unready() => {}
                     () = status.remember() => {}
+                    () = looking => {}
                     error = self.serve() => tracing::error!(?error, "the admin listener ended"),
                 }
             });
@@ -124,27 +154,62 @@ impl Admin {
 
     async fn serve(self) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
-        let router = routes::router(self.registry, self.readiness, self.status);
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let router = routes::router(self.registry, self.readiness, self.status, self.gate);
+        let mut guests = Guests { open: VecDeque::new(), hit: self.connections_hit };
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            match listener.accept().await {
+                Ok((stream, _)) => guests.welcome(stream, router.clone()),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
-                    continue;
                 }
-            };
-            let router = TowerToHyperService::new(router.clone());
-            tokio::spawn(async move {
-                let mut server = http1::Builder::new();
-                server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-                if let Err(error) = server.serve_connection(TokioIo::new(stream), router).await {
-                    tracing::debug!(%error, "an admin connection ended");
-                }
-                drop(place);
-            });
+            }
         }
+    }
+}
+
+/// The open connections, the oldest first.
+struct Guests {
+    open: VecDeque<(AbortHandle, Watch)>,
+    hit: IntCounter,
+}
+
+impl Guests {
+    fn welcome(&mut self, stream: TcpStream, router: Router) {
+        self.open.retain(|(task, _)| !task.is_finished());
+        if self.open.len() >= CONNECTIONS_MAX {
+            self.hit.inc();
+            let leaves = self.open.iter().position(|(_, watch)| watch.is_idle()).unwrap_or(0);
+            if let Some((task, _)) = self.open.remove(leaves) {
+                task.abort();
+            }
+        }
+        let watch = Watch::new();
+        let task = tokio::spawn(converse(stream, router, watch.clone()));
+        self.open.push_back((task.abort_handle(), watch));
+    }
+}
+
+/// Serves one connection until it ends or does nothing for too long.
+async fn converse(stream: TcpStream, router: Router, watch: Watch) {
+    let watching = watch.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (serving, _) = watching.begin();
+        let answer = router.clone().call(request.map(Body::new));
+        async move {
+            let answer = answer.await;
+            drop(serving);
+            answer
+        }
+    });
+    let mut server = http1::Builder::new();
+    // Its own clock of heads runs while a connection is idle, too.
+    server.timer(TokioTimer::new()).header_read_timeout(None::<Duration>).max_header_size(HEAD_MAX_BYTES);
+    let connection = server.serve_connection(TokioIo::new(Watched::new(stream, watch.clone())), service);
+    tokio::select! {
+        ended = connection => if let Err(error) = ended {
+            tracing::debug!(%error, "an admin connection ended");
+        },
+        overdue = watch.overdue(PATIENCE) => tracing::debug!(?overdue, "an admin connection was cut"),
     }
 }

@@ -67,12 +67,13 @@ impl App<Pipeline<HttpUpstream>> {
         tokio::spawn(forget_the_idle(Arc::clone(&window), config.window.idle));
         // Whoever waits for another request's flight waits for one upstream attempt at most.
         let (busy_wait_max, upstream_protocol) = (config.forward.timeout, config.forward.protocol);
+        let memory_max = config.receive.in_flight_max_bytes;
         Self::assemble(config, |parts| {
             overhead::register(parts.registry, Arc::clone(&window))?;
             let metrics = Metrics::register(parts.registry, parts.cpu, parts.limits)?
                 .telling(Arc::clone(parts.refusals));
             let settings = settings(parts.series, &parts.window, upstream_protocol, busy_wait_max)?;
-            Ok(Pipeline::new(settings, window, parts.upstream, metrics))
+            Ok(Pipeline::new(settings, window, parts.upstream, metrics).with_memory_max(memory_max))
         })
     }
 }
@@ -145,7 +146,7 @@ impl<S: Serve> App<S> {
         })?;
         let phase = PhaseControl::default();
         let readiness = Readiness::new(&config.admin, phase.clone(), upstream);
-        let admin = Admin::bind(&config.admin, &registry, readiness, refusals).context("admin")?;
+        let admin = Admin::bind(&config.admin, &registry, &limits, readiness, refusals).context("admin")?;
         let receiver = Receiver::bind(config.receive, Arc::new(service), &registry, &network, &cpu, &limits)
             .context("remote write")?;
         Ok(Self { receiver, admin, phase, registry, mode })

@@ -23,6 +23,7 @@ use http::{HeaderName, HeaderValue, Uri};
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What is done with what the senders bring.
@@ -83,9 +84,19 @@ pub struct ReceiveConfig {
     pub body_max_bytes: usize,
     /// Memory of all requests being served, bytes.
     pub in_flight_max_bytes: usize,
-    /// How long a body may take to arrive.
+    /// How long the head of a request, its body, or a handshake may take.
     pub request_timeout: Duration,
-    /// How long requests in flight may take once the process was asked to end.
+    /// Most connections at one time.
+    pub connections_max: usize,
+    /// Most connections of one address at one time; `None`: no bound.
+    pub connections_per_address_max: Option<usize>,
+    /// How long a connection may be without a request.
+    pub idle_timeout: Duration,
+    /// File descriptors that connections must leave to the other rooms.
+    pub files_reserved: usize,
+    /// How long everything is still served once the process was asked to end.
+    pub drain_lead: Duration,
+    /// How long requests in flight may take after that.
     pub drain_timeout: Duration,
     /// Data-plane threads.
     pub workers: usize,
@@ -153,6 +164,8 @@ pub struct ForwardConfig {
 pub struct AdminConfig {
     /// Address of metrics and probes.
     pub listen: SocketAddr,
+    /// Who may see them, but for the probes, which anybody may; `None`: anybody.
+    pub passwords: Option<PathBuf>,
     /// What the process does, to be shown (as in [`ReceiveConfig`]).
     pub mode: Mode,
     /// The upstream counts as gone after twice this without a success.

@@ -7,6 +7,7 @@
 mod batch;
 mod door;
 mod judge;
+mod memory;
 mod metrics;
 mod observe;
 mod request;
@@ -30,6 +31,7 @@ use crate::wire::v2_out;
 use crate::wire::{Flaw, Malformed, splice};
 use http::HeaderValue;
 use judge::{Bench, Judged};
+use memory::Memory;
 use request::{Fate, Request};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,6 +56,7 @@ pub struct Pipeline<U> {
     upstream: U,
     metrics: Metrics,
     buffers: Mutex<Vec<Buffers>>,
+    memory: Memory,
     /// Who comes later, in turn.
     late: AtomicU64,
 }
@@ -84,7 +87,14 @@ enum Landing {
 impl<U: Upstream> Pipeline<U> {
     /// A pipeline through `window` to `upstream`.
     pub fn new(settings: Settings, window: Arc<Window>, upstream: U, metrics: Metrics) -> Self {
-        Self { settings, window, upstream, metrics, buffers: Mutex::default(), late: AtomicU64::new(0) }
+        let (buffers, memory, late) = (Mutex::default(), Memory::default(), AtomicU64::new(0));
+        Self { settings, window, upstream, metrics, buffers, memory, late }
+    }
+
+    /// With another bound on what all requests together take beyond their bodies, in bytes.
+    #[must_use]
+    pub fn with_memory_max(self, bytes: usize) -> Self {
+        Self { memory: Memory::new(bytes), ..self }
     }
 
     /// The window.
@@ -119,7 +129,8 @@ impl<U: Upstream> Pipeline<U> {
                 relayed.into()
             }
         };
-        if buffers.request.body.capacity().max(buffers.two.capacity()) <= BUFFER_BYTES_MAX {
+        let body = buffers.request.body.capacity().max(buffers.two.capacity());
+        if body <= BUFFER_BYTES_MAX && !buffers.request.outgrows(BUFFER_BYTES_MAX) {
             let mut kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() < BUFFERS_MAX {
                 kept.push(buffers);
@@ -153,7 +164,18 @@ impl<U: Upstream> Pipeline<U> {
         if let Some(answer) = observed {
             outcome.note(answer, false);
         }
-        let mut next = Some(0..buffers.request.units.len());
+        let all = 0..buffers.request.units.len();
+        let memory = self.memory.take(buffers.request.decoded_bytes());
+        // Observed, it has been with upstream already.
+        let mut next = match &memory {
+            Err(full) if observed.is_none() => {
+                self.metrics.memory_hit.inc();
+                outcome.unavailable(full.to_string());
+                buffers.request.replace_fate(&all, Fate::Pending, Fate::Failed);
+                None
+            }
+            _ => Some(all),
+        };
         let mut parts = Vec::new();
         while let Some(part) = next {
             if let Landing::Split = self.fly(buffers, part.clone(), incoming, &bench, &mut outcome).await {
@@ -190,12 +212,18 @@ impl<U: Upstream> Pipeline<U> {
         let unpacked = snappy::decompress(&incoming.body, max, raw);
         meter.end(Stage::Decompress);
         unpacked.map_err(|unpack| match unpack {
-            Unpack::TooBig { .. } => Reply::new(413, unpack.to_string()),
+            Unpack::TooBig { .. } => {
+                self.metrics.body_hit.inc();
+                Reply::new(413, unpack.to_string())
+            }
             _ => Reply::new(400, unpack.to_string()),
         })?;
         let raw_bytes = raw.len();
         let malformed = |malformed: Malformed| match malformed.flaw {
-            Flaw::TooMany { .. } => Reply::new(413, malformed.flaw.to_string()),
+            Flaw::TooMany { .. } => {
+                self.metrics.request_items_hit.inc();
+                Reply::new(413, malformed.flaw.to_string())
+            }
             _ => Reply::new(400, malformed.to_string()),
         };
         if incoming.protocol == Protocol::Two {

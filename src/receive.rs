@@ -13,10 +13,12 @@ mod connection;
 mod headers;
 mod metrics;
 mod phase;
+mod places;
 mod routes;
 mod threads;
 mod tls;
 
+pub(crate) use auth::Gate;
 pub use phase::{Phase, PhaseControl};
 
 use crate::config::{OidcConfig, ReceiveConfig};
@@ -41,7 +43,7 @@ use threads::DataPlane;
 use tls::Tls;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// What serves a request once it is here as a whole.
 pub trait Serve: Send + Sync + 'static {
@@ -168,7 +170,7 @@ impl<S: Serve> Receiver<S> {
         let address = listener.local_addr().map_err(failed)?;
         let failures = Failures::new(registry)?;
         let room = room(&config, service, &failures, registry, limits)?;
-        let tls = |files| Tls::new(files, config.request_timeout, failures).map(Arc::new);
+        let tls = |files| Tls::new(files, config.request_timeout, failures, limits).map(Arc::new);
         let security = |problem| ReceiveError::Security { what: "TLS", problem };
         let tls = config.tls.as_ref().map(tls).transpose().map_err(security)?;
         let (network, cpu, limits) = (network.clone(), cpu.clone(), limits.clone());
@@ -181,8 +183,9 @@ impl<S: Serve> Receiver<S> {
         self.address
     }
 
-    /// Accepts until `shutdown` ends, then drains: nothing new is accepted, requests on open connections are told
-    /// to come back, those in flight are finished within the time to drain.
+    /// Accepts until `shutdown` ends, and for the lead after it, in which whoever asks whether this process is ready
+    /// finds out that it is not. Then it drains: nothing new is accepted, requests on open connections are told to come
+    /// back, those in flight are finished within the time to drain.
     ///
     /// # Errors
     /// When threads cannot be started, or draining took too long.
@@ -195,7 +198,7 @@ impl<S: Serve> Receiver<S> {
         let files: Vec<Arc<dyn Look>> = self.tls.iter().map(|tls| tls.files()).chain(auth_files).collect();
         let looking = keep_looking(files).map_err(ReceiveError::Signal)?;
         let mut data_plane = DataPlane::start(
-            self.config.workers,
+            &self.config,
             &self.room,
             self.tls.as_ref(),
             &self.network.sender,
@@ -204,8 +207,13 @@ impl<S: Serve> Receiver<S> {
             phase.subscribe(),
         )?;
         phase.set(Phase::Serving);
+        let leave = async {
+            shutdown.await;
+            phase.set(Phase::Leaving);
+            sleep(self.config.drain_lead).await;
+        };
         tokio::select! {
-            () = shutdown => {}
+            () = leave => {}
             () = looking => {}
             () = data_plane.accept(&self.listener) => {}
         }

@@ -1,23 +1,33 @@
 //! SHUTDOWN: the signals that ask the process to end. Ends nothing itself.
 
 use std::io;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Listens for SIGTERM and SIGINT from now on; the future it returns ends with the first of them.
-///
-/// # Errors
-/// When the handlers cannot be installed.
-///
-/// # Panics
-/// Outside of a tokio runtime with I/O.
-pub fn requested() -> io::Result<impl Future<Output = ()> + Send> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        tracing::info!(signal = name, "asked to end");
-    })
+/// The signals, listened to from now on.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens from now on, so that none ends the process by itself any more.
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O.
+    pub fn listen() -> io::Result<Self> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt })
+    }
+
+    /// Waits for the next one, which is named.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! TELEMETRY: log lines, and the metric family that every room with a bound shares. Knows no room.
 
 mod refusals;
+mod throttle;
 
 pub use refusals::{Refusal, Refusals};
 
@@ -8,7 +9,11 @@ use crate::config::{LogFormat, TelemetryConfig};
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+use std::sync::OnceLock;
+use throttle::Throttle;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, fmt};
 
 /// Why logging cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +23,7 @@ pub enum TelemetryError {
     Filter(#[from] tracing_subscriber::filter::ParseError),
     /// Something else of this process logs already.
     #[error("logging is set up already: {0}")]
-    Twice(Box<dyn std::error::Error + Send + Sync>),
+    Twice(#[from] TryInitError),
 }
 
 /// Writes log lines to stderr from now on, panics included.
@@ -26,16 +31,13 @@ pub enum TelemetryError {
 /// # Errors
 /// When the filter is invalid, or logging has been set up before.
 pub fn start(config: &TelemetryConfig) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&config.filter)?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+    let filtered = tracing_subscriber::registry().with(EnvFilter::try_new(&config.filter)?);
+    let filtered = filtered.with(Throttle::default());
+    let lines = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     match config.format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => filtered.with(lines).try_init()?,
+        LogFormat::Json => filtered.with(lines.json().flatten_event(true)).try_init()?,
     }
-    .map_err(TelemetryError::Twice)?;
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let text = panic.payload_as_str().unwrap_or("(no text)");
@@ -46,6 +48,9 @@ pub fn start(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     }));
     Ok(())
 }
+
+/// Counts log lines that are left out. Of the first registry of the process: a process has one log.
+static LINES_LEFT_OUT: OnceLock<IntCounter> = OnceLock::new();
 
 /// `promdedup_limit_hit_total`: how often each bound was hit.
 #[derive(Debug, Clone)]
@@ -60,6 +65,7 @@ impl LimitHits {
         let options = Opts::new("promdedup_limit_hit_total", "How often a bound was hit.");
         let family = IntCounterVec::new(options, &["limit"])?;
         registry.register(Box::new(family.clone()))?;
+        LINES_LEFT_OUT.get_or_init(|| family.with_label_values(&["log_lines"]));
         Ok(Self(family))
     }
 

@@ -38,7 +38,9 @@ impl Readiness {
     pub(super) fn now(&self) -> Result<(), Unready> {
         match self.phase.now() {
             Phase::Starting => return Err(Unready::Starting),
-            Phase::Draining | Phase::Closing | Phase::Ended => return Err(Unready::Draining),
+            Phase::Leaving | Phase::Draining | Phase::Closing | Phase::Ended => {
+                return Err(Unready::Draining);
+            }
             Phase::Serving => {}
         }
         match self.upstream.health().failing_for(self.patience, Instant::now()) {

@@ -4,13 +4,15 @@ use super::openmetrics;
 use super::page;
 use super::readiness::Readiness;
 use super::status::Status;
+use crate::receive::Gate;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, REFERRER_POLICY,
+    RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, StatusCode};
 use prometheus::{Registry, TextEncoder};
@@ -24,16 +26,44 @@ struct Shown {
     status: Arc<Status>,
 }
 
-pub(super) fn router(registry: Registry, readiness: Arc<Readiness>, status: Arc<Status>) -> Router {
-    Router::new()
+pub(super) fn router(
+    registry: Registry,
+    readiness: Arc<Readiness>,
+    status: Arc<Status>,
+    gate: Option<Arc<Gate>>,
+) -> Router {
+    let shown = Router::new()
         .route("/", get(index))
         .route("/page.css", get(|| asset("text/css; charset=utf-8", page::STYLE)))
         .route("/page.js", get(|| asset("text/javascript; charset=utf-8", page::SCRIPT)))
         .route("/metrics", get(metrics))
-        .route("/-/healthy", get(|| async { "healthy\n" }))
-        .route("/-/ready", get(ready))
         .route("/api/v1/status", get(status_json))
-        .with_state(Shown { registry, readiness, status })
+        .fallback(|| async { (StatusCode::NOT_FOUND, "no such page\n") });
+    let shown = match gate {
+        Some(gate) => shown.layer(from_fn_with_state(gate, let_in)),
+        None => shown,
+    };
+    // Whoever probes has no credentials, and learns no more than whether to send traffic here.
+    shown.route("/-/healthy", get(|| async { "healthy\n" })).route("/-/ready", get(ready)).with_state(Shown {
+        registry,
+        readiness,
+        status,
+    })
+}
+
+async fn let_in(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    let Err(denied) = gate.admit(request.headers()).await else { return next.run(request).await };
+    let text = match denied.status() {
+        StatusCode::UNAUTHORIZED => "a user and a password are asked for here\n".to_owned(),
+        _ => format!("{denied}\n"),
+    };
+    let mut response = (denied.status(), text).into_response();
+    Gate::challenge(denied, response.headers_mut());
+    if denied.status() == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn index(State(shown): State<Shown>) -> Response {

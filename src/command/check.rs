@@ -47,9 +47,11 @@ fn files(config: &Config, now: SystemTime) -> Vec<(bool, String)> {
     let shown = config.forward.tls.identity.as_ref().map(|identity| ("upstream certificate", identity));
     let certificates = ours.into_iter().chain(shown);
     let certificates = certificates.map(|(what, identity)| certificate(what, identity, now));
-    let passwords = config.receive.auth.passwords.iter().map(|path| {
+    let senders = config.receive.auth.passwords.iter().map(|path| ("passwords", path));
+    let admin = config.admin.passwords.iter().map(|path| ("admin passwords", path));
+    let passwords = senders.chain(admin).map(|(what, path)| {
         let found = Passwords::read(path).map(|Passwords(users)| format!("{} user(s)", users.len()));
-        ("passwords", path, found.map_err(|error| error.to_string()))
+        (what, path, found.map_err(|error| error.to_string()))
     });
     let tokens = config.receive.auth.tokens.iter().map(|path| {
         let found = Tokens::read(path).map(|Tokens(tokens)| format!("{} token(s)", tokens.len()));

@@ -1,18 +1,32 @@
-//! `serve`: runs the proxy until it is asked to end.
+//! `serve`: runs the proxy until it is asked to end. Asked once more, it ends at once.
 
 use crate::app::App;
 use crate::config::Config;
-use crate::{shutdown, telemetry};
+use crate::shutdown::Signals;
+use crate::telemetry;
 use std::process::ExitCode;
+use tokio::sync::oneshot;
 
 pub(super) fn run(config: Config) -> anyhow::Result<ExitCode> {
     telemetry::start(&config.telemetry)?;
     // Accepts connections and waits; requests are served by threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
-        let requested = shutdown::requested()?;
-        App::build(config)?.run(requested).await
+        let mut signals = Signals::listen()?;
+        let (ask, asked) = oneshot::channel();
+        let twice = async {
+            tracing::info!(signal = signals.next().await, "asked to end");
+            let _ = ask.send(());
+            signals.next().await
+        };
+        tokio::select! {
+            ended = App::build(config)?.run(async { drop(asked.await) }) => ended.map(|()| ExitCode::SUCCESS),
+            signal = twice => {
+                tracing::warn!(signal, "asked to end once more: what is in flight is left");
+                Ok(ExitCode::FAILURE)
+            }
+        }
     });
     runtime.shutdown_background();
-    ended.map(|()| ExitCode::SUCCESS)
+    ended
 }

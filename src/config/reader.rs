@@ -18,6 +18,11 @@ const FUTURE_MAX: Duration = Duration::from_secs(3600);
 const UPSTREAM_TIMEOUT_END: Duration = Duration::from_secs(30);
 const WINDOW_IDLE_MIN: Duration = Duration::from_secs(1);
 const FIRST_CONTACT_HOLD_MAX: Duration = Duration::from_secs(300);
+const IDLE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+const DRAIN_LEAD_MAX: Duration = Duration::from_secs(300);
+const CONNECTIONS_MOST: usize = 1_000_000;
+/// For the admin listener, files that are read again, and whatever the system's libraries open.
+const FILES_RESERVED: usize = 192;
 const BODY_MIN_BYTES: usize = 1 << 10;
 const BODY_MAX_BYTES: usize = 1 << 30;
 /// Below these, what every Prometheus exposes of itself would be refused.
@@ -63,8 +68,16 @@ impl Reader {
             return Err(self.into_error());
         }
         match (receive, series, window, forward, admin, telemetry) {
-            (Some(receive), Some(series), Some(window), Some(mut forward), Some(admin), Some(telemetry)) => {
+            (
+                Some(mut receive),
+                Some(series),
+                Some(window),
+                Some(mut forward),
+                Some(admin),
+                Some(telemetry),
+            ) => {
                 forward.pools = receive.workers + 1;
+                receive.files_reserved += forward.connections_max;
                 Ok(Config { receive, series, window, forward, admin, telemetry })
             }
             _ => Err(self.into_error()),
@@ -85,6 +98,13 @@ impl Reader {
         let body_max_bytes = self.body_max_bytes();
         let in_flight_max_bytes = self.read(var::IN_FLIGHT_MAX, values::size_bytes);
         let request_timeout = self.read(var::REQUEST_TIMEOUT, above_zero);
+        let connections_max =
+            self.read(var::CONNECTIONS_MAX, |text| values::number(text, 1, CONNECTIONS_MOST));
+        let per_address =
+            self.read(var::CONNECTIONS_PER_ADDRESS_MAX, |text| values::number(text, 0, CONNECTIONS_MOST));
+        let idle_timeout =
+            self.read(var::IDLE_TIMEOUT, |text| at_least(values::duration(text)?, IDLE_TIMEOUT_MIN));
+        let drain_lead = self.read(var::DRAIN_LEAD, |text| at_most(values::duration(text)?, DRAIN_LEAD_MAX));
         let drain_timeout = self.read(var::DRAIN_TIMEOUT, values::duration);
         let workers = match self.given.get(var::WORKERS) {
             Some(_) => self.read(var::WORKERS, |text| values::number(text, 1, 1024)),
@@ -99,6 +119,11 @@ impl Reader {
             body_max_bytes: body_max_bytes?,
             in_flight_max_bytes: in_flight_max_bytes?,
             request_timeout: request_timeout?,
+            connections_max: connections_max?,
+            connections_per_address_max: per_address.map(|most| (most > 0).then_some(most))?,
+            idle_timeout: idle_timeout?,
+            files_reserved: FILES_RESERVED,
+            drain_lead: drain_lead?,
             drain_timeout: drain_timeout?,
             workers: workers?,
         })
@@ -184,7 +209,8 @@ impl Reader {
         let listen = self.read(var::ADMIN_LISTEN, values::address);
         let upstream_timeout = self.once(var::UPSTREAM_TIMEOUT, upstream_timeout);
         let mode = self.once(var::MODE, values::mode);
-        Some(AdminConfig { listen: listen?, mode: mode?, upstream_timeout: upstream_timeout? })
+        let passwords = self.passwords(var::ADMIN_BASIC_FILE);
+        Some(AdminConfig { listen: listen?, passwords, mode: mode?, upstream_timeout: upstream_timeout? })
     }
 
     fn telemetry(&mut self) -> Option<TelemetryConfig> {

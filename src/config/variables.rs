@@ -34,6 +34,7 @@ pub(super) const PREFIX: &str = "PROMDEDUP_";
 pub(super) const UPSTREAM_URL: &str = "PROMDEDUP_UPSTREAM_URL";
 pub(super) const LISTEN: &str = "PROMDEDUP_LISTEN";
 pub(super) const ADMIN_LISTEN: &str = "PROMDEDUP_ADMIN_LISTEN";
+pub(super) const ADMIN_BASIC_FILE: &str = "PROMDEDUP_ADMIN_BASIC_FILE";
 pub(super) const MODE: &str = "PROMDEDUP_MODE";
 pub(super) const REPLICA_LABELS: &str = "PROMDEDUP_REPLICA_LABELS";
 pub(super) const GROUP_LABELS: &str = "PROMDEDUP_GROUP_LABELS";
@@ -67,6 +68,10 @@ pub(super) const LABEL_NAME_MAX: &str = "PROMDEDUP_LABEL_NAME_MAX";
 pub(super) const LABEL_VALUE_MAX: &str = "PROMDEDUP_LABEL_VALUE_MAX";
 pub(super) const IN_FLIGHT_MAX: &str = "PROMDEDUP_IN_FLIGHT_MAX";
 pub(super) const REQUEST_TIMEOUT: &str = "PROMDEDUP_REQUEST_TIMEOUT";
+pub(super) const CONNECTIONS_MAX: &str = "PROMDEDUP_CONNECTIONS_MAX";
+pub(super) const CONNECTIONS_PER_ADDRESS_MAX: &str = "PROMDEDUP_CONNECTIONS_PER_ADDRESS_MAX";
+pub(super) const IDLE_TIMEOUT: &str = "PROMDEDUP_IDLE_TIMEOUT";
+pub(super) const DRAIN_LEAD: &str = "PROMDEDUP_DRAIN_LEAD";
 pub(super) const DRAIN_TIMEOUT: &str = "PROMDEDUP_DRAIN_TIMEOUT";
 pub(super) const WORKERS: &str = "PROMDEDUP_WORKERS";
 pub(super) const LOG: &str = "PROMDEDUP_LOG";
@@ -80,6 +85,7 @@ const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:19290 or [::]:1
 const READABLE: &str = "the path of a readable file";
 const CERTIFICATE: &str = "a readable PEM file with a certificate, followed by those that sign it";
 const KEY: &str = "a readable PEM file with the private key of the certificate, not encrypted";
+const HTPASSWD: &str = "a readable file of htpasswd lines with bcrypt hashes (htpasswd -B)";
 const AUTHORITIES: &str = "a readable PEM file with certificates of authorities";
 
 /// Every variable there is, in the order of the help text.
@@ -96,6 +102,12 @@ pub const VARIABLES: &[Variable] = &[
         "0.0.0.0:19299",
         ADDRESS,
         "Address of /metrics and of the probes, served by a thread of its own",
+    ),
+    known(
+        ADMIN_BASIC_FILE,
+        "",
+        HTPASSWD,
+        "Users and passwords for the admin address, /-/healthy and /-/ready left out; read again when it changes",
     ),
     known(
         MODE,
@@ -182,7 +194,7 @@ pub const VARIABLES: &[Variable] = &[
     known(
         AUTH_BASIC_FILE,
         "",
-        "a readable file of htpasswd lines with bcrypt hashes (htpasswd -B)",
+        HTPASSWD,
         "Users and passwords of senders, as lines of htpasswd (bcrypt only); read again when it changes",
     ),
     known(
@@ -258,9 +270,33 @@ pub const VARIABLES: &[Variable] = &[
         REQUEST_TIMEOUT,
         "10s",
         "a duration above zero, such as 10s",
-        "A request body that takes longer is cut off (408)",
+        "The head of a request, its body, or a TLS handshake that takes longer is cut off (a body: 408)",
     ),
-    known(DRAIN_TIMEOUT, "20s", DURATION, "How long requests in flight may take after SIGTERM"),
+    known(
+        CONNECTIONS_MAX,
+        "8192",
+        "a number from 1 to 1000000",
+        "Most connections of senders at one time; further ones are closed at once. File descriptors may allow fewer",
+    ),
+    known(
+        CONNECTIONS_PER_ADDRESS_MAX,
+        "0",
+        "a number from 0 to 1000000, 0 for as many as there are",
+        "Of these from one address (IPv6: one /64 network). Behind an ingress all senders have its address: leave it at 0 there",
+    ),
+    known(
+        IDLE_TIMEOUT,
+        "5m",
+        "a duration of at least 1s, such as 5m",
+        "A connection without a request for that long is closed; keep it above that of a proxy in front",
+    ),
+    known(
+        DRAIN_LEAD,
+        "0s",
+        "a duration of at most 5m, such as 5s",
+        "How long everything is still served after SIGTERM while /-/ready says no, so that a load balancer looks elsewhere first",
+    ),
+    known(DRAIN_TIMEOUT, "20s", DURATION, "How long requests in flight may take after SIGTERM and the lead"),
     known(WORKERS, "cores granted by the cgroup", "a number from 1 to 1024", "Data-plane threads"),
     known(
         LOG,

@@ -314,7 +314,10 @@ impl Bench<'_> {
             .map_or(Admitted::Full, |place| flight.admit(item.key, &place, item.replica, item.group));
         match admitted {
             Admitted::Entry(number) => request.items[i].number = number,
-            Admitted::Full => request.items[i].kind = Kind::Unadmitted,
+            Admitted::Full => {
+                request.items[i].kind = Kind::Unadmitted;
+                request.hit.series += 1;
+            }
         }
         admitted != Admitted::Full
     }

@@ -4,7 +4,7 @@
 //! 8 replicas, what lies beyond is `_other`. Children are there at 0 as soon as their labels are known.
 
 use super::request::{Fate, Request};
-use super::tally::{TAKEOVERS, Tallies};
+use super::tally::{BoundsHit, TAKEOVERS, Tallies};
 use crate::overhead::{CpuTime, GROUPS_MAX, OTHER, REPLICAS_MAX};
 use crate::policy::ReplicaId;
 use crate::telemetry::{LimitHits, Refusals};
@@ -35,6 +35,11 @@ pub struct Metrics {
     unreadable: IntCounter,
     pub(super) flights_hit: IntCounter,
     held_histograms_hit: IntCounter,
+    pub(super) body_hit: IntCounter,
+    pub(super) request_items_hit: IntCounter,
+    pub(super) memory_hit: IntCounter,
+    /// Labels, series, groups, replicas.
+    bounds_hit: [IntCounter; 4],
     pub(super) cpu: CpuTime,
     pub(super) refusals: Arc<Refusals>,
     children: DashMap<(u32, Option<ReplicaId>), Arc<Children>>,
@@ -123,6 +128,10 @@ impl Metrics {
             unreadable,
             flights_hit: limits.of("flights"),
             held_histograms_hit: limits.of("held_histograms"),
+            body_hit: limits.of("body"),
+            request_items_hit: limits.of("request_items"),
+            memory_hit: limits.of("decoded"),
+            bounds_hit: ["labels", "series", "groups", "replicas"].map(|limit| limits.of(limit)),
             cpu: cpu.clone(),
             refusals: Arc::default(),
             children: DashMap::new(),
@@ -164,6 +173,10 @@ impl Metrics {
     /// Counts a request at its end.
     pub(super) fn count(&self, request: &Request, compressed: usize, window: &Window) {
         let raw = request.body.len().max(1) as u64;
+        let BoundsHit { labels, series, groups, replicas } = request.hit;
+        for (counter, count) in self.bounds_hit.iter().zip([labels, series, groups, replicas]) {
+            counter.inc_by(count);
+        }
         for tally in request.tallies.iter() {
             let children = self.children(tally.group, tally.replica, window);
             let counts = [

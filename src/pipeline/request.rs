@@ -5,7 +5,7 @@
 
 use super::Settings;
 use super::judge::{Bench, Judged};
-use super::tally::Tallies;
+use super::tally::{BoundsHit, Tallies};
 use crate::overhead::{Meter, Stage};
 use crate::policy::ReplicaId;
 use crate::series::{Place, SeriesKey, TenantHash};
@@ -40,6 +40,8 @@ pub(super) struct Request {
     pub(super) labels: Vec<u8>,
     /// Who sent how much.
     pub(super) tallies: Tallies,
+    /// Which bounds it came to.
+    pub(super) hit: BoundsHit,
     /// Something of it belongs to a group that is new to the window: all of it is to be sent again.
     pub(super) held_back: bool,
     /// Why samples were refused: the first reason.
@@ -172,6 +174,24 @@ impl Request {
         Ok(())
     }
 
+    /// What its series and samples take beyond its body.
+    pub(super) fn decoded_bytes(&self) -> usize {
+        let per_series = size_of::<Item>() + size_of::<SeriesKey>() + size_of::<u32>() + size_of::<Unit>();
+        let per_sample = size_of::<Sample>() + size_of::<Fate>();
+        let spans = self.metadata.len() + self.unknown.len();
+        self.items.len() * per_series
+            + self.samples.len() * per_sample
+            + spans * size_of::<Span>()
+            + self.labels.len()
+    }
+
+    /// Whether the memory of its lists is above `max_bytes`, which is more than a usual request of that length takes.
+    pub(super) fn outgrows(&self, max_bytes: usize) -> bool {
+        let items = self.items.capacity() * size_of::<Item>();
+        let samples = self.samples.capacity() * size_of::<Sample>();
+        items.max(samples).max(self.labels.capacity()) > max_bytes
+    }
+
     /// The place of a series that is to be admitted to the window.
     pub(super) fn place(&mut self, item: usize, settings: &Settings, tenant: TenantHash) -> Option<Place> {
         let series = &self.items[item].series;
@@ -227,6 +247,7 @@ impl Request {
         self.units.clear();
         self.labels.clear();
         self.tallies.clear();
+        self.hit = BoundsHit::default();
         self.keys.clear();
         self.refusal = None;
         self.held_back = false;
@@ -344,6 +365,8 @@ impl Request {
             }
             _ => {
                 window.note_full();
+                let hit = if group.is_none() { &mut self.hit.groups } else { &mut self.hit.replicas };
+                *hit += 1;
                 Kind::Unadmitted
             }
         };
@@ -401,6 +424,7 @@ impl Request {
         let item = &mut self.items[i];
         item.kind = Kind::Invalid;
         item.tally = self.tallies.number(Tallies::NO_GROUP, None);
+        self.hit.labels += u64::from(invalid.is_beyond_a_bound());
         let first = item.series.first_sample as usize;
         self.fates[first..first + item.series.samples as usize].fill(Fate::Refused);
         self.refusal.get_or_insert_with(|| format!("series {}: {invalid}", i + 1));

@@ -14,6 +14,19 @@ pub(super) struct Tallies {
     numbers: HashMap<(u32, Option<ReplicaId>), u16>,
 }
 
+/// How often a request came to a bound that the rest of it does not suffer from.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct BoundsHit {
+    /// Series refused for the number or the length of their labels.
+    pub(super) labels: u64,
+    /// Series that found no room in the window.
+    pub(super) series: u64,
+    /// Series whose group found none.
+    pub(super) groups: u64,
+    /// Series whose replica found none.
+    pub(super) replicas: u64,
+}
+
 /// The share of one replica in a request.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tally {

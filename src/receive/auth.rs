@@ -5,6 +5,7 @@
 
 mod basic;
 mod bearer;
+mod gate;
 mod oidc;
 mod prints;
 
@@ -13,6 +14,7 @@ use crate::reload::Look;
 use crate::telemetry::LimitHits;
 use basic::Basic;
 use bearer::Bearer;
+pub(crate) use gate::Gate;
 use http::header::{AUTHORIZATION, HeaderName, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use oidc::Oidc;
@@ -22,7 +24,7 @@ use std::sync::Arc;
 
 /// Why somebody is turned away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Denied {
+pub(crate) enum Denied {
     #[error("no credentials: set basic_auth or authorization in the sender's remote_write")]
     Missing,
     #[error("the credentials are not valid here")]
@@ -38,7 +40,7 @@ pub(super) enum Denied {
 }
 
 impl Denied {
-    pub(super) fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Missing | Self::Wrong | Self::Expired => StatusCode::UNAUTHORIZED,
             Self::Tenant => StatusCode::FORBIDDEN,
@@ -191,8 +193,7 @@ impl Auth {
     /// Says how to do better: the headers that RFC 9110 asks for beside a 401.
     pub(super) fn challenge(&self, headers: &mut HeaderMap) {
         if self.basic.is_some() {
-            let challenge = HeaderValue::from_static("Basic realm=\"promdedup\", charset=\"UTF-8\"");
-            headers.append(WWW_AUTHENTICATE, challenge);
+            headers.append(WWW_AUTHENTICATE, basic::CHALLENGE);
         }
         if self.bearer.is_some() || self.oidc.is_some() {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"promdedup\""));

@@ -3,7 +3,7 @@
 use crate::forward;
 use crate::pipeline;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING};
 use std::borrow::Cow;
 
 /// Protocols as the metric names them.
@@ -79,6 +79,17 @@ pub(super) fn check(headers: &HeaderMap) -> Result<pipeline::Protocol, Unsupport
         return Err(Unsupported::Encoding { given: shown(encoding), of: version.into() });
     }
     Ok(version)
+}
+
+/// The transfer codings of a body, if they are anything but `chunked`: hyper takes off that one, and whoever stands in front may
+/// see another end of the body than we do.
+pub(super) fn odd_coding(headers: &HeaderMap) -> Option<String> {
+    let mut given = headers.get_all(TRANSFER_ENCODING).iter();
+    match (given.next(), given.next()) {
+        (None, _) => None,
+        (Some(one), None) if one.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => None,
+        (Some(first), _) => Some(shown(&String::from_utf8_lossy(first.as_bytes()))),
+    }
 }
 
 /// What is passed on of a sender's headers when its request goes on as it came: all but those of the connection, and those

@@ -9,6 +9,8 @@ pub enum Phase {
     Starting,
     /// Accepting and serving.
     Serving,
+    /// Asked to end: still accepting and serving, but no longer ready, so that load goes elsewhere.
+    Leaving,
     /// Accepting nothing, finishing what is in flight, answering 503 to the rest.
     Draining,
     /// Closing connections.

@@ -66,6 +66,8 @@ enum Refused {
     Stranger(#[from] Denied),
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
+    #[error("Transfer-Encoding {given:?} is not supported: expected chunked")]
+    Coding { given: String },
     #[error("the body has {given} bytes or more, at most {max} are taken")]
     TooBig { given: u64, max: usize },
     #[error("the body took longer than {} to arrive", humantime::format_duration(*.after))]
@@ -89,7 +91,7 @@ impl Refused {
             Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooBig { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::BrokeOff { .. } => StatusCode::BAD_REQUEST,
+            Self::Coding { .. } | Self::BrokeOff { .. } => StatusCode::BAD_REQUEST,
             Self::Full(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -100,6 +102,7 @@ impl Refused {
         matches!(
             self,
             Self::Stranger(_)
+                | Self::Coding { .. }
                 | Self::TooBig { .. }
                 | Self::TooSlow { .. }
                 | Self::BrokeOff { .. }
@@ -213,6 +216,9 @@ impl<S: Serve> Room<S> {
         if draining {
             return Err(Refused::Draining);
         }
+        if let Some(given) = headers::odd_coding(headers) {
+            return Err(Refused::Coding { given });
+        }
         let version = match (version, self.mode) {
             // It goes on as it came, and whether it is what it should be is for upstream to say.
             (Err(_), Mode::Observe) => pipeline::Protocol::One,
@@ -275,9 +281,9 @@ impl<S: Serve> Room<S> {
     }
 
     /// Reads on without keeping anything, so that the sender gets to see the answer and not a broken pipe.
-    /// Bodies that are too big or broken are left alone.
+    /// Bodies that are too big or broken, or end who knows where, are left alone.
     async fn discard(&self, mut body: Body, deadline: Instant, refused: Refused) -> Refused {
-        if matches!(refused, Refused::TooBig { .. } | Refused::BrokeOff { .. }) {
+        if matches!(refused, Refused::Coding { .. } | Refused::TooBig { .. } | Refused::BrokeOff { .. }) {
             return refused;
         }
         let rest = async {

@@ -1,14 +1,16 @@
 //! The data plane's threads: one runtime a thread, and a connection stays on the thread it was given to.
 
+use super::connection::Connections;
 use super::phase::Phase;
+use super::places::{Place, Places};
 use super::routes::{Room, router};
 use super::tls::Tls;
-use super::{ReceiveError, Serve, connection};
+use super::{ReceiveError, Serve};
+use crate::config::ReceiveConfig;
 use crate::overhead::{CpuTime, ThreadTime};
 use crate::socket::{Counted, Traffic};
 use crate::telemetry::LimitHits;
 use axum::Router;
-use prometheus::IntCounter;
 use std::io;
 use std::net::TcpStream as StdTcpStream;
 use std::sync::Arc;
@@ -21,10 +23,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
-/// Connections waiting to be taken over by a thread.
-const HANDOVER_MAX: usize = 64;
-/// Open connections of one thread. A replica opens up to 200 (Prometheus before 2.44), usually far fewer.
-const CONNECTIONS_MAX: usize = 4096;
+/// Connections waiting to be taken over by a thread: all shards of some senders, which come at once after a restart.
+const HANDOVER_MAX: usize = 1024;
 /// After an `accept` that failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What open connections are given to write their last answer, at least.
@@ -36,20 +36,23 @@ const CPU_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct DataPlane {
     threads: Vec<Thread>,
-    connections_hit: IntCounter,
+    places: Places,
 }
+
+/// A connection on its way to a thread, with its place.
+type Accepted = (StdTcpStream, Place);
 
 #[derive(Debug)]
 struct Thread {
     /// None: nothing more is handed over, so the thread ends with its last connection.
-    connections: Option<mpsc::Sender<StdTcpStream>>,
+    connections: Option<mpsc::Sender<Accepted>>,
     open: Arc<AtomicUsize>,
     ended: oneshot::Receiver<()>,
 }
 
 impl DataPlane {
     pub(super) fn start<S: Serve>(
-        threads: usize,
+        config: &ReceiveConfig,
         room: &Arc<Room<S>>,
         tls: Option<&Arc<Tls>>,
         traffic: &Traffic,
@@ -57,22 +60,30 @@ impl DataPlane {
         limits: &LimitHits,
         phase: watch::Receiver<Phase>,
     ) -> Result<Self, ReceiveError> {
+        let connections = Connections::new(config, tls, limits);
         let start = |number| {
-            let router = router(Arc::clone(room), phase.clone());
-            let failed = |error| ReceiveError::Thread { number, error };
-            let thread =
-                Thread::start(number, router, tls.cloned(), traffic.clone(), cpu.clone(), phase.clone());
-            thread.map_err(failed)
+            let plane = Plane {
+                router: router(Arc::clone(room), phase.clone()),
+                connections: connections.clone(),
+                traffic: traffic.clone(),
+                phase: phase.clone(),
+                open: Arc::default(),
+            };
+            Thread::start(number, plane, cpu.clone()).map_err(|error| ReceiveError::Thread { number, error })
         };
-        let threads = (0..threads).map(start).collect::<Result<_, _>>()?;
-        Ok(Self { threads, connections_hit: limits.of("connections") })
+        let threads = (0..config.workers).map(start).collect::<Result<_, _>>()?;
+        Ok(Self { threads, places: Places::new(config, limits) })
     }
 
     /// Accepts for as long as it is polled.
     pub(super) async fn accept(&self, listener: &TcpListener) {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => self.hand_over(stream),
+                // Dropped, it is closed.
+                Ok((stream, from)) => match self.places.take(from.ip()) {
+                    Some(place) => self.hand_over(stream, place),
+                    None => tracing::debug!(%from, "a connection too many"),
+                },
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
@@ -81,22 +92,19 @@ impl DataPlane {
         }
     }
 
-    /// To the thread with the fewest open connections. If even that one has no room, the connection is closed.
-    fn hand_over(&self, stream: TcpStream) {
+    /// To the thread with the fewest open connections. If even that one takes no more, the connection is closed.
+    fn hand_over(&self, stream: TcpStream, place: Place) {
         let Some(thread) = self.threads.iter().min_by_key(|thread| thread.open.load(Ordering::Relaxed))
         else {
             return;
         };
         // Taken out of this thread's runtime, to be watched by the other's.
         let Ok(stream) = stream.into_std() else { return };
-        if thread.open.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
-            self.connections_hit.inc();
-            return;
-        }
         thread.open.fetch_add(1, Ordering::Relaxed);
-        if thread.connections.as_ref().is_none_or(|connections| connections.try_send(stream).is_err()) {
+        let accepted = (stream, place);
+        if thread.connections.as_ref().is_none_or(|connections| connections.try_send(accepted).is_err()) {
             thread.open.fetch_sub(1, Ordering::Relaxed);
-            self.connections_hit.inc();
+            self.places.refuse();
         }
     }
 
@@ -115,19 +123,11 @@ impl DataPlane {
 }
 
 impl Thread {
-    fn start(
-        number: usize,
-        router: Router,
-        tls: Option<Arc<Tls>>,
-        traffic: Traffic,
-        cpu: CpuTime,
-        phase: watch::Receiver<Phase>,
-    ) -> io::Result<Self> {
+    fn start(number: usize, plane: Plane, cpu: CpuTime) -> io::Result<Self> {
         let (connections, handed_over) = mpsc::channel(HANDOVER_MAX);
         let (end, ended) = oneshot::channel();
-        let open = Arc::new(AtomicUsize::new(0));
+        let open = Arc::clone(&plane.open);
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let plane = Plane { router, tls, traffic, phase, open: Arc::clone(&open) };
         thread::Builder::new().name(format!("promdedup-data-{number}")).spawn(move || {
             let time = cpu.join();
             runtime.block_on(async {
@@ -156,19 +156,19 @@ async fn publish(time: &ThreadTime) {
 /// A thread from its own side.
 struct Plane {
     router: Router,
-    tls: Option<Arc<Tls>>,
+    connections: Connections,
     traffic: Traffic,
     phase: watch::Receiver<Phase>,
     open: Arc<AtomicUsize>,
 }
 
 impl Plane {
-    async fn run(mut self, mut handed_over: mpsc::Receiver<StdTcpStream>) {
+    async fn run(mut self, mut handed_over: mpsc::Receiver<Accepted>) {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                stream = handed_over.recv() => match stream {
-                    Some(stream) => self.open(stream, &mut connections),
+                accepted = handed_over.recv() => match accepted {
+                    Some(accepted) => self.open(accepted, &mut connections),
                     None => break,
                 },
                 Some(_) = connections.join_next() => {}
@@ -180,8 +180,8 @@ impl Plane {
         }
     }
 
-    fn open(&self, stream: StdTcpStream, connections: &mut JoinSet<()>) {
-        let slot = OpenSlot(Arc::clone(&self.open));
+    fn open(&self, (stream, place): Accepted, connections: &mut JoinSet<()>) {
+        let slot = (OpenSlot(Arc::clone(&self.open)), place);
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
             Err(error) => return tracing::warn!(%error, "cannot take over a connection"),
@@ -190,9 +190,10 @@ impl Plane {
             return tracing::debug!(%error, "a connection was gone at once");
         }
         let stream = Counted::new(stream, self.traffic.clone());
-        let (tls, router, phase) = (self.tls.clone(), self.router.clone(), self.phase.clone());
+        let connection = self.connections.clone();
+        let (router, phase) = (self.router.clone(), self.phase.clone());
         connections.spawn(async move {
-            connection::serve(stream, tls, router, phase).await;
+            connection.serve(stream, router, phase).await;
             drop(slot);
         });
     }

@@ -7,6 +7,8 @@ use super::auth::Failures;
 use crate::config::ServerTls;
 use crate::reload::{Look, Reloaded};
 use crate::socket::Counted;
+use crate::telemetry::LimitHits;
+use prometheus::IntCounter;
 use rustls::ServerConfig;
 use std::io;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ pub(super) struct Tls {
     config: Arc<Reloaded<ServerConfig>>,
     handshake_timeout: Duration,
     failures: Failures,
+    hit: IntCounter,
 }
 
 impl Tls {
@@ -27,11 +30,12 @@ impl Tls {
         files: &ServerTls,
         handshake_timeout: Duration,
         failures: Failures,
+        limits: &LimitHits,
     ) -> Result<Self, String> {
         let read = files.clone();
         let make = move || read.read().map_err(|fault| fault.to_string());
         let config = Arc::new(Reloaded::new("TLS certificate and key of the listener", files.paths(), make)?);
-        Ok(Self { config, handshake_timeout, failures })
+        Ok(Self { config, handshake_timeout, failures, hit: limits.of("handshake_timeout") })
     }
 
     /// To be looked at from time to time.
@@ -52,6 +56,7 @@ impl Tls {
                 None
             }
             Err(_) => {
+                self.hit.inc();
                 tracing::debug!("a TLS handshake took too long");
                 None
             }

@@ -114,6 +114,14 @@ pub enum InvalidLabels {
     Malformed(#[from] Malformed),
 }
 
+impl InvalidLabels {
+    /// Whether they are labels like others, and only too many or too long.
+    #[must_use]
+    pub const fn is_beyond_a_bound(&self) -> bool {
+        matches!(self, Self::TooMany { .. } | Self::NameTooLong { .. } | Self::ValueTooLong { .. })
+    }
+}
+
 /// Writes the canonical label bytes of `series` to `out` (cleared first), or says why it can have none.
 ///
 /// Takes labels in any place, order and encoding, within the bounds. An empty value means an absent label, also of the replica label: then

@@ -1,6 +1,9 @@
 //! Metrics and probes of the wired process.
 
 use crate::peer::{Line, Peer, config, soon};
+use crate::tls::authority::Files;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use promdedup::app::{Addresses, App};
 use promdedup::stand_in::request::Body;
 use tokio::net::TcpListener;
@@ -122,4 +125,61 @@ async fn a_taken_port_is_named() {
         let text = format!("{:#}", error.expect_err("taken"));
         assert!(text.contains(&address), "{text}");
     }
+}
+
+#[tokio::test]
+async fn pages_may_ask_for_a_password_and_probes_do_not() {
+    let (peer, files) = (Peer::start(200, "").await, Files::new());
+    let users = files.put("admin", format!("ops:{}\n", bcrypt::hash("0ps", 4).expect("a hash")));
+    let running = start(&peer.url(), &[("PROMDEDUP_ADMIN_BASIC_FILE", &users)]).await;
+    let get = async |path: &str, credentials: &str| {
+        let coded = STANDARD.encode(credentials);
+        let header =
+            if credentials.is_empty() { String::new() } else { format!("authorization: Basic {coded}\r\n") };
+        Line::open(running.at.admin).await.get(path, &header).await
+    };
+    for path in ["/", "/metrics", "/api/v1/status", "/nowhere"] {
+        for credentials in ["", "ops:", "ops:0pz", "root:0ps"] {
+            let heard = get(path, credentials).await;
+            assert_eq!(heard.status, 401, "{path} {credentials}");
+            assert!(heard.has("www-authenticate: basic realm=\"promdedup\", charset=\"utf-8\""), "{heard:?}");
+            assert!(heard.has("connection: close") && heard.text.lines().count() == 1, "{heard:?}");
+        }
+        let there = if path == "/nowhere" { 404 } else { 200 };
+        assert_eq!(get(path, "ops:0ps").await.status, there, "{path}");
+    }
+    for path in ["/-/healthy", "/-/ready"] {
+        assert_eq!(get(path, "").await.status, 200, "{path}");
+    }
+    let metrics = get("/metrics", "ops:0ps").await.text;
+    for line in ["promdedup_admin_auth_failures_total 16", "promdedup_admin_auth_password_checks_total 4"] {
+        assert!(metrics.lines().any(|each| each == line), "{line}: {metrics}");
+    }
+    assert_eq!(running.write().await, 204, "senders are asked for none");
+    files.put("admin", format!("ops:{}\n", bcrypt::hash("other", 4).expect("a hash")));
+    soon(async { while get("/metrics", "ops:other").await.status != 200 {} }).await;
+    assert_eq!(get("/metrics", "ops:0ps").await.status, 401);
+}
+
+/// The kubelet's probe must find its answer, or a process that works would be killed.
+#[tokio::test]
+async fn who_holds_many_connections_keeps_no_probe_from_its_answer() {
+    let peer = Peer::start(200, "").await;
+    let running = start(&peer.url(), &[]).await;
+    let mut scraper = Line::open(running.at.admin).await;
+    assert_eq!(scraper.get("/metrics", "").await.status, 200);
+    let mut silent = Vec::new();
+    for number in 0..200 {
+        let mut line = Line::open(running.at.admin).await;
+        line.try_say(if number % 2 == 0 { "" } else { "GET /-/ready HTT" }).await;
+        silent.push(line);
+        if number % 20 == 0 {
+            assert!(running.ready().await.0);
+        }
+    }
+    assert!(running.ready().await.0);
+    let metrics = Line::open(running.at.admin).await.get("/metrics", "").await.text;
+    let name = "promdedup_limit_hit_total{limit=\"admin_connections\"} ";
+    let hit: u64 = metrics.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).expect("a count");
+    assert!(hit >= 200 - 64, "{hit}");
 }

@@ -320,12 +320,15 @@ async fn credentials_appear_nowhere() {
     let passwords = files.put("users", user("alice", "p4ssw0rd", 4));
     let tokens = files.put("tokens", "t0kent0ken\nt0kenoften team-a\n");
     let own = files.put("own", "upstr3am\n");
+    let admin = files.put("admin", user("ops", "4dm1n", 4));
     let peer = Peer::start(200, "").await;
     let mut serving = Serving::start(&[
         ("PROMDEDUP_UPSTREAM_URL", &peer.url()),
         ("PROMDEDUP_AUTH_BASIC_FILE", &passwords),
         ("PROMDEDUP_AUTH_BEARER_FILE", &tokens),
         ("PROMDEDUP_UPSTREAM_BEARER_FILE", &own),
+        ("PROMDEDUP_UPSTREAM_HEADERS", "X-Key: k3yofours"),
+        ("PROMDEDUP_ADMIN_BASIC_FILE", &admin),
         ("PROMDEDUP_LOG", "trace"),
     ])
     .await;
@@ -349,8 +352,11 @@ async fn credentials_appear_nowhere() {
     serving.logs("ERROR", "stays in force").await;
     files.put("users", "alice:p4ssw0rd\n");
     serving.logs("ERROR", "stays in force").await;
-    for path in ["/metrics", "/", "/-/ready"] {
-        said += &Line::open(serving.admin).await.get(path, "").await.text;
+    for headers in [basic("ops", "4dm1n"), basic("ops", "4dm1nx"), String::new()] {
+        for path in ["/metrics", "/", "/-/ready", "/-/healthy", "/api/v1/status", "/nowhere"] {
+            let heard = Line::open(serving.admin).await.get(path, &headers).await;
+            said += &format!("{heard:?}\n");
+        }
     }
     terminate(&serving.child);
     soon(serving.ended()).await;
@@ -361,7 +367,10 @@ async fn credentials_appear_nowhere() {
     );
     assert!(log.contains("request refused"), "the log is as loud as it can be");
     let coded = STANDARD.encode("alice:p4ssw0rd");
-    for secret in ["p4ssw0rd", "t0ken", "upstr3am", &coded[..12], "$2b$"] {
+    let coded_admin = STANDARD.encode("ops:4dm1n");
+    let secrets =
+        ["p4ssw0rd", "t0ken", "upstr3am", "k3yofours", "4dm1n", &coded[..12], &coded_admin[..10], "$2b$"];
+    for secret in secrets {
         for (what, text) in [("the log", &log), ("an answer", &said)] {
             let line = text.lines().find(|line| line.contains(secret));
             assert_eq!(line, None, "{secret} is in {what}");

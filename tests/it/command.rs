@@ -158,7 +158,7 @@ async fn a_drain_that_takes_too_long_ends_with_1() {
 }
 
 /// A remote write of one series, `up{} 0 0`.
-fn minimal() -> Vec<u8> {
+pub(crate) fn minimal() -> Vec<u8> {
     let label = [&[0x0a, 8][..], b"__name__", &[0x12, 2], b"up"].concat();
     let labels = [&[0x0a, label.len() as u8][..], &label].concat();
     let series = [labels, vec![0x12, 0]].concat();

@@ -63,7 +63,13 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(labels, LabelBounds { labels_max: 1024, name_bytes_max: 4 << 10, value_bytes_max: 256 << 10 });
     assert_eq!(labels, LabelBounds::default());
     assert_eq!(config.receive.request_timeout, Duration::from_secs(10));
+    assert_eq!(config.receive.connections_max, 8192);
+    assert_eq!(config.receive.connections_per_address_max, None);
+    assert_eq!(config.receive.idle_timeout, Duration::from_secs(300));
+    assert_eq!(config.receive.files_reserved, 192 + 128);
+    assert_eq!(config.receive.drain_lead, Duration::ZERO);
     assert_eq!(config.receive.drain_timeout, Duration::from_secs(20));
+    assert_eq!(config.admin.passwords, None);
     assert!(config.receive.workers >= 1);
     assert_eq!(config.forward.pools, config.receive.workers + 1);
     assert_eq!(config.telemetry.filter, "info");
@@ -119,7 +125,12 @@ fn values_out_of_bounds() {
     one("PROMDEDUP_LABEL_VALUE_MAX", "2GiB", "above 1GiB");
     one("PROMDEDUP_LABEL_VALUE_MAX", "65536", "unit");
     one("PROMDEDUP_IN_FLIGHT_MAX", "33MiB", "too little");
+    one("PROMDEDUP_CONNECTIONS_MAX", "0", "below 1");
+    one("PROMDEDUP_CONNECTIONS_PER_ADDRESS_MAX", "-1", "not a whole number");
+    one("PROMDEDUP_IDLE_TIMEOUT", "999ms", "below 1s");
+    one("PROMDEDUP_DRAIN_LEAD", "6m", "above 5m");
     one("PROMDEDUP_DRAIN_TIMEOUT", "20", "unit");
+    one("PROMDEDUP_ADMIN_BASIC_FILE", "/no/such/file", "cannot be read");
     one("PROMDEDUP_REPLICA_LABELS", "", "empty");
     one("PROMDEDUP_REPLICA_LABELS", "a,__name__", "name of the metric");
     one("PROMDEDUP_GROUP_LABELS", "a,b,a", "twice");
@@ -141,7 +152,12 @@ fn values_at_their_bounds() {
         ("PROMDEDUP_UPSTREAM_TIMEOUT", "29999ms"),
         ("PROMDEDUP_FIRST_CONTACT_HOLD", "0s"),
         ("PROMDEDUP_OUT_OF_ORDER_WINDOW", "0s"),
+        ("PROMDEDUP_CONNECTIONS_MAX", "1"),
+        ("PROMDEDUP_CONNECTIONS_PER_ADDRESS_MAX", "1000000"),
+        ("PROMDEDUP_IDLE_TIMEOUT", "1s"),
+        ("PROMDEDUP_DRAIN_LEAD", "5m"),
         ("PROMDEDUP_DRAIN_TIMEOUT", "0s"),
+        ("PROMDEDUP_ADMIN_BASIC_FILE", ""),
         ("PROMDEDUP_LABELS_MAX", "16"),
         ("PROMDEDUP_LABELS_MAX", "1000000"),
         ("PROMDEDUP_LABEL_NAME_MAX", "128B"),

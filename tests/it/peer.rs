@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// Nothing in these tests takes that long unless it hangs.
@@ -115,6 +115,13 @@ impl Line {
     pub(crate) async fn open(address: SocketAddr) -> Self {
         Self(TcpStream::connect(address).await.expect("connected"))
     }
+
+    /// From an address of loopback other than 127.0.0.1.
+    pub(crate) async fn open_from(from: &str, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::new(from.parse().expect("an address"), 0)).expect("bound");
+        Self(socket.connect(address).await.expect("connected"))
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
@@ -150,22 +157,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         self.hear().await
     }
 
+    /// Writes a byte now and then, for as long as the other end takes them: nobody is to wait for that.
+    pub(crate) async fn trickle(&mut self, byte: u8) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        while self.0.write_all(&[byte]).await.is_ok() {
+            ticks.tick().await;
+        }
+    }
+
     /// Reads one answer.
     pub(crate) async fn hear(&mut self) -> Heard {
+        self.hears().await.expect("an answer")
+    }
+
+    /// Reads one answer, if the other end does not close instead.
+    pub(crate) async fn hears(&mut self) -> Option<Heard> {
         soon(async {
             let mut bytes = Vec::new();
             let end = loop {
                 if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
                     break end;
                 }
-                bytes.push(self.0.read_u8().await.expect("a head"));
+                bytes.push(self.0.read_u8().await.ok()?);
             };
             let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
             let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             let mut text = vec![0; length.map_or(0, |length| length.parse().expect("a length"))];
-            self.0.read_exact(&mut text).await.expect("a text");
-            Heard { status, head, text: String::from_utf8(text).expect("UTF-8") }
+            self.0.read_exact(&mut text).await.ok()?;
+            Some(Heard { status, head, text: String::from_utf8(text).expect("UTF-8") })
         })
         .await
     }

@@ -14,10 +14,10 @@ use tokio::task::JoinHandle;
 
 /// Answers as the body says: `panic`, `wait` (until let go), or 204.
 #[derive(Default)]
-struct Fake {
+pub(crate) struct Fake {
     seen: Mutex<Vec<Incoming>>,
     threads: Mutex<Vec<String>>,
-    waiting: Notify,
+    pub(crate) waiting: Notify,
     ended: Notify,
     go: Option<Semaphore>,
 }
@@ -55,16 +55,16 @@ impl Serve for Fake {
     }
 }
 
-struct Proxy {
-    address: SocketAddr,
-    fake: Arc<Fake>,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) fake: Arc<Fake>,
     registry: Registry,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), ReceiveError>>,
 }
 
 impl Proxy {
-    fn start(more: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(more: &[(&str, &str)]) -> Self {
         let config = config("http://127.0.0.1:1/", more).receive;
         let registry = Registry::new();
         let network = NetworkBytes::new(&registry).expect("metrics");
@@ -81,31 +81,31 @@ impl Proxy {
         Self { address, fake, registry, stop: Some(stop), running }
     }
 
-    async fn post(&self, headers: &str, body: &[u8]) -> Heard {
+    pub(crate) async fn post(&self, headers: &str, body: &[u8]) -> Heard {
         let mut line = Line::open(self.address).await;
         line.post("/api/v1/receive", headers, body).await;
         line.hear().await
     }
 
-    fn let_go(&self, requests: usize) {
+    pub(crate) fn let_go(&self, requests: usize) {
         self.fake.go.as_ref().expect("a semaphore").add_permits(requests);
     }
 
-    fn seen(&self) -> Vec<Incoming> {
+    pub(crate) fn seen(&self) -> Vec<Incoming> {
         self.fake.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).expect("text")
     }
 
-    fn shows(&self, line: &str) {
+    pub(crate) fn shows(&self, line: &str) {
         let text = self.metrics();
         assert!(text.lines().any(|each| each == line), "{line} is not in:\n{text}");
     }
 
     /// For what is counted a moment after the answer is out.
-    async fn comes_to_show(&self, line: &str) {
+    pub(crate) async fn comes_to_show(&self, line: &str) {
         soon(async {
             while !self.metrics().lines().any(|each| each == line) {
                 tokio::task::yield_now().await;
@@ -114,13 +114,13 @@ impl Proxy {
         .await;
     }
 
-    async fn drain(mut self) -> Result<(), ReceiveError> {
+    pub(crate) async fn drain(mut self) -> Result<(), ReceiveError> {
         drop(self.stop.take());
         soon(self.running).await.expect("no panic")
     }
 }
 
-const TYPE: &str = "content-type: application/x-protobuf\r\ncontent-encoding: snappy\r\n";
+pub(crate) const TYPE: &str = "content-type: application/x-protobuf\r\ncontent-encoding: snappy\r\n";
 
 #[tokio::test]
 async fn what_is_passed_on() {
@@ -187,7 +187,8 @@ async fn types_and_encodings() {
     proxy.shows("promdedup_requests_total{code=\"415\",protocol=\"1.0\"} 1");
 }
 
-const TYPE_2: &str = "content-type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
+pub(crate) const TYPE_2: &str =
+    "content-type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
 
 /// On every answer of 2.0, and on none of 1.0: there they would be believed, and mean something else.
 #[tokio::test]

@@ -4,7 +4,7 @@ use crate::command::promdedup;
 use crate::peer::soon;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use tokio::sync::mpsc;
 
 /// A running `serve` whose log is read. It is killed when dropped.
@@ -19,13 +19,23 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) async fn start(more: &[(&str, &str)]) -> Self {
+        Self::start_as(|environment| promdedup(&["serve"], environment), more).await
+    }
+
+    /// With a command of the caller's making.
+    pub(crate) async fn start_as(
+        command: impl FnOnce(&[(&str, &str)]) -> Command,
+        more: &[(&str, &str)],
+    ) -> Self {
         let mut environment = vec![
             ("PROMDEDUP_LISTEN", "127.0.0.1:0"),
             ("PROMDEDUP_ADMIN_LISTEN", "127.0.0.1:0"),
             ("PROMDEDUP_LOG_FORMAT", "json"),
         ];
         environment.extend_from_slice(more);
-        let mut child = promdedup(&["serve"], &environment).spawn().expect("starts");
+        let mut command = command(&environment);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("starts");
         let log = BufReader::new(child.stderr.take().expect("stderr"));
         let (say, mut lines) = mpsc::channel(100_000);
         std::thread::spawn(move || {

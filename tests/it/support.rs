@@ -370,6 +370,7 @@ pub(crate) struct Wishes {
     pub(crate) busy_wait_max: Duration,
     pub(crate) upstream_protocol: Protocol,
     pub(crate) observes: bool,
+    pub(crate) memory_max: Option<usize>,
 }
 
 pub(crate) fn pipeline() -> (Ask, Fake) {
@@ -386,6 +387,7 @@ impl Ask {
             busy_wait_max: Duration::from_secs(5),
             upstream_protocol: Protocol::One,
             observes: false,
+            memory_max: None,
         };
         wish(&mut wishes);
         let settings = Settings {
@@ -403,7 +405,11 @@ impl Ask {
         let limits = LimitHits::new(&registry).unwrap();
         let metrics = Metrics::register(&registry, &CpuTime::register(&registry).unwrap(), &limits).unwrap();
         let window = Arc::new(Window::new(wishes.series_max));
-        let pipeline = Arc::new(Pipeline::new(settings, window, fake.clone(), metrics));
+        let pipeline = Pipeline::new(settings, window, fake.clone(), metrics);
+        let pipeline = Arc::new(match wishes.memory_max {
+            Some(bytes) => pipeline.with_memory_max(bytes),
+            None => pipeline,
+        });
         (Self { pipeline, observes: wishes.observes, registry }, fake)
     }
 

@@ -234,6 +234,11 @@ fn receive_config() -> ReceiveConfig {
         body_max_bytes: 1 << 25,
         in_flight_max_bytes: 1 << 28,
         request_timeout: Duration::from_secs(30),
+        connections_max: 1,
+        connections_per_address_max: None,
+        idle_timeout: Duration::from_secs(30),
+        files_reserved: 0,
+        drain_lead: Duration::ZERO,
         drain_timeout: Duration::from_secs(30),
         workers: 1,
     }

@@ -47,18 +47,23 @@ impl Reader {
 
     pub(super) fn auth(&mut self) -> AuthConfig {
         let auth = AuthConfig {
-            passwords: self.path(var::AUTH_BASIC_FILE),
+            passwords: self.passwords(var::AUTH_BASIC_FILE),
             tokens: self.path(var::AUTH_BEARER_FILE),
             oidc: self.oidc(),
         };
-        let passwords = auth.passwords.as_deref().and_then(|path| Passwords::read(path).err());
-        let tokens = auth.tokens.as_deref().and_then(|path| Tokens::read(path).err());
-        for (name, error) in [(var::AUTH_BASIC_FILE, passwords), (var::AUTH_BEARER_FILE, tokens)] {
-            if let Some(error) = error {
-                self.mistake(name, format!("the file {error}"), None);
-            }
+        if let Some(error) = auth.tokens.as_deref().and_then(|path| Tokens::read(path).err()) {
+            self.mistake(var::AUTH_BEARER_FILE, format!("the file {error}"), None);
         }
         auth
+    }
+
+    /// A file of users and passwords that can be read.
+    pub(super) fn passwords(&mut self, name: &'static str) -> Option<PathBuf> {
+        let path = self.path(name)?;
+        if let Err(error) = Passwords::read(&path) {
+            self.mistake(name, format!("the file {error}"), None);
+        }
+        Some(path)
     }
 
     /// An issuer alone would take whatever it has made for anybody else.

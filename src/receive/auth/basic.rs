@@ -9,6 +9,7 @@ use crate::config::Passwords;
 use crate::reload::{Look, Reloaded};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
 use prometheus::IntCounter;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -20,6 +21,9 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+/// How a client is asked for a user and a password.
+pub(super) const CHALLENGE: HeaderValue =
+    HeaderValue::from_static("Basic realm=\"promdedup\", charset=\"UTF-8\"");
 /// How long a right password is remembered since it was last used. The file's next change forgets all.
 const RIGHT_FOR: Duration = Duration::from_secs(300);
 /// How long a wrong one is remembered. It cannot become right without a change of the file.

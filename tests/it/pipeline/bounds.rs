@@ -125,3 +125,24 @@ async fn many_and_long_labels_are_no_offence_by_default() {
     assert_eq!(pipeline.ask(&[series]).await.status, 204);
     assert_eq!(fake.requests(), 1);
 }
+
+/// Small series take many times the memory of their bodies, for as long as upstream takes.
+#[tokio::test]
+async fn what_many_small_series_take_is_bounded_and_told_to_come_again() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.memory_max = Some(1 << 20));
+    let many =
+        |name: &str| (0..5_000).map(|i| Ts::raw(&[("__name__", &format!("{name}{i}"))]).at(0)).collect();
+    let gate = fake.hold(Answer::Taken);
+    let first = tokio::spawn(pipeline.clone().owned(many("a")));
+    gate.taken().await;
+    let second: Vec<Ts> = many("b");
+    let reply = pipeline.ask(&second).await;
+    assert_eq!((reply.status, reply.retry_after_s), (503, Some(1)));
+    assert!(reply.text.contains("no memory for"), "{}", reply.text);
+    assert_eq!(fake.requests(), 1, "nothing of it was sent");
+    gate.open();
+    assert_eq!(first.await.unwrap().status, 204);
+    assert_eq!(pipeline.ask(&second).await.status, 204);
+    assert_eq!((pipeline.outcome("failed"), pipeline.outcome("forwarded")), (5_000, 10_000));
+    assert_eq!(pipeline.metric("promdedup_limit_hit_total", &[("limit", "decoded")]), 1);
+}
