@@ -2,7 +2,7 @@
 //! each replica has stored of its own.
 //!
 //! `cargo test --features real --test real -- --test-threads=6 --nocapture` tells them side by side and prints the figures. Without
-//! `prometheus` on PATH the tests fail.
+//! `prometheus` and `nginx` on PATH the tests fail.
 //!
 //! ```text
 //!  targets ──> prometheus a ──┐                    ┌─> the stand-in for Thanos Receive
@@ -18,9 +18,11 @@
 
 mod interpreter;
 mod native;
+mod nginx;
 mod process;
 mod prometheus;
 mod proxy;
+mod rolling;
 mod sheet;
 mod stage;
 mod story;

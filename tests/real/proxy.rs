@@ -46,9 +46,18 @@ impl Proxy {
         (self.process, self.admin) = launch(&self.environment, &self.folder).await;
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.port.local_addr().expect("an address")
+    }
+
     /// What a Prometheus is configured with.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/api/v1/receive", self.port.local_addr().expect("an address"))
+        format!("http://{}/api/v1/receive", self.address())
+    }
+
+    /// Samples that it has received in its present life.
+    pub(crate) async fn received(&self) -> f64 {
+        self.metrics().await.sum("promdedup_samples_received_total", &[])
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {
