@@ -13,6 +13,7 @@ pub mod app;
 pub mod command;
 pub mod config;
 pub mod forward;
+pub mod health;
 pub mod overhead;
 pub mod pipeline;
 pub mod policy;

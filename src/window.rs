@@ -9,6 +9,7 @@
 //! Refuses to read clocks, to talk to upstream, and to decide: that is the policy's.
 
 mod backlog;
+mod census;
 mod entry;
 mod flight;
 mod front;
@@ -26,10 +27,11 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+pub use census::{Census, Count};
 pub use entry::TIMESTAMP_LIMIT_MS;
 pub use flight::{Admitted, Decision, Flight, Known, Log};
 pub use front::waits;
-pub use group::{GROUPS_MAX, Group, Groups, Others, REPLICAS_MAX, Replica, Seen};
+pub use group::{Arrivals, GROUPS_MAX, Group, Groups, Others, REPLICAS_MAX, Replica, Seen};
 pub use histogram::HISTOGRAM_BYTES_MAX;
 pub use metadata::Metadata;
 pub use slot::FlightId;

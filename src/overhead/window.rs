@@ -109,7 +109,7 @@ mod tests {
         for (key, seen) in [(1, 5_000), (2, 7_500)] {
             let number = window.group_number(GroupKey(key), "e2e/k8s", 0).unwrap();
             let id = window.replica_number(number, "a").unwrap();
-            window.groups().group(number).unwrap().replica(id).unwrap().see(seen);
+            window.groups().group(number).unwrap().replica(id).unwrap().see(seen, seen);
         }
         for _ in 0..2 {
             let families = registry.gather();
