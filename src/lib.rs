@@ -12,6 +12,7 @@ pub mod admin;
 pub mod app;
 pub mod command;
 pub mod config;
+mod fetch;
 pub mod forward;
 pub mod health;
 pub mod overhead;
