@@ -20,6 +20,7 @@ mod slot;
 mod sync;
 mod table;
 mod target;
+mod tenant;
 
 #[cfg(test)]
 #[cfg(model)]
@@ -56,6 +57,7 @@ pub const UNKNOWN: u32 = table::NONE;
 pub struct Window {
     table: table::Table,
     targets: target::Targets,
+    tenants: tenant::Tenants,
     groups: Groups,
     metadata: Metadata,
     histograms: histogram::Histograms,
@@ -74,6 +76,7 @@ impl Window {
         Self {
             table: table::Table::new(series_max),
             targets: target::Targets::new(series_max),
+            tenants: tenant::Tenants::new(series_max),
             groups: Groups::default(),
             metadata: Metadata::default(),
             histograms: histogram::Histograms::default(),
@@ -210,7 +213,7 @@ impl Window {
         self.table.bytes() + self.targets.bytes() + self.histograms.bytes()
     }
 
-    /// Entries forgotten for being idle.
+    /// Entries forgotten for being idle, or for those of another tenant in a full window.
     #[must_use]
     pub fn evictions(&self) -> u64 {
         self.evictions.load(Relaxed)

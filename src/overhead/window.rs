@@ -40,7 +40,7 @@ pub fn register(registry: &Registry, window: Arc<Window>) -> Result<(), promethe
         last_seen: GaugeVec::new(last_seen, &replica)?,
         series: IntGauge::new("promdedup_window_series", "Series that are remembered.")?,
         bytes: IntGauge::new("promdedup_window_bytes", "Bytes allocated for what is remembered.")?,
-        evictions: IntCounter::new("promdedup_window_evictions_total", "Series forgotten for being idle.")?,
+        evictions: IntCounter::new("promdedup_window_evictions_total", "Series forgotten for being idle, or for those of another tenant in a full window.")?,
         full: IntCounter::new(
             "promdedup_window_full_total",
             "Times that a series found no room (series, groups or replicas) and went on with its replica label.",

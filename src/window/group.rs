@@ -5,7 +5,8 @@
 
 use super::backlog::Backlogs;
 use super::front::Fronts;
-use super::sync::{AtomicI64, DashMap, Mutex, MutexGuard, RwLock};
+use super::sync::{AtomicI64, DashMap, Mutex, MutexGuard, OnceLock, RwLock};
+use super::tenant::Tenant;
 use crate::policy::{ReplicaId, TimestampMs};
 use crate::series::GroupKey;
 use std::sync::atomic::Ordering::*;
@@ -35,6 +36,8 @@ pub struct Group {
     born_ms: i64,
     replicas: RwLock<Vec<Arc<Replica>>>,
     progress: Mutex<Progress>,
+    /// Whose it is, from its first series on.
+    tenant: OnceLock<Arc<Tenant>>,
     /// The newest sample time of a flight without an answer, and when that was by the wall clock.
     doubt_ms: AtomicI64,
     doubted_ms: AtomicI64,
@@ -200,6 +203,16 @@ impl Group {
         let mut progress = self.progress();
         progress.fronts.leave(replica);
         progress.backlogs.leave(replica, request);
+    }
+
+    /// Whose it is; `make` is called for its first series.
+    pub(super) fn tenant_or(&self, make: impl FnOnce() -> Arc<Tenant>) -> Arc<Tenant> {
+        Arc::clone(self.tenant.get_or_init(make))
+    }
+
+    /// Whose it is, if it has had a series.
+    pub(super) fn tenant(&self) -> Option<&Arc<Tenant>> {
+        self.tenant.get()
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
