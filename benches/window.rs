@@ -6,7 +6,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use promdedup::policy::{Action, Circumstances, ReplicaId, Sample, TimestampMs};
-use promdedup::series::{GroupKey, Place, SeriesKey, TargetKey};
+use promdedup::series::{GroupKey, Place, SeriesKey, TargetKey, TenantHash};
 use promdedup::window::{Decision, Flight, Known, Log, Window};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -55,6 +55,7 @@ fn fill_timed(series: u64) -> (Filled, Vec<Duration>) {
                 group: GroupKey(1),
                 group_name: String::new(),
                 target: TargetKey(u128::from(i / SERIES_PER_TARGET)),
+                tenant: TenantHash::of(""),
                 is_up: false,
             };
             let begun = Instant::now();

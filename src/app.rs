@@ -3,6 +3,7 @@
 use crate::admin::{Admin, Readiness};
 use crate::config::{Config, Mode, SeriesConfig, WindowConfig};
 use crate::forward::HttpUpstream;
+use crate::health::Health;
 use crate::overhead::{self, CpuTime};
 use crate::pipeline::{Metrics, Pipeline, Protocol, Settings};
 use crate::receive::{PhaseControl, Receiver, Serve};
@@ -70,6 +71,7 @@ impl App<Pipeline<HttpUpstream>> {
         let memory_max = config.receive.in_flight_max_bytes;
         Self::assemble(config, |parts| {
             overhead::register(parts.registry, Arc::clone(&window))?;
+            tokio::spawn(Health::register(parts.registry, Arc::clone(&window))?.watch());
             let metrics = Metrics::register(parts.registry, parts.cpu, parts.limits)?
                 .telling(Arc::clone(parts.refusals));
             let settings = settings(parts.series, &parts.window, upstream_protocol, busy_wait_max)?;

@@ -36,8 +36,8 @@ enum Command {
     Demo(DemoArguments),
     /// Sends as replicas do to any remote-write endpoint, checks what comes out behind it, and says what it cost.
     Load(LoadArguments),
-    /// Checks the configuration and contacts the upstream, one line each.
-    Check(Settings),
+    /// Checks the configuration, contacts the upstream and the OpenID provider, and looks at the senders; one line each.
+    Check(check::CheckArguments),
 }
 
 /// What the demo can be told. Proxy settings come from the environment as usual, but for the upstream.
@@ -97,8 +97,9 @@ pub fn run(
             Ok((options, json)) => load::print(Load::bind(options)?, json),
             Err(mistakes) => Ok(misconfigured(mistakes.as_ref())),
         },
-        Command::Check(settings) => match Config::parse(&settings.or(before), environment) {
-            Ok(config) => check::run(config),
+        Command::Check(arguments) => match Config::parse(&arguments.settings.clone().or(before), environment)
+        {
+            Ok(config) => check::run(config, &arguments),
             Err(error) => Ok(misconfigured(&error)),
         },
     }

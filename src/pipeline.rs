@@ -192,7 +192,7 @@ impl<U: Upstream> Pipeline<U> {
         }
         tally::add_up(&mut buffers.request, reply.status == 503);
         // An upstream that does not answer takes its time: its sender is about to come again from now on.
-        self.note_fronts(&buffers.request, works, bench.later_ms());
+        self.note_fronts(&buffers.request, works, &bench);
         self.metrics.count(&buffers.request, incoming.body.len(), &self.window);
         Ok(reply)
     }
@@ -488,7 +488,8 @@ impl<U> Pipeline<U> {
     }
 
     /// Notes how far each replica of the request has come: in time, and in being rid of what it has.
-    fn note_fronts(&self, request: &Request, works: bool, now_ms: i64) {
+    fn note_fronts(&self, request: &Request, works: bool, bench: &Bench<'_>) {
+        let now_ms = bench.later_ms();
         for tally in request.tallies.iter() {
             let Some(replica) = tally.replica else { continue };
             let Some(group) = self.window.groups().group(tally.group) else { continue };
@@ -497,7 +498,7 @@ impl<U> Pipeline<U> {
                 continue;
             };
             let Some(known) = group.replica(replica) else { continue };
-            known.see(newest);
+            known.see(newest, bench.now_ms);
             // What has no replica is nobody's backlog.
             if self.settings.first_contact_hold_ms > 0 && !known.name().is_empty() {
                 let seen = Seen {

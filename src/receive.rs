@@ -170,7 +170,8 @@ impl<S: Serve> Receiver<S> {
         let address = listener.local_addr().map_err(failed)?;
         let failures = Failures::new(registry)?;
         let room = room(&config, service, &failures, registry, limits)?;
-        let tls = |files| Tls::new(files, config.request_timeout, failures, limits).map(Arc::new);
+        let tls =
+            |files| Tls::new(files, config.request_timeout, failures, &network.sender, limits).map(Arc::new);
         let security = |problem| ReceiveError::Security { what: "TLS", problem };
         let tls = config.tls.as_ref().map(tls).transpose().map_err(security)?;
         let (network, cpu, limits) = (network.clone(), cpu.clone(), limits.clone());

@@ -1,10 +1,12 @@
-//! SOCKET: counts the bytes that a connection carries, headers included. Looks at none of them.
+//! SOCKET: counts the bytes that a connection carries, headers included, and says when the certificate that is shown on it
+//! ends. Looks at no byte.
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, Opts, Registry};
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -20,8 +22,10 @@ pub struct NetworkBytes {
 /// The counters of one side.
 #[derive(Debug, Clone)]
 pub struct Traffic {
+    side: &'static str,
     received: IntCounter,
     sent: IntCounter,
+    expiry: GaugeVec,
 }
 
 impl NetworkBytes {
@@ -33,11 +37,27 @@ impl NetworkBytes {
         let options = Opts::new("promdedup_network_bytes_total", "Bytes on the wire, headers included.");
         let family = IntCounterVec::new(options, &["side", "direction"])?;
         registry.register(Box::new(family.clone()))?;
+        let options = Opts::new(
+            "promdedup_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate ends that is shown to senders, or to the upstream.",
+        );
+        let expiry = GaugeVec::new(options, &["side"])?;
+        registry.register(Box::new(expiry.clone()))?;
         let traffic = |side| Traffic {
+            side,
+            expiry: expiry.clone(),
             received: family.with_label_values(&[side, "received"]),
             sent: family.with_label_values(&[side, "sent"]),
         };
         Ok(Self { sender: traffic("sender"), upstream: traffic("upstream") })
+    }
+}
+
+impl Traffic {
+    /// Notes when the certificate ends that is shown on this side, from now on.
+    pub fn certificate_ends(&self, end: SystemTime) {
+        let seconds = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.expiry.with_label_values(&[self.side]).set(seconds);
     }
 }
 

@@ -9,6 +9,7 @@
 //! Refuses to read clocks, to talk to upstream, and to decide: that is the policy's.
 
 mod backlog;
+mod census;
 mod entry;
 mod flight;
 mod front;
@@ -19,6 +20,7 @@ mod slot;
 mod sync;
 mod table;
 mod target;
+mod tenant;
 
 #[cfg(test)]
 #[cfg(model)]
@@ -26,10 +28,11 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+pub use census::{Census, Count};
 pub use entry::TIMESTAMP_LIMIT_MS;
 pub use flight::{Admitted, Decision, Flight, Known, Log};
 pub use front::waits;
-pub use group::{GROUPS_MAX, Group, Groups, Others, REPLICAS_MAX, Replica, Seen};
+pub use group::{Arrivals, GROUPS_MAX, Group, Groups, Others, REPLICAS_MAX, Replica, Seen};
 pub use histogram::HISTOGRAM_BYTES_MAX;
 pub use metadata::Metadata;
 pub use slot::FlightId;
@@ -54,6 +57,7 @@ pub const UNKNOWN: u32 = table::NONE;
 pub struct Window {
     table: table::Table,
     targets: target::Targets,
+    tenants: tenant::Tenants,
     groups: Groups,
     metadata: Metadata,
     histograms: histogram::Histograms,
@@ -72,6 +76,7 @@ impl Window {
         Self {
             table: table::Table::new(series_max),
             targets: target::Targets::new(series_max),
+            tenants: tenant::Tenants::new(series_max),
             groups: Groups::default(),
             metadata: Metadata::default(),
             histograms: histogram::Histograms::default(),
@@ -208,7 +213,7 @@ impl Window {
         self.table.bytes() + self.targets.bytes() + self.histograms.bytes()
     }
 
-    /// Entries forgotten for being idle.
+    /// Entries forgotten for being idle, or for those of another tenant in a full window.
     #[must_use]
     pub fn evictions(&self) -> u64 {
         self.evictions.load(Relaxed)

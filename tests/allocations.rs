@@ -150,6 +150,7 @@ impl Memory {
                         group: GroupKey(1),
                         group_name: String::new(),
                         target: TargetKey(i as u128 / 200),
+                        tenant: TenantHash::of(""),
                         is_up: false,
                     };
                     match flight.admit(self.keys[i], &place, replica, group) {

@@ -10,11 +10,12 @@ pub(super) use pulse::Life;
 
 use super::readiness::Readiness;
 use crate::config::Mode;
+use crate::health;
 use crate::overhead::{Figures, Overhead};
 use crate::telemetry::{Refusal, Refusals};
 use groups::{Group, Replica, groups};
 use prometheus::Registry;
-use prometheus::proto::MetricFamily;
+use prometheus::proto::{LabelPair, MetricFamily};
 use pulse::Pulses;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -149,7 +150,7 @@ impl Status {
             measured,
             overhead: figures.since(&earlier, measured),
             groups: groups.into_iter().map(|(name, group)| view(name, group, &pulses, now, now_s)).collect(),
-            warnings: Vec::new(),
+            warnings: warnings(&families).collect(),
             upstream: by(&families, "promdedup_upstream_requests_total", "code"),
             upstream_mean_s: mean(&families, "promdedup_upstream_duration_seconds"),
             limits: by(&families, "promdedup_limit_hit_total", "limit"),
@@ -283,6 +284,19 @@ fn mean(families: &[MetricFamily], name: &str) -> Option<f64> {
     (count > 0).then(|| histogram.get_sample_sum() / count as f64)
 }
 
+/// The problems that groups have now. As many as the metric has children, so bounded like it.
+fn warnings(families: &[MetricFamily]) -> impl Iterator<Item = Warning> {
+    let family = families.iter().filter(|family| family.name() == "promdedup_group_health");
+    let there =
+        family.flat_map(MetricFamily::get_metric).filter(|metric| metric.get_gauge().get_value() > 0.0);
+    there.filter_map(|metric| {
+        let label = |name| metric.get_label().iter().find(|label| label.name() == name).map(LabelPair::value);
+        let (group, reason) = (label("group")?.to_owned(), label("reason")?.to_owned());
+        let advice = health::advice(&reason)?;
+        Some(Warning { group, reason, advice })
+    })
+}
+
 /// Since the start.
 fn samples(figures: &Figures) -> Value {
     json!({
@@ -314,7 +328,21 @@ fn json(overhead: &Overhead, measured: Duration) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prometheus::IntCounter;
+    use prometheus::{IntCounter, IntGaugeVec, Opts};
+
+    #[test]
+    fn a_problem_of_a_group_is_a_warning_with_advice() {
+        let registry = Registry::new();
+        let problems =
+            IntGaugeVec::new(Opts::new("promdedup_group_health", "x"), &["group", "reason"]).unwrap();
+        registry.register(Box::new(problems.clone())).unwrap();
+        problems.with_label_values(&["g", "clock"]).set(1);
+        problems.with_label_values(&["g", "one_replica"]).set(0);
+        let found: Vec<_> = warnings(&registry.gather()).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((&found[0].group[..], &found[0].reason[..]), ("g", "clock"));
+        assert!(found[0].advice.contains("NTP"), "{found:?}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn figures_a_day_are_those_of_the_last_hour() {

@@ -2,6 +2,7 @@
 //!
 //! Owns their form. Checks nobody's credentials, and shows nothing of the content: not in errors, not in debug output.
 
+use super::ClientTls;
 use bcrypt::HashParts;
 use http::{HeaderValue, Uri};
 use std::collections::HashSet;
@@ -32,6 +33,8 @@ pub struct OidcConfig {
     pub audience: String,
     /// The claim that names the tenant; `None`: any tenant.
     pub tenant_claim: Option<String>,
+    /// Who signs its certificate, if its address is `https://`.
+    pub tls: ClientTls,
 }
 
 /// Why such a file is of no use.

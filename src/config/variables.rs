@@ -57,6 +57,7 @@ pub(super) const AUTH_BEARER_FILE: &str = "PROMDEDUP_AUTH_BEARER_FILE";
 pub(super) const AUTH_OIDC_ISSUER: &str = "PROMDEDUP_AUTH_OIDC_ISSUER";
 pub(super) const AUTH_OIDC_AUDIENCE: &str = "PROMDEDUP_AUTH_OIDC_AUDIENCE";
 pub(super) const AUTH_OIDC_TENANT_CLAIM: &str = "PROMDEDUP_AUTH_OIDC_TENANT_CLAIM";
+pub(super) const AUTH_OIDC_CA_FILE: &str = "PROMDEDUP_AUTH_OIDC_CA_FILE";
 pub(super) const WINDOW_SERIES_MAX: &str = "PROMDEDUP_WINDOW_SERIES_MAX";
 pub(super) const WINDOW_IDLE: &str = "PROMDEDUP_WINDOW_IDLE";
 pub(super) const FIRST_CONTACT_HOLD: &str = "PROMDEDUP_FIRST_CONTACT_HOLD";
@@ -215,6 +216,12 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "the name of a claim that holds a text",
         "Claim that names the only tenant a token is good for; without it a token is good for any",
+    ),
+    known(
+        AUTH_OIDC_CA_FILE,
+        "",
+        AUTHORITIES,
+        "Who signs the certificate of an https:// provider; without it the public authorities that Mozilla trusts. Read again when it changes",
     ),
     known(
         WINDOW_SERIES_MAX,

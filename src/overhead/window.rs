@@ -40,7 +40,7 @@ pub fn register(registry: &Registry, window: Arc<Window>) -> Result<(), promethe
         last_seen: GaugeVec::new(last_seen, &replica)?,
         series: IntGauge::new("promdedup_window_series", "Series that are remembered.")?,
         bytes: IntGauge::new("promdedup_window_bytes", "Bytes allocated for what is remembered.")?,
-        evictions: IntCounter::new("promdedup_window_evictions_total", "Series forgotten for being idle.")?,
+        evictions: IntCounter::new("promdedup_window_evictions_total", "Series forgotten for being idle, or for those of another tenant in a full window.")?,
         full: IntCounter::new(
             "promdedup_window_full_total",
             "Times that a series found no room (series, groups or replicas) and went on with its replica label.",
@@ -109,7 +109,7 @@ mod tests {
         for (key, seen) in [(1, 5_000), (2, 7_500)] {
             let number = window.group_number(GroupKey(key), "e2e/k8s", 0).unwrap();
             let id = window.replica_number(number, "a").unwrap();
-            window.groups().group(number).unwrap().replica(id).unwrap().see(seen);
+            window.groups().group(number).unwrap().replica(id).unwrap().see(seen, seen);
         }
         for _ in 0..2 {
             let families = registry.gather();

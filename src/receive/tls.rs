@@ -6,7 +6,7 @@
 use super::auth::Failures;
 use crate::config::ServerTls;
 use crate::reload::{Look, Reloaded};
-use crate::socket::Counted;
+use crate::socket::{Counted, Traffic};
 use crate::telemetry::LimitHits;
 use prometheus::IntCounter;
 use rustls::ServerConfig;
@@ -30,10 +30,15 @@ impl Tls {
         files: &ServerTls,
         handshake_timeout: Duration,
         failures: Failures,
+        traffic: &Traffic,
         limits: &LimitHits,
     ) -> Result<Self, String> {
-        let read = files.clone();
-        let make = move || read.read().map_err(|fault| fault.to_string());
+        let (read, traffic) = (files.clone(), traffic.clone());
+        let make = move || {
+            let made = read.read().map_err(|fault| fault.to_string())?;
+            read.identity.ends().into_iter().for_each(|end| traffic.certificate_ends(end));
+            Ok(made)
+        };
         let config = Arc::new(Reloaded::new("TLS certificate and key of the listener", files.paths(), make)?);
         Ok(Self { config, handshake_timeout, failures, hit: limits.of("handshake_timeout") })
     }

@@ -23,6 +23,8 @@ pub struct Place {
     pub group_name: String,
     /// Its target.
     pub target: TargetKey,
+    /// Whose series it is.
+    pub tenant: TenantHash,
     /// True for the series `up`, with which Prometheus says whether a scrape succeeded.
     pub is_up: bool,
 }
@@ -64,7 +66,7 @@ impl Place {
         delimited.push(b't');
         let target = TargetKey(xxh3_128(&delimited));
         let is_up = labels(canonical).any(|(name, value)| name == b"__name__" && value == b"up");
-        Self { group, group_name, target, is_up }
+        Self { group, group_name, target, tenant, is_up }
     }
 }
 

@@ -53,6 +53,15 @@ pub(super) struct Unpacked {
     pub(super) marks: Marks,
 }
 
+/// What the census sees of a living series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Glance {
+    pub(super) tick: u8,
+    pub(super) target: u32,
+    /// No replica but its owner has shown it.
+    pub(super) alone: bool,
+}
+
 /// The words 2..8 as they were: what a rollback puts back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Image([u64; 6]);
@@ -207,6 +216,21 @@ impl Entry {
         self.words[0].store(0, Relaxed);
         self.words[1].store(0, Relaxed);
         self.words[2].store(Guard::new(None, TABLE).0, Release);
+    }
+
+    /// A look at an entry that nobody claims, without claiming it. `None`: it belongs to no series, to one that is about to
+    /// end or has not lived for an interval yet, or somebody is at it.
+    pub(super) fn glance(&self) -> Option<Glance> {
+        let guard = self.guard();
+        let (timing, meta) = (self.words[3].load(Relaxed), self.words[4].load(Relaxed));
+        let flags = Flags((meta >> 24) as u8);
+        let lives = timing >> 40 != 0 && !flags.has(Flags::RELEASED) && !flags.has(Flags::STALE);
+        let alone = (meta >> 16) as u8 == NO_REPLICA;
+        (guard.flight() == NOBODY && lives).then_some(Glance {
+            tick: (timing >> 32) as u8,
+            target: timing as u32,
+            alone,
+        })
     }
 
     /// What the entry holds. Only for the claimant.

@@ -139,8 +139,16 @@ impl Flight {
         let owner = window.targets.slot(target).snapshot().target.owner;
         let marks = Marks { is_up: place.is_up, ..Marks::default() };
         let make = || Unpacked { series: Series::new(owner), target, marks };
-        match window.table.add(key, window.tick.load(Relaxed), self.id.slot, make) {
+        let add = || window.table.add(key, window.tick.load(Relaxed), self.id.slot, make);
+        let known = window.groups.group(group);
+        let tenant = known.map(|group| group.tenant_or(|| window.tenants.of(place.tenant)));
+        let mut added = add();
+        if added == Added::Full && tenant.as_ref().is_some_and(|tenant| window.make_room(tenant)) {
+            added = add();
+        }
+        match added {
             Added::New(number) => {
+                tenant.iter().for_each(|tenant| window.tenants.gain(tenant));
                 self.log.series.push(Reserved { number, created: true, image: Image::default() });
                 self.creates = true;
                 Admitted::Entry(number)
@@ -438,6 +446,9 @@ impl Window {
     pub(super) fn forget(&self, number: u32) {
         let entry = self.table.entry(number);
         let target = entry.target();
+        if let Some(group) = self.groups.group(self.targets.slot(target).group()) {
+            group.tenant().into_iter().for_each(|tenant| self.tenants.lose(tenant));
+        }
         let unpacked = entry.load();
         if unpacked.marks.holds_histograms {
             unpacked.series.held.iter().flatten().for_each(|held| self.histograms.drop(held.payload));

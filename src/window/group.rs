@@ -5,7 +5,8 @@
 
 use super::backlog::Backlogs;
 use super::front::Fronts;
-use super::sync::{AtomicI64, DashMap, Mutex, MutexGuard, RwLock};
+use super::sync::{AtomicI64, DashMap, Mutex, MutexGuard, OnceLock, RwLock};
+use super::tenant::Tenant;
 use crate::policy::{ReplicaId, TimestampMs};
 use crate::series::GroupKey;
 use std::sync::atomic::Ordering::*;
@@ -35,6 +36,8 @@ pub struct Group {
     born_ms: i64,
     replicas: RwLock<Vec<Arc<Replica>>>,
     progress: Mutex<Progress>,
+    /// Whose it is, from its first series on.
+    tenant: OnceLock<Arc<Tenant>>,
     /// The newest sample time of a flight without an answer, and when that was by the wall clock.
     doubt_ms: AtomicI64,
     doubted_ms: AtomicI64,
@@ -91,6 +94,20 @@ pub struct Replica {
     name: Box<str>,
     owned: AtomicI64,
     last_seen_ms: AtomicI64,
+    arrived_ms: AtomicI64,
+    /// Since they were last [taken](Self::take_arrivals).
+    requests: AtomicI64,
+    delay_ms: AtomicI64,
+}
+
+/// The requests of a replica in a stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrivals {
+    /// How many there were; at least one.
+    pub requests: i64,
+    /// By how much the clock was ahead of the newest sample of one, at least, in ms: delivery takes at least nothing, so
+    /// what is below zero is the replica's clock.
+    pub delay_ms: i64,
 }
 
 impl Groups {
@@ -109,6 +126,7 @@ impl Groups {
                 born_ms: now_ms,
                 replicas: RwLock::default(),
                 progress: Mutex::default(),
+                tenant: OnceLock::new(),
                 doubt_ms: AtomicI64::new(i64::MIN),
                 doubted_ms: AtomicI64::new(i64::MIN),
             }));
@@ -187,6 +205,16 @@ impl Group {
         progress.backlogs.leave(replica, request);
     }
 
+    /// Whose it is; `make` is called for its first series.
+    pub(super) fn tenant_or(&self, make: impl FnOnce() -> Arc<Tenant>) -> Arc<Tenant> {
+        Arc::clone(self.tenant.get_or_init(make))
+    }
+
+    /// Whose it is, if it has had a series.
+    pub(super) fn tenant(&self) -> Option<&Arc<Tenant>> {
+        self.tenant.get()
+    }
+
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -217,8 +245,14 @@ impl Group {
         if replicas.len() >= REPLICAS_MAX {
             return None;
         }
-        let (owned, last_seen_ms) = (AtomicI64::new(0), AtomicI64::new(i64::MIN));
-        replicas.push(Arc::new(Replica { name: name.into(), owned, last_seen_ms }));
+        replicas.push(Arc::new(Replica {
+            name: name.into(),
+            owned: AtomicI64::new(0),
+            last_seen_ms: AtomicI64::new(i64::MIN),
+            arrived_ms: AtomicI64::new(i64::MIN),
+            requests: AtomicI64::new(0),
+            delay_ms: AtomicI64::new(i64::MAX),
+        }));
         Some(ReplicaId(replicas.len() as u8 - 1))
     }
 
@@ -261,9 +295,27 @@ impl Replica {
         (ms != i64::MIN).then_some(ms)
     }
 
-    /// Notes a sample time.
-    pub fn see(&self, ms: i64) {
-        self.last_seen_ms.fetch_max(ms, Relaxed);
+    /// Notes a request that arrived at `now_ms` of the wall clock, by the newest sample time in it.
+    pub fn see(&self, newest_ms: i64, now_ms: i64) {
+        self.last_seen_ms.fetch_max(newest_ms, Relaxed);
+        self.arrived_ms.fetch_max(now_ms, Relaxed);
+        self.delay_ms.fetch_min(now_ms.saturating_sub(newest_ms), Relaxed);
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    /// When its newest request arrived, in ms of the wall clock.
+    #[must_use]
+    pub fn arrived_ms(&self) -> Option<i64> {
+        let ms = self.arrived_ms.load(Relaxed);
+        (ms != i64::MIN).then_some(ms)
+    }
+
+    /// What has arrived since the last call, if anything. For one caller: what it takes is gone.
+    pub fn take_arrivals(&self) -> Option<Arrivals> {
+        let requests = self.requests.swap(0, Relaxed);
+        let delay_ms = self.delay_ms.swap(i64::MAX, Relaxed);
+        // One that arrives between the two is counted in the next stretch, without its delay.
+        (requests > 0 && delay_ms != i64::MAX).then_some(Arrivals { requests, delay_ms })
     }
 }
 
@@ -306,9 +358,21 @@ mod tests {
         let replica = group.replica(id).unwrap();
         assert_eq!((replica.name(), replica.last_seen_ms()), ("a", None));
         for (ms, newest) in [(-5, -5), (30, 30), (20, 30)] {
-            replica.see(ms);
+            replica.see(ms, 100);
             assert_eq!(replica.last_seen_ms(), Some(newest));
         }
+    }
+
+    #[test]
+    fn arrivals_are_taken_once() {
+        let group = a_group();
+        let replica = group.replica_number("a").and_then(|id| group.replica(id)).unwrap();
+        assert_eq!((replica.arrived_ms(), replica.take_arrivals()), (None, None));
+        for (newest, now) in [(1_000, 6_000), (14_000, 13_500), (13_000, 14_000)] {
+            replica.see(newest, now);
+        }
+        assert_eq!(replica.take_arrivals(), Some(Arrivals { requests: 3, delay_ms: -500 }));
+        assert_eq!((replica.arrived_ms(), replica.take_arrivals()), (Some(14_000), None));
     }
 
     const A: ReplicaId = ReplicaId(0);

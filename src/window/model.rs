@@ -16,7 +16,7 @@ mod reuse;
 
 use super::*;
 use crate::policy::{Action, Circumstances, Sample, TimestampMs};
-use crate::series::Place;
+use crate::series::{Place, TenantHash};
 use loom::future::block_on;
 use loom::thread::{JoinHandle, spawn};
 use std::collections::BTreeSet;
@@ -106,8 +106,13 @@ impl Story {
     }
 
     fn admit(&self, flight: &mut Flight, series: u128, replica: ReplicaId) -> u32 {
-        let place =
-            Place { group: GroupKey(1), group_name: "k8s".into(), target: TargetKey(1), is_up: false };
+        let place = Place {
+            group: GroupKey(1),
+            group_name: "k8s".into(),
+            target: TargetKey(1),
+            tenant: TenantHash(0),
+            is_up: false,
+        };
         match flight.admit(SeriesKey(series), &place, replica, self.group) {
             Admitted::Entry(number) => number,
             Admitted::Full => panic!("full"),

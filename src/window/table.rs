@@ -301,9 +301,14 @@ fn insert(index: &Index, key: SeriesKey, number: u32, filled: &mut usize) {
 }
 
 impl Entry {
+    /// Whether it is a series', and nobody has claimed it.
+    pub(super) fn is_free_to_claim(&self) -> bool {
+        self.guard().flight() == NOBODY
+    }
+
     /// Claims an entry that nobody has, for the table itself.
     pub(super) fn claim_for_table(&self) -> bool {
-        self.guard().flight() == NOBODY && self.claim(TABLE).is_ok()
+        self.is_free_to_claim() && self.claim(TABLE).is_ok()
     }
 }
 

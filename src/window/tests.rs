@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::policy::{Action, Circumstances, Sample, TimestampMs, Verdict};
-use crate::series::Place;
+use crate::series::{Place, TenantHash};
 use std::sync::Arc;
 
 mod accounts;
 mod forgetting;
+mod shares;
 
 const A: ReplicaId = ReplicaId(0);
 const B: ReplicaId = ReplicaId(1);
@@ -50,8 +51,13 @@ impl Story {
         second: i64,
         histogram: Option<&[u8]>,
     ) -> Decision {
-        let place =
-            Place { group: GroupKey(1), group_name: "e2e/k8s".into(), target: TargetKey(1), is_up: false };
+        let place = Place {
+            group: GroupKey(1),
+            group_name: "e2e/k8s".into(),
+            target: TargetKey(1),
+            tenant: TenantHash(0),
+            is_up: false,
+        };
         let key = SeriesKey(series);
         let mut number = self.number(series);
         if number == UNKNOWN {

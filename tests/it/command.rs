@@ -1,5 +1,7 @@
 //! The binary as an operator meets it: exit codes, what it prints, signals.
 
+mod check;
+
 use crate::peer::{Line, Peer, soon};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};

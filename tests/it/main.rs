@@ -8,6 +8,7 @@ mod command;
 mod config;
 mod conformity;
 mod forward;
+mod health;
 mod hostile;
 mod limits;
 mod load;

@@ -153,6 +153,8 @@ const PROMISED: &[(&str, &[&str])] = &[
     ("promdedup_waits_total", &["group", "replica", "reason"]),
     ("promdedup_owned_series", &["group", "replica"]),
     ("promdedup_replica_last_seen_timestamp_seconds", &["group", "replica"]),
+    ("promdedup_group_health", &["group", "reason"]),
+    ("promdedup_group_lone_series_ratio", &["group"]),
     ("promdedup_network_bytes_total", &["side", "direction"]),
     ("promdedup_body_bytes_total", &["stage"]),
     ("promdedup_duplicate_bytes_total", &["group", "replica"]),
@@ -208,6 +210,7 @@ async fn every_promised_metric_is_there_with_its_labels() {
         "promdedup_takeovers_total{group=\"e2e/monitoring/k8s\",reason=\"silent\"} 0",
         "promdedup_waits_total{group=\"e2e/monitoring/k8s\",reason=\"jump\",replica=\"b\"} 0",
         "promdedup_samples_total{group=\"e2e/monitoring/k8s\",outcome=\"rejected\",replica=\"a\"} 0",
+        "promdedup_group_health{group=\"e2e/monitoring/k8s\",reason=\"one_replica\"} 0",
         "promdedup_limit_hit_total{limit=\"held_histograms\"} 0",
         "promdedup_limit_hit_total{limit=\"flights\"} 0",
         "promdedup_upstream_requests_total{code=\"error\"} 0",
@@ -279,5 +282,6 @@ async fn the_status_says_what_is_saved_and_what_it_costs() {
         let ns = overhead["cpu_nanoseconds_per_sample"].as_f64().expect("a time");
         assert!((10.0..1e6).contains(&ns), "{ns} ns a sample");
         assert_eq!(status["window"]["series"], 100.0);
+        assert_eq!(status["warnings"], serde_json::json!([]), "nobody has looked yet");
     }
 }

@@ -2,6 +2,7 @@
 
 use http::HeaderMap;
 use promdedup::forward::{Answer, Echo, Outgoing, Passed, Relayed, Upstream};
+use promdedup::health::Health;
 use promdedup::overhead::CpuTime;
 use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Reply, Settings, Verbatim};
 use promdedup::proto::{self, v2};
@@ -487,6 +488,20 @@ impl Ask {
     pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let wanted = |have: &[(String, String)]| labels.iter().all(|(n, v)| label(have, n) == *v);
         self.family(name).filter(|(have, _)| wanted(have)).map(|(_, n)| n).sum()
+    }
+
+    /// The health of its groups.
+    pub(crate) fn health(&self) -> Arc<Health> {
+        Health::register(&self.registry, Arc::clone(self.pipeline.window())).unwrap()
+    }
+
+    /// A gauge with all these labels.
+    pub(crate) fn gauge(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let family = self.registry.gather().into_iter().find(|f| f.name() == name)?;
+        let wanted = |metric: &&prometheus::proto::Metric| {
+            metric.get_label().iter().all(|label| labels.contains(&(label.name(), label.value())))
+        };
+        family.get_metric().iter().find(wanted).map(|metric| metric.get_gauge().get_value())
     }
 
     /// CPU seconds of a stage, of one share.

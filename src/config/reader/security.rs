@@ -76,6 +76,7 @@ impl Reader {
                 (format!("{issuer} is not given"), format!("set {issuer}, or leave it out"));
             self.mistake(var::AUTH_OIDC_TENANT_CLAIM, problem, Some(way_out));
         }
+        let tls = self.issuer_tls(issuer_name.as_deref());
         match (&issuer_name, &for_whom) {
             (Some(_), None) => self.alone(issuer, audience),
             (None, Some(_)) => self.alone(audience, issuer),
@@ -83,7 +84,24 @@ impl Reader {
         }
         let (issuer_name, audience) = (issuer_name?, for_whom?);
         let address = self.read(issuer, values::issuer)?;
-        Some(OidcConfig { issuer: address, issuer_name, audience, tenant_claim })
+        Some(OidcConfig { issuer: address, issuer_name, audience, tenant_claim, tls })
+    }
+
+    /// Who signs the issuer's certificate.
+    fn issuer_tls(&mut self, issuer: Option<&str>) -> ClientTls {
+        let ca = var::AUTH_OIDC_CA_FILE;
+        let tls = ClientTls { authorities: self.path(ca), identity: None };
+        if tls.is_default() {
+            return tls;
+        }
+        if let Err(fault) = tls.read() {
+            self.mistake(ca, fault.to_string(), None);
+        }
+        if issuer.is_none_or(|issuer| issuer.starts_with("http://")) {
+            let problem = format!("{} is not https://", var::AUTH_OIDC_ISSUER);
+            self.mistake(ca, problem, Some("correct the address, or leave it out".to_owned()));
+        }
+        tls
     }
 
     pub(super) fn credentials(&mut self, name: &'static str, scheme: Scheme) -> Option<Credentials> {

@@ -44,17 +44,22 @@ impl Connector {
         http.set_keepalive(Some(Duration::from_secs(60)));
         http.enforce_http(false);
         let secure = config.url.scheme_str() == Some("https");
-        let tls = secure.then(|| Tls::new(config).map(Arc::new)).transpose()?;
+        let tls = secure.then(|| Tls::new(config, traffic).map(Arc::new)).transpose()?;
         Ok(Self { http, tls, traffic: traffic.clone() })
     }
 }
 
 impl Tls {
-    fn new(config: &ForwardConfig) -> Result<Self, String> {
+    fn new(config: &ForwardConfig, traffic: &Traffic) -> Result<Self, String> {
         let host = config.url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
-        let files = config.tls.clone();
-        let make = move || files.read().map_err(|fault| fault.to_string());
+        let (files, traffic) = (config.tls.clone(), traffic.clone());
+        let make = move || {
+            let made = files.read().map_err(|fault| fault.to_string())?;
+            let end = files.identity.as_ref().and_then(|identity| identity.ends().ok());
+            end.into_iter().for_each(|end| traffic.certificate_ends(end));
+            Ok(made)
+        };
         let config_of_tls = Reloaded::new("TLS files for the upstream", config.tls.paths(), make)?;
         Ok(Self { config: config_of_tls, name, handshake_timeout: config.timeout })
     }

@@ -28,7 +28,7 @@ pub(super) struct Oidc {
 
 impl Oidc {
     pub(super) fn new(config: OidcConfig) -> Result<Self, String> {
-        let fetcher = Fetcher::new(&config.issuer)?;
+        let fetcher = Fetcher::new(&config.issuer, &config.tls)?;
         Ok(Self { config, fetcher, keys: ArcSwap::default(), asked: Mutex::default() })
     }
 

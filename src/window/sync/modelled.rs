@@ -73,6 +73,10 @@ macro_rules! atomic {
         pub(in crate::window) fn fetch_max(&self, value: $value, order: Ordering) -> $value {
             self.touch().fetch_max(value, order)
         }
+
+        pub(in crate::window) fn fetch_min(&self, value: $value, order: Ordering) -> $value {
+            self.touch().fetch_min(value, order)
+        }
     };
 }
 

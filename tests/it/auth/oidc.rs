@@ -4,8 +4,10 @@ use super::{counts_of, post, status};
 use crate::command::ran;
 use crate::peer::{Peer, soon};
 use crate::tls::Proxy;
+use crate::tls::authority::{Authority, Files, Pair};
 use axum::Router;
 use axum::routing::get;
+use axum::serve::Listener;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use promdedup::config::Config;
@@ -14,13 +16,17 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
     RsaPublicKeyComponents,
 };
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// Made for these tests, and used nowhere else: `ring` signs with RSA but makes no keys.
 const RSA_KEY: &str = include_str!("rsa.pem");
@@ -99,6 +105,30 @@ fn coded(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// Connections that have passed the handshake.
+struct OverTls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for OverTls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.listener.accept().await.expect("accepted");
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
 /// An OpenID provider. It is gone when `serving` is aborted.
 struct Issuer {
     url: String,
@@ -110,6 +140,25 @@ impl Issuer {
     async fn start(keys: Vec<Value>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let url = format!("http://{}/realms/x", listener.local_addr().expect("an address"));
+        Self::serve(listener, url, keys)
+    }
+
+    /// The same at `https://localhost`.
+    async fn start_over_tls(keys: Vec<Value>, pair: &Pair) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let url = format!("https://localhost:{}/realms/x", listener.local_addr().expect("an address").port());
+        let chain = vec![CertificateDer::from_pem_slice(pair.certificate.as_bytes()).expect("PEM")];
+        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("PEM");
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("a pair");
+        Self::serve(OverTls { listener, acceptor: TlsAcceptor::from(Arc::new(config)) }, url, keys)
+    }
+
+    fn serve<L: Listener<Addr = SocketAddr>>(listener: L, url: String, keys: Vec<Value>) -> Self {
         let keys = Arc::new(Mutex::new((keys, 0)));
         let (document, at_door) =
             (json!({"issuer": url, "jwks_uri": format!("{url}/certs")}), Arc::clone(&keys));
@@ -272,6 +321,46 @@ async fn the_claim_says_which_tenant_it_is() {
     for bad in [json!(null), json!(7), json!(""), json!(["team-a"]), json!("a\nb")] {
         assert_eq!(status(&proxy, &token(&with(claims.clone(), "org", bad.clone()))).await, 401, "{bad}");
     }
+}
+
+#[tokio::test]
+async fn an_issuer_may_have_authorities_of_its_own() {
+    let (authority, files, signer) = (Authority::new(), Files::new(), Signer::p256());
+    let issuer = Issuer::start_over_tls(vec![signer.public("p")], &authority.signs("localhost")).await;
+    let ca = files.put("ca.crt", Authority::new().pem);
+    let more = [issuer.variables(), vec![("PROMDEDUP_AUTH_OIDC_CA_FILE", &ca)]].concat();
+    let token = bearer(&signer.token(&signer.header("p"), &issuer.claims(60)));
+    let proxy = Proxy::start("http://127.0.0.1:1/", &more);
+    assert_eq!(status(&proxy, &token).await, 503, "somebody else has signed its certificate");
+    // The file is read again when it has changed, and the issuer is asked again after a while.
+    files.put("ca.crt", &authority.pem);
+    soon(async { while status(&proxy, &token).await != 204 {} }).await;
+    let public = Proxy::start("http://127.0.0.1:1/", &issuer.variables());
+    assert_eq!(status(&public, &token).await, 503, "no public authority has");
+}
+
+#[test]
+fn the_issuers_authorities_are_read_at_the_start() {
+    let (files, url) = (Files::new(), ("PROMDEDUP_UPSTREAM_URL", "http://thanos:19291/"));
+    let (good, bad) = (files.put("good", Authority::new().pem), files.put("bad", "x"));
+    let of = |issuer, ca| {
+        let audience = ("PROMDEDUP_AUTH_OIDC_AUDIENCE", "promdedup");
+        let ca = ("PROMDEDUP_AUTH_OIDC_CA_FILE", ca);
+        Config::from_pairs([url, ("PROMDEDUP_AUTH_OIDC_ISSUER", issuer), audience, ca])
+    };
+    assert!(of("https://sso/", &good[..]).is_ok());
+    for (issuer, ca, words) in
+        [("https://sso/", &bad, "no certificate"), ("http://sso/", &good, "is not https://")]
+    {
+        let error = of(issuer, ca).expect_err(words);
+        assert_eq!(
+            (error.mistakes.len(), &error.mistakes[0].variable[..]),
+            (1, "PROMDEDUP_AUTH_OIDC_CA_FILE")
+        );
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    let error = Config::from_pairs([url, ("PROMDEDUP_AUTH_OIDC_CA_FILE", &good)]).expect_err("no issuer");
+    assert!(error.to_string().contains("PROMDEDUP_AUTH_OIDC_ISSUER is not https://"), "{error}");
 }
 
 #[test]

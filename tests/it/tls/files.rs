@@ -1,7 +1,7 @@
 //! The files of TLS: what is refused at the start, and what happens when they change.
 
 use super::authority::{Authority, Client, Files, Pair};
-use super::{borrowed, connect, served, writes};
+use super::{Proxy, borrowed, connect, served, writes};
 use crate::command::{ran, terminate};
 use crate::peer::{Line, soon};
 use crate::serving::Serving;
@@ -112,6 +112,27 @@ async fn certificates_are_renewed_while_it_runs() {
     terminate(&serving.child);
     soon(serving.ended()).await;
     assert_eq!(serving.child.wait().expect("ended").code(), Some(0));
+}
+
+#[tokio::test]
+async fn metrics_say_when_certificates_end() {
+    let (authority, files) = (Authority::new(), Files::new());
+    let plain = Proxy::start("http://127.0.0.1:1/", &[]);
+    assert!(!plain.metrics().await.contains("promdedup_tls_certificate_expiry_timestamp_seconds{"));
+    let mut more = served(&files, &authority.signs_until("localhost", 2951)).to_vec();
+    let ours = authority.signs_until("client", 2961);
+    more.extend([
+        ("PROMDEDUP_UPSTREAM_TLS_CERT_FILE", files.put("client.crt", &ours.certificate)),
+        ("PROMDEDUP_UPSTREAM_TLS_KEY_FILE", files.put("client.key", &ours.key)),
+    ]);
+    let proxy = Proxy::start("https://localhost:1/", &borrowed(&more));
+    let ends = |side, seconds: i64| {
+        format!("promdedup_tls_certificate_expiry_timestamp_seconds{{side=\"{side}\"}} {seconds}")
+    };
+    proxy.comes_to_show(&ends("sender", 30_957_379_200)).await;
+    proxy.comes_to_show(&ends("upstream", 31_272_998_400)).await;
+    served(&files, &authority.signs_until("localhost", 2961));
+    proxy.comes_to_show(&ends("sender", 31_272_998_400)).await;
 }
 
 #[tokio::test]
