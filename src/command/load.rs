@@ -106,6 +106,11 @@ impl Load {
         self.options.pid = Some(pid);
     }
 
+    /// Looks there for what it knows of itself.
+    pub fn watch_metrics(&mut self, url: &str) {
+        self.options.metrics = Some(url.to_owned());
+    }
+
     /// Sends, measures and judges, on a thread of its own so that its CPU time can be told.
     ///
     /// # Errors
@@ -113,8 +118,8 @@ impl Load {
     pub fn run(mut self, target: Option<&str>) -> anyhow::Result<Outcome> {
         if let Some(target) = target {
             target.clone_into(&mut self.options.target);
-            check(&self.options)?;
         }
+        check(&self.options)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(THREAD.to_owned());
         let running = thread.spawn(move || {
@@ -241,7 +246,7 @@ fn run_of(options: &LoadOptions, fleet: Fleet, deal: Deal, sink: Option<&Sink>) 
     let schedules = seats.map(|(group, replica)| {
         let first_round = if Some(replica) == behind { 0 } else { live_round };
         let number = group * REPLICAS_MAX + replica;
-        Schedule::new(&fleet, number, deal.pieces, start_ms, interval_ms).from_round(first_round)
+        Schedule::new(&fleet, number, deal.pieces, start_ms, interval_ms).starting_at(first_round)
     });
     let schedules: Vec<_> = schedules.collect();
     let places = options.replicas * deal.shards;

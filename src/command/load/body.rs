@@ -319,6 +319,7 @@ fn varint(value: u64) -> Filling {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::load::LoadOptions;
     use crate::proto::{self, v2};
     use prost::Message;
 
@@ -390,6 +391,68 @@ mod tests {
                 assert_eq!(texts, pairs.collect::<Vec<_>>());
                 assert_eq!(two_of.samples[0].value.to_bits(), one_of.samples[0].value.to_bits());
                 assert_eq!(two_of.samples[0].timestamp, one_of.samples[0].timestamp);
+            }
+        }
+    }
+
+    /// Of several groups, of targets that have been replaced, piece by piece, and their ends: each says whose it is.
+    #[test]
+    fn bodies_of_groups_and_generations_name_them() {
+        let interval = std::time::Duration::from_secs(15);
+        let options =
+            LoadOptions { series: 120, groups: 3, batch: 10, churn: 20, interval, ..LoadOptions::to("") };
+        let fleet = Fleet::new(&options).unwrap();
+        let deal = Deal::new(&fleet, 1, options.batch);
+        let round = (1..).find(|round| fleet.generation(2, 1, *round) == 2).unwrap();
+        let chunk = Chunk { target: 1, round, piece: 0, at_ms: AT_MS, ended: false };
+        let body = |protocol, chunk: Chunk| {
+            let press = Press::new(&fleet, protocol, "a", 0, deal).unwrap();
+            let (body, raw_len) = press.print(&fleet, 2, &[chunk, Chunk { target: 0, ..chunk }]);
+            let raw = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
+            assert_eq!(raw.len(), raw_len);
+            raw
+        };
+        for (ended, generation) in [(false, 2), (true, 1)] {
+            let one = body(Protocol::One, Chunk { ended, ..chunk });
+            let one = proto::WriteRequest::decode(one.as_slice()).unwrap();
+            let two = body(Protocol::Two, Chunk { ended, ..chunk });
+            let two = v2::Request::decode(two.as_slice()).unwrap();
+            assert_eq!((one.timeseries.len(), two.timeseries.len()), (20, 20));
+            let symbols = two.symbols;
+            for (nth, (one, two)) in one.timeseries.iter().zip(&two.timeseries).enumerate() {
+                let of = |name: &str| {
+                    one.labels.iter().find(|label| label.name == name).map(|label| label.value.as_str())
+                };
+                assert_eq!(of("cluster"), Some("group-00002"));
+                if nth < 10 {
+                    assert_eq!(of("instance"), Some(fleet.instance(1, generation).as_str()));
+                }
+                let is_end = one.samples[0].value.to_bits() == crate::stand_in::STALE_MARKER_BITS;
+                assert_eq!(is_end, ended);
+                assert_eq!(one.samples[0].value.to_bits(), two.samples[0].value.to_bits());
+                let texts = two.labels_refs.iter().map(|&at| symbols[at as usize].as_str());
+                let pairs = one.labels.iter().flat_map(|label| [label.name.as_str(), label.value.as_str()]);
+                assert_eq!(texts.collect::<Vec<_>>(), pairs.collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_are_no_more_than_a_request_and_have_all_series_once() {
+        let fleet = Fleet::of(3_333);
+        for (shards, batch) in [(1, 10), (3, 100), (4, 2_000), (7, 33)] {
+            let deal = Deal::new(&fleet, shards, batch);
+            for form in 0..fleet.forms() {
+                let mut met = Vec::new();
+                for shard in 0..shards {
+                    for (piece, series) in pieces(fleet.shapes(form), shard, deal).iter().enumerate() {
+                        assert!(series.len() <= batch && piece < deal.pieces);
+                        assert!(series.iter().all(|(nth, _)| deal.place(*nth) == (shard, piece)));
+                        met.extend(series.iter().map(|(nth, _)| *nth));
+                    }
+                }
+                met.sort_unstable();
+                assert_eq!(met, (0..fleet.shapes(form).len()).collect::<Vec<_>>());
             }
         }
     }

@@ -299,7 +299,7 @@ mod tests {
         run.behind = Some(1);
         run.live_from_ms = 1_700_000_000_000 + 5 * INTERVAL_MS;
         let fleet = Fleet::new(&options).unwrap();
-        run.schedules[0] = Schedule::new(&fleet, 0, 1, 1_700_000_000_000, INTERVAL_MS).from_round(5);
+        run.schedules[0] = Schedule::new(&fleet, 0, 1, 1_700_000_000_000, INTERVAL_MS).starting_at(5);
         assert_eq!(findings(&run, &store).lost, 0);
         // But of the others it is.
         run.behind = None;

@@ -40,7 +40,7 @@ impl Schedule {
     }
 
     /// Leaves out what is before this round.
-    pub(super) fn from_round(self, first_round: u64) -> Self {
+    pub(super) fn starting_at(self, first_round: u64) -> Self {
         Self { first_round, ..self }
     }
 
@@ -188,7 +188,7 @@ mod tests {
         for (pieces, first_round, rounds) in
             [(1, 0, 0..u64::MAX), (3, 0, 0..u64::MAX), (3, 1, 0..3), (2, 0, 2..9)]
         {
-            let schedule = Schedule::new(&fleet, 0, pieces, 50_000, 1_000).from_round(first_round);
+            let schedule = Schedule::new(&fleet, 0, pieces, 50_000, 1_000).starting_at(first_round);
             let bounds =
                 [(0, i64::MAX), (51_300, 53_700), (50_000, 50_001), (60_000, 10), (i64::MIN, 52_000)];
             for (scrapes, (after, until)) in

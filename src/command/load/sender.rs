@@ -174,16 +174,17 @@ impl Shard {
         self.run.schedule(self.seat.group, self.seat.replica)
     }
 
-    /// What is to be sent at a place of the schedule: of a target that has just replaced another one, that one's end first.
-    fn chunks_at(&self, nth: u64) -> ([Option<Chunk>; 2], usize) {
+    /// What is to be sent at a place of the schedule, and how many samples that is: of a target that has just replaced another one, also
+    /// that one's end.
+    fn chunks_at(&self, nth: u64) -> (Option<Chunk>, Chunk, usize) {
         let (run, chunk) = (&self.run, self.schedule().scrape(nth));
         let ends = self.schedule().goes_on(&chunk) && {
             let generation = |round| run.fleet.generation(self.seat.group, chunk.target, round);
             generation(chunk.round) != generation(chunk.round - 1)
         };
-        let chunks = [ends.then_some(Chunk { ended: true, ..chunk }), Some(chunk)];
-        let samples = chunks.iter().flatten().map(|chunk| self.press.samples(&run.fleet, chunk)).sum();
-        (chunks, samples)
+        let end = ends.then_some(Chunk { ended: true, ..chunk });
+        let samples = |chunk: &Chunk| self.press.samples(&run.fleet, chunk);
+        (end, chunk, end.as_ref().map_or(0, samples) + samples(&chunk))
     }
 
     /// Everything before `next` is settled. Scrapes of which this shard has nothing are no reason for others to wait.
@@ -205,19 +206,18 @@ impl Shard {
         let (mut samples, mut to, mut oldest_ms) = (0, self.next, None);
         // The scrapes of the next batch, whether they are due or not: when will it be full?
         for nth in self.next..self.next + self.schedule().round() {
-            let (chunks, more) = self.chunks_at(nth);
-            let full = samples + more > run.batch || self.chunks.len() + chunks.len() > CHUNKS_MAX;
+            let (end, chunk, more) = self.chunks_at(nth);
+            let full = samples + more > run.batch || self.chunks.len() + 2 > CHUNKS_MAX;
             if full && samples > 0 {
                 return Due::Batch { samples, to };
             }
-            let at_ms = self.schedule().time_ms(nth);
-            if at_ms > now_ms {
+            if chunk.at_ms > now_ms {
                 break;
             }
             to = nth + 1;
             if more > 0 {
-                oldest_ms = oldest_ms.or(Some(at_ms));
-                self.chunks.extend(chunks.into_iter().flatten());
+                oldest_ms = oldest_ms.or(Some(chunk.at_ms));
+                self.chunks.extend(end.into_iter().chain([chunk]));
                 samples += more;
             }
         }
