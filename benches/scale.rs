@@ -82,7 +82,8 @@ struct Row {
     value: usize,
     cpu_ns: f64,
     to_floor: f64,
-    bytes_per_series: f64,
+    /// Resident in the proxy, above what it had when it began.
+    bytes: f64,
 }
 
 struct Runs {
@@ -180,7 +181,7 @@ impl Runs {
             value,
             cpu_ns: number(&object, "cpu_ns_per_sample"),
             to_floor: number(&object, "cpu_to_floor"),
-            bytes_per_series: number(&object, "rss_bytes_per_series"),
+            bytes: number(&object, "rss_bytes_per_series") * number(&object, "series"),
         })
     }
 }
@@ -217,19 +218,18 @@ fn growth(dimension: &Dimension, rows: &[Row]) -> Vec<String> {
         if row.cpu_ns > linear_ns * MARGIN {
             marks.push(format!("CPU time **worse than linear**: {linear_ns:.0} ns would be"));
         }
-        if matches!(dimension.growth, Growth::Same) && row.bytes_per_series > before.bytes_per_series * MARGIN
-        {
+        let grown = row.bytes / before.bytes;
+        if before.value > 0 && grown > step * MARGIN {
             marks.push("memory **worse than linear**".to_owned());
         }
         let marks = if marks.is_empty() { "not worse than linear".to_owned() } else { marks.join("; ") };
         lines.push(format!(
-            "{} {} to {}: CPU a sample x {:.2}, CPU / floor x {:.2}, bytes a series x {:.2}: {marks}",
+            "{} {} to {}: CPU a sample x {:.2}, CPU / floor x {:.2}, memory x {grown:.2}: {marks}",
             dimension.name,
             before.value,
             row.value,
             row.cpu_ns / before.cpu_ns,
             row.to_floor / before.to_floor,
-            row.bytes_per_series / before.bytes_per_series,
         ));
     }
     lines
