@@ -56,6 +56,8 @@ const FLOOR_SAMPLES: usize = 20_000;
 const APART_MAX: usize = 10;
 /// No target takes more than so many samples a second from here: how far sample time may run in a saturated run.
 const RATE_MAX: f64 = 4e6;
+/// So many intervals the others are live before a replica begins with a backlog.
+const ROUNDS_BEFORE_BACKLOG: u64 = 3;
 /// Most replicas of a group: each of every group has phases of its own.
 const REPLICAS_MAX: usize = 16;
 /// Distances above it are holes: 1.5 intervals, and the jitter of timestamps at both ends (1 % each).
@@ -304,7 +306,9 @@ fn floor_bodies(
     Ok(bodies)
 }
 
-/// Until every series of every replica that has begun was settled once: births and first contacts are not what is measured.
+/// Until every series of every replica that has begun was settled once: births and first contacts are not what is measured. Those that
+/// are live when another one begins with a backlog have had some rounds: a receiver that has not yet seen how far samples are apart may
+/// let the older ones pass first.
 async fn warm_up(options: &LoadOptions, run: &Run) -> anyhow::Result<()> {
     let patience = PATIENCE + if options.saturate { Duration::ZERO } else { options.interval * 2 };
     let (mut settled, mut since) = (0, Instant::now());
@@ -314,7 +318,8 @@ async fn warm_up(options: &LoadOptions, run: &Run) -> anyhow::Result<()> {
     for (group, replica) in
         (0..options.groups).flat_map(|g| (0..options.replicas).filter(begun).map(move |r| (g, r)))
     {
-        let once = run.schedule(group, replica).first() + run.schedule(group, replica).round();
+        let rounds = if run.behind.is_some() { ROUNDS_BEFORE_BACKLOG } else { 1 };
+        let once = run.schedule(group, replica).first() + rounds * run.schedule(group, replica).round();
         places.extend((0..run.deal.shards).map(|shard| (run.place(Seat { group, replica, shard }), once)));
     }
     let settled_of = |place: usize| run.settled[place].load(Relaxed);
