@@ -30,7 +30,7 @@ pub(in crate::command) struct LoadArguments {
     /// Most samples of a request, from 10 to 10,000.
     #[arg(long, default_value_t = 2_000)]
     batch: usize,
-    /// Labels of each series in all, from 5 to 40; without it those of real series, 6 to 13.
+    /// Labels of each series in all, from 5 to 40; without it those of real series, 6 to 12.
     #[arg(long)]
     labels: Option<usize>,
     /// Series that end and are replaced by new ones, in percent of all a minute; of sample time, if saturated.
