@@ -9,6 +9,7 @@ mod body;
 mod fleet;
 pub mod floor;
 mod judge;
+mod options;
 mod report;
 mod schedule;
 mod sender;
@@ -19,16 +20,16 @@ mod tally;
 mod usage;
 
 pub(super) use arguments::{LoadArguments, print};
+pub use options::{LoadOptions, check};
 
-use crate::stand_in::connection::Connection;
 use crate::stand_in::now_ms;
 use crate::wire::Protocol;
-use anyhow::{Context as _, bail, ensure};
-use body::Press;
+use anyhow::bail;
+use body::{Deal, Press};
 use fleet::Fleet;
 use report::Evidence;
 use schedule::{Pace, Schedule, lock};
-use sender::{BATCH_SAMPLES, Run, Shard};
+use sender::{Run, Seat, Shard};
 use sink::Sink;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
@@ -38,7 +39,7 @@ use std::time::Duration;
 use store::Store;
 use tally::Tally;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, timeout};
 use usage::{Usage, Watched};
 
 /// How the senders' thread is called.
@@ -49,62 +50,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(40);
 /// How often is looked whether the warm-up is over.
 const LOOK: Duration = Duration::from_millis(20);
-/// Bodies that the codec floor is measured on, of each replica.
-const FLOOR_BODIES: usize = 10;
+/// Samples that the codec floor is measured on, of each replica.
+const FLOOR_SAMPLES: usize = 20_000;
+/// Groups may run apart in sample time, when no clock holds them together, by this factor.
+const APART_MAX: usize = 10;
 /// No target takes more than so many samples a second from here: how far sample time may run in a saturated run.
 const RATE_MAX: f64 = 4e6;
+/// So many intervals the others are live before a replica begins with a backlog.
+const ROUNDS_BEFORE_BACKLOG: u64 = 3;
+/// Most replicas of a group: each of every group has phases of its own.
+const REPLICAS_MAX: usize = 16;
 /// Distances above it are holes: 1.5 intervals, and the jitter of timestamps at both ends (1 % each).
 const HOLE: f64 = 1.5 + 0.02;
-
-/// What the flags say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadOptions {
-    /// Where to send.
-    pub target: String,
-    /// Series of each replica.
-    pub series: usize,
-    /// Replicas of the group.
-    pub replicas: usize,
-    /// Shards of each replica, each with one request in flight.
-    pub shards: usize,
-    /// Scrape interval; in a saturated run of sample time.
-    pub interval: Duration,
-    /// Measured time, after the warm-up.
-    pub duration: Duration,
-    /// As fast as it goes, instead of by the clock.
-    pub saturate: bool,
-    /// Version of remote write.
-    pub protocol: Protocol,
-    /// Where the sink listens, if there is to be one.
-    pub sink: Option<SocketAddr>,
-    /// The target's process on this machine.
-    pub pid: Option<u32>,
-    /// The target's metrics.
-    pub metrics: Option<String>,
-    /// How the names of the target's threads begin, if it is in this process: then their CPU time is the target's.
-    pub threads: Option<String>,
-}
-
-impl LoadOptions {
-    /// The canonical load to this URL: 200,000 series of two replicas every 15 s, for a minute.
-    #[must_use]
-    pub fn to(target: &str) -> Self {
-        Self {
-            target: target.to_owned(),
-            series: 200_000,
-            replicas: 2,
-            shards: 4,
-            interval: Duration::from_secs(15),
-            duration: Duration::from_secs(60),
-            saturate: false,
-            protocol: Protocol::One,
-            sink: None,
-            pid: None,
-            metrics: None,
-            threads: None,
-        }
-    }
-}
 
 /// What a run found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,36 +72,6 @@ pub struct Outcome {
     pub json: String,
     /// What must not be, in words; empty if all is well.
     pub broken: Vec<String>,
-}
-
-/// Whether a run can be told so.
-///
-/// # Errors
-/// Names the flag that cannot.
-pub fn check(options: &LoadOptions) -> anyhow::Result<()> {
-    let within = |flag: &str, given: usize, least: usize, most: usize| {
-        ensure!(given >= least, "--{flag} {given}: at least {least}");
-        ensure!(given <= most, "--{flag} {given}: at most {most}");
-        Ok(())
-    };
-    let url = |flag: &str, given: &str| {
-        ensure!(given.starts_with("http://"), "--{flag} {given:?}: only http:// is spoken here");
-        Connection::to(given).map(drop).with_context(|| format!("--{flag}"))
-    };
-    url("target", &options.target)?;
-    if let Some(metrics) = &options.metrics {
-        url("metrics", metrics)?;
-    }
-    within("series", options.series, 10, 16_000_000)?;
-    within("replicas", options.replicas, 1, 16)?;
-    within("shards", options.shards, 1, 64)?;
-    let interval = options.interval;
-    ensure!(interval >= Duration::from_millis(100), "--interval {interval:?}: at least 100ms");
-    ensure!(interval <= Duration::from_secs(3_600), "--interval {interval:?}: at most 1h");
-    let duration = options.duration;
-    ensure!(duration >= Duration::from_millis(500), "--duration {duration:?}: at least 500ms");
-    ensure!(duration <= Duration::from_secs(86_400), "--duration {duration:?}: at most 1day");
-    Ok(())
 }
 
 /// A sink that listens, and the run that it belongs to. Made before the target has to be there.
@@ -159,8 +86,9 @@ impl Load {
     ///
     /// # Errors
     /// When the options are wrong, or the sink's address is taken.
-    pub fn bind(options: LoadOptions) -> anyhow::Result<Self> {
+    pub fn bind(mut options: LoadOptions) -> anyhow::Result<Self> {
         check(&options)?;
+        options.series = options.series_of_a_group() * options.groups;
         let interval_ms = ms(options.interval);
         #[expect(clippy::cast_possible_truncation, reason = "at most 1.52 hours")]
         let hole_ms = (interval_ms as f64 * HOLE) as i64;
@@ -180,6 +108,11 @@ impl Load {
         self.options.pid = Some(pid);
     }
 
+    /// Looks there for what it knows of itself.
+    pub fn watch_metrics(&mut self, url: &str) {
+        self.options.metrics = Some(url.to_owned());
+    }
+
     /// Sends, measures and judges, on a thread of its own so that its CPU time can be told.
     ///
     /// # Errors
@@ -187,8 +120,8 @@ impl Load {
     pub fn run(mut self, target: Option<&str>) -> anyhow::Result<Outcome> {
         if let Some(target) = target {
             target.clone_into(&mut self.options.target);
-            check(&self.options)?;
         }
+        check(&self.options)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(THREAD.to_owned());
         let running = thread.spawn(move || {
@@ -219,32 +152,36 @@ struct Moment {
 
 async fn play(options: &LoadOptions, sink: Option<&Sink>) -> anyhow::Result<Outcome> {
     let replicas: Vec<_> = (0..options.replicas).map(|nth| format!("prometheus-k8s-{nth}")).collect();
-    let fleet = Fleet::new(options.series)?;
-    let floor = floor::measure(&floor_bodies(options, &fleet, &replicas)?)?;
-    let shards = options.shards.min(fleet.per_target());
+    let fleet = Fleet::new(options)?;
+    let deal = Deal::new(&fleet, options.shards, options.batch / if options.churn > 0 { 2 } else { 1 });
+    let floor = floor::measure(&floor_bodies(options, &fleet, deal, &replicas)?)?;
     let mut presses = Vec::new();
-    for (replica, name) in replicas.iter().enumerate() {
-        for shard in 0..shards {
-            presses.push((replica, shard, Press::new(&fleet, options.protocol, name, shard, shards)?));
-        }
+    for name in &replicas {
+        let press = |shard| Press::new(&fleet, options.protocol, name, shard, deal).map(Arc::new);
+        presses.push((0..deal.shards).map(press).collect::<Result<Vec<_>, _>>()?);
     }
     let mut watched = Watched::new(options)?;
     let fresh = watched.look().await?;
     // Nothing that takes long comes between the first scrape and the senders.
-    let run = Arc::new(run_of(options, fleet, shards));
+    let run = Arc::new(run_of(options, fleet, deal, sink));
     let mut shards = JoinSet::new();
-    for (replica, shard, press) in presses {
-        shards.spawn(Shard::new(&run, &options.target, press, replica, shard)?.run());
+    for replica in (0..options.replicas).filter(|replica| Some(*replica) != run.behind) {
+        start(options, &run, replica, &presses, &mut shards)?;
     }
     warm_up(options, &run).await?;
+    if let Some(replica) = run.behind {
+        start(options, &run, replica, &presses, &mut shards)?;
+    }
     let begun = moment(&run, &mut watched, sink).await?;
+    let mut caught_up = None;
     tokio::select! {
         () = tokio::time::sleep(options.duration) => {}
         // Early, with what there is.
         _ = tokio::signal::ctrl_c() => {}
+        () = catch_up(&run, begun.at, &mut caught_up) => {}
     }
     let ended = moment(&run, &mut watched, sink).await?;
-    run.pace.end(now_ms());
+    run.paces.iter().for_each(|pace| pace.end(now_ms()));
     let all = async { while shards.join_next().await.is_some() {} };
     let settled = timeout(SETTLE, all).await.is_ok();
     shards.shutdown().await;
@@ -265,75 +202,130 @@ async fn play(options: &LoadOptions, sink: Option<&Sink>) -> anyhow::Result<Outc
         generator_bytes: usage::of_process("self").and_then(|usage| usage.resident_bytes),
         floor,
         bytes_out: ended.bytes_out.zip(begun.bytes_out).map(|(after, before)| after - before),
+        caught_up_s: caught_up,
         findings,
         settled,
     };
     Ok(Outcome { table: evidence.table(), json: evidence.json(), broken: evidence.broken() })
 }
 
-fn run_of(options: &LoadOptions, fleet: Fleet, shards: usize) -> Run {
+/// All shards of one replica of each group.
+fn start(
+    options: &LoadOptions,
+    run: &Arc<Run>,
+    replica: usize,
+    presses: &[Vec<Arc<Press>>],
+    shards: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    for group in 0..run.fleet.groups() {
+        for (shard, press) in presses[replica].iter().enumerate() {
+            shards.spawn(Shard::new(run, &options.target, press, Seat { group, replica, shard })?.run());
+        }
+    }
+    Ok(())
+}
+
+fn run_of(options: &LoadOptions, fleet: Fleet, deal: Deal, sink: Option<&Sink>) -> Run {
     let interval_ms = ms(options.interval);
-    let mut start_ms = now_ms();
+    let live_from_ms = now_ms();
+    let (mut start_ms, mut live_round) = (live_from_ms, 0);
     if options.saturate {
         // Sample time runs ahead of the clock, so it begins as long ago as it can run.
         let rounds =
             RATE_MAX * options.duration.as_secs_f64() / (options.series * options.replicas) as f64 + 4.0;
         #[expect(clippy::cast_possible_truncation, reason = "saturates, and is bounded next")]
-        let back_ms = (rounds * interval_ms as f64) as i64;
+        let back_ms = (rounds * options.groups.min(APART_MAX) as f64 * interval_ms as f64) as i64;
         // Not before 1973: the times of a body are all of one length.
         start_ms = (start_ms - back_ms).max(100_000_000_000);
     }
-    let schedules: Vec<_> =
-        (0..options.replicas).map(|replica| Schedule::new(&fleet, replica, start_ms, interval_ms)).collect();
-    let places = options.replicas * shards;
-    let pace = match options.saturate {
+    let behind = options.backlog.map(|_| options.replicas - 1);
+    if behind.is_some() {
+        live_round = options.intervals_behind();
+        start_ms -= live_round.cast_signed() * interval_ms;
+    }
+    let seats =
+        (0..options.groups).flat_map(|group| (0..options.replicas).map(move |replica| (group, replica)));
+    let schedules = seats.map(|(group, replica)| {
+        let first_round = if Some(replica) == behind { 0 } else { live_round };
+        let number = group * REPLICAS_MAX + replica;
+        Schedule::new(&fleet, number, deal.pieces, start_ms, interval_ms).starting_at(first_round)
+    });
+    let schedules: Vec<_> = schedules.collect();
+    let places = options.replicas * deal.shards;
+    let pace = || match options.saturate {
         true => Pace::of_the_slowest(places, start_ms, interval_ms / 2),
         false => Pace::of_the_clock(),
     };
     Run {
-        fleet,
         protocol: options.protocol,
-        shards,
-        schedules,
-        pace,
+        replicas: options.replicas,
+        deal,
+        batch: options.batch,
+        tenants: options.tenants,
+        paces: (0..options.groups).map(|_| pace()).collect(),
         real_time: !options.saturate,
+        interval_ms,
+        behind,
         deadline_ms: (interval_ms / 3).min(5_000),
-        settled: (0..places).map(|_| AtomicU64::new(0)).collect(),
+        live_from_ms: if behind.is_some() { live_from_ms } else { i64::MIN },
+        settled: (0..options.groups * places).map(|_| AtomicU64::new(0)).collect(),
+        taken: sink.map(Sink::taken),
         tally: Mutex::default(),
         refused: Mutex::default(),
+        schedules,
+        fleet,
     }
 }
 
 /// Full batches of the first shard of each replica, in remote write 1.0 whatever is sent.
-fn floor_bodies(options: &LoadOptions, fleet: &Fleet, replicas: &[String]) -> anyhow::Result<Vec<Vec<u8>>> {
+fn floor_bodies(
+    options: &LoadOptions,
+    fleet: &Fleet,
+    deal: Deal,
+    replicas: &[String],
+) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut bodies = Vec::new();
     for (number, replica) in replicas.iter().enumerate() {
-        let schedule = Schedule::new(fleet, number, now_ms(), ms(options.interval));
-        let press = Press::new(fleet, Protocol::One, replica, 0, options.shards.min(fleet.per_target()))?;
+        let schedule = Schedule::new(fleet, number, deal.pieces, now_ms(), ms(options.interval));
+        let press = Press::new(fleet, Protocol::One, replica, 0, deal)?;
         let mut scrapes = (0u64..).map(|nth| schedule.scrape(nth));
-        for _ in 0..FLOOR_BODIES {
+        let mut left = FLOOR_SAMPLES;
+        while left > 0 {
             let (mut chunks, mut samples) = (Vec::new(), 0);
-            while samples < BATCH_SAMPLES && chunks.len() < body::CHUNKS_MAX {
+            while chunks.len() < body::CHUNKS_MAX && samples + deal.series_of_a_piece() <= options.batch {
                 let Some(chunk) = scrapes.next() else { break };
-                samples += press.samples(fleet.form(chunk.target));
+                samples += press.samples(fleet, &chunk);
                 chunks.push(chunk);
             }
-            bodies.push(press.print(fleet, &chunks).0);
+            left = left.saturating_sub(samples.max(1));
+            if samples > 0 {
+                bodies.push(press.print(fleet, 0, &chunks).0);
+            }
         }
     }
     Ok(bodies)
 }
 
-/// Until every series of every replica was settled once: births and first contacts are not what is measured.
+/// Until every series of every replica that has begun was settled once: births and first contacts are not what is measured. Those that
+/// are live when another one begins with a backlog have had some rounds: a receiver that has not yet seen how far samples are apart may
+/// let the older ones pass first.
 async fn warm_up(options: &LoadOptions, run: &Run) -> anyhow::Result<()> {
-    let round = run.schedules.first().map_or(0, Schedule::targets);
     let patience = PATIENCE + if options.saturate { Duration::ZERO } else { options.interval * 2 };
     let (mut settled, mut since) = (0, Instant::now());
-    let mut looks = tokio::time::interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while run.settled.iter().any(|settled| settled.load(Relaxed) < round) {
+    let mut looks = looks();
+    let begun = |replica: &usize| Some(*replica) != run.behind;
+    let mut places = Vec::new();
+    for (group, replica) in
+        (0..options.groups).flat_map(|g| (0..options.replicas).filter(begun).map(move |r| (g, r)))
+    {
+        let rounds = if run.behind.is_some() { ROUNDS_BEFORE_BACKLOG } else { 1 };
+        let once = run.schedule(group, replica).first() + rounds * run.schedule(group, replica).round();
+        places.extend((0..run.deal.shards).map(|shard| (run.place(Seat { group, replica, shard }), once)));
+    }
+    let settled_of = |place: usize| run.settled[place].load(Relaxed);
+    while places.iter().any(|(place, once)| settled_of(*place) < *once) {
         looks.tick().await;
-        let sum = run.settled.iter().map(|settled| settled.load(Relaxed)).sum::<u64>();
+        let sum = places.iter().map(|(place, _)| settled_of(*place)).sum::<u64>();
         if sum > settled {
             (settled, since) = (sum, Instant::now());
         }
@@ -347,6 +339,29 @@ async fn warm_up(options: &LoadOptions, run: &Run) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Notes when those that are behind no longer are, after so many seconds. Never ends.
+async fn catch_up(run: &Run, begun: Instant, caught_up_s: &mut Option<f64>) {
+    let mut looks = looks();
+    let is_live = |group, replica, shard| {
+        let settled = run.settled[run.place(Seat { group, replica, shard })].load(Relaxed);
+        run.is_live(run.schedule(group, replica).time_ms(settled))
+    };
+    if let Some(replica) = run.behind {
+        let all = || (0..run.fleet.groups()).flat_map(|g| (0..run.deal.shards).map(move |s| (g, s)));
+        while !all().all(|(group, shard)| is_live(group, replica, shard)) {
+            looks.tick().await;
+        }
+        *caught_up_s = Some(begun.elapsed().as_secs_f64());
+    }
+    std::future::pending().await
+}
+
+fn looks() -> Interval {
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
 }
 
 async fn moment(run: &Run, watched: &mut Watched, sink: Option<&Sink>) -> anyhow::Result<Moment> {

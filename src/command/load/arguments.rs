@@ -12,15 +12,33 @@ pub(in crate::command) struct LoadArguments {
     /// Remote-write endpoint to send to, e.g. http://127.0.0.1:19290/api/v1/receive
     #[arg(long, value_name = "URL")]
     target: String,
-    /// Series of each replica.
+    /// Series of each replica, over all groups.
     #[arg(long, default_value_t = 200_000)]
     series: usize,
-    /// Replicas of the HA group.
+    /// HA groups that the series are spread over; the label `cluster` tells them apart.
+    #[arg(long, default_value_t = 1)]
+    groups: usize,
+    /// Tenants that the groups are spread over, by the header THANOS-TENANT.
+    #[arg(long, default_value_t = 1)]
+    tenants: usize,
+    /// Replicas of each HA group.
     #[arg(long, default_value_t = 2)]
     replicas: usize,
     /// Shards of each replica, each with one request in flight.
     #[arg(long, default_value_t = 4)]
     shards: usize,
+    /// Most samples of a request, from 10 to 10,000.
+    #[arg(long, default_value_t = 2_000)]
+    batch: usize,
+    /// Labels of each series in all, from 5 to 40; without it those of real series, 6 to 12.
+    #[arg(long)]
+    labels: Option<usize>,
+    /// Series that end and are replaced by new ones, in percent of all a minute; of sample time, if saturated.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0)]
+    churn: u32,
+    /// The last replica of each group begins so far behind, when the others are live, and catches up as fast as it is taken.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    backlog: Option<Duration>,
     /// Scrape interval; of sample time, if saturated.
     #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
     interval: Duration,
@@ -51,12 +69,18 @@ impl LoadArguments {
     /// What to do, and whether to end with an object.
     pub(in crate::command) fn options(self) -> anyhow::Result<(LoadOptions, bool)> {
         let Self { target, series, replicas, shards, interval, duration, saturate, protocol, .. } = self;
-        let Self { sink, pid, metrics, json, .. } = self;
+        let Self { sink, pid, metrics, json, groups, tenants, batch, labels, churn, backlog, .. } = self;
         let options = LoadOptions {
             target,
             series,
+            groups,
+            tenants,
             replicas,
             shards,
+            batch,
+            labels,
+            churn,
+            backlog,
             interval,
             duration,
             saturate,

@@ -1,10 +1,12 @@
 //! The verdict: what was acknowledged, by the senders' places in their schedules, against what the sink has. Pure.
 
 use super::body::labels_hash;
+use super::fleet::group_name;
 use super::schedule::lock;
-use super::sender::{Refused, Run};
+use super::sender::{Refused, Run, Seat};
 use super::store::{Gap, Row, Store};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What was found; all counts but the first two should be 0.
@@ -27,13 +29,15 @@ pub(super) struct Findings {
     pub(super) replica_labels: u64,
 }
 
-/// One series on its way through the verdict.
+/// The series of one generation of a target on their way through the verdict.
 struct Case<'a> {
     run: &'a Run,
     refused: &'a [Refused],
     gaps: &'a HashMap<u64, Vec<Gap>>,
+    group: usize,
     target: usize,
-    shard: usize,
+    /// In which it was scraped as what it is.
+    rounds: Range<u64>,
     tolerance_ms: i64,
 }
 
@@ -55,55 +59,99 @@ pub(super) fn judge(run: &Run, replicas: &[String], interval_ms: i64, store: &St
     }
     let refused = lock(&run.refused).clone();
     let mut scratch = Vec::new();
-    for target in 0..run.fleet.targets() {
-        for (nth, shape) in run.fleet.shapes(run.fleet.form(target)).iter().enumerate() {
-            let shard = nth % run.shards;
-            let case =
-                Case { run, refused: &refused, gaps: &gaps, target, shard, tolerance_ms: 2 * interval_ms };
+    let fleet = &run.fleet;
+    for group in 0..fleet.groups() {
+        for target in 0..fleet.targets() {
+            for generation in 0..=last_generation(run, group, target) {
+                let case = Case {
+                    run,
+                    refused: &refused,
+                    gaps: &gaps,
+                    group,
+                    target,
+                    rounds: fleet.rounds(group, target, generation),
+                    tolerance_ms: 2 * interval_ms,
+                };
+                case.judge(generation, replicas, store, &mut findings, &mut scratch);
+            }
+        }
+    }
+    findings
+}
+
+/// The newest one of which anything can have been sent.
+fn last_generation(run: &Run, group: usize, target: usize) -> u64 {
+    let rounds = (0..run.replicas).map(|replica| {
+        let settled = (0..run.deal.shards).map(|shard| run.place(Seat { group, replica, shard }));
+        let settled = settled.map(|place| run.settled[place].load(Relaxed)).max().unwrap_or(0);
+        settled / run.schedule(group, replica).round()
+    });
+    run.fleet.generation(group, target, rounds.max().unwrap_or(0))
+}
+
+impl Case<'_> {
+    /// All series of a target.
+    fn judge(
+        &self,
+        generation: u64,
+        replicas: &[String],
+        store: &Store,
+        findings: &mut Findings,
+        scratch: &mut Vec<u8>,
+    ) {
+        let fleet = &self.run.fleet;
+        let names = [fleet.instance(self.target, generation), group_name(self.group)];
+        for (nth, shape) in fleet.shapes(fleet.form(self.target)).iter().enumerate() {
+            let dealt = self.run.deal.place(nth);
             let mut rows = |replica: Option<&str>| {
-                let series = labels_hash(shape, target, replica, &mut scratch);
+                let series = labels_hash(shape, [&names[0], &names[1]], replica, scratch);
                 store.row(series).map(|row| (series, row))
             };
             let merged = rows(None);
             let (mut found, lost_before) = (merged.is_some(), findings.lost);
             for (number, replica) in replicas.iter().enumerate() {
-                let mut lost = case.lost(number, merged);
+                let mut lost = self.lost(number, dealt, merged);
                 // A receiver that does not know the replica label keeps it.
                 if lost > 0
                     && let Some(own) = rows(Some(replica))
                 {
                     found = true;
                     findings.replica_labels += 1;
-                    lost = lost.min(case.lost(number, Some(own)));
+                    lost = lost.min(self.lost(number, dealt, Some(own)));
                 }
                 findings.lost += lost;
             }
             findings.series_missing += u64::from(!found && findings.lost > lost_before);
         }
     }
-    findings
-}
 
-impl Case<'_> {
     /// Acknowledged samples of one replica that are too far from everything in the row.
-    fn lost(&self, replica: usize, row: Option<(u64, Row)>) -> u64 {
-        let Some((series, row)) = row else { return self.acknowledged(replica, i64::MIN, i64::MAX) };
+    fn lost(&self, replica: usize, dealt: (usize, usize), row: Option<(u64, Row)>) -> u64 {
+        // A target that takes nothing older than it has may take a backlog for what is there already.
+        let first_ms = if Some(replica) == self.run.behind { self.run.live_from_ms } else { i64::MIN };
+        let acknowledged =
+            |after_ms: i64, until_ms| self.acknowledged(replica, dealt, after_ms.max(first_ms), until_ms);
+        let Some((series, row)) = row else { return acknowledged(i64::MIN, i64::MAX) };
         let gaps = self.gaps.get(&series).map_or(&[][..], Vec::as_slice);
-        self.acknowledged(replica, i64::MIN, row.first_ms - self.tolerance_ms)
-            + self.acknowledged(replica, row.last_ms + self.tolerance_ms, i64::MAX)
+        acknowledged(i64::MIN, row.first_ms - self.tolerance_ms)
+            + acknowledged(row.last_ms + self.tolerance_ms, i64::MAX)
             + gaps
                 .iter()
-                .map(|gap| {
-                    let (after, until) = (gap.after_ms + self.tolerance_ms, gap.until_ms - self.tolerance_ms);
-                    self.acknowledged(replica, after, until)
-                })
+                .map(|gap| acknowledged(gap.after_ms + self.tolerance_ms, gap.until_ms - self.tolerance_ms))
                 .sum::<u64>()
     }
 
-    fn acknowledged(&self, replica: usize, after_ms: i64, until_ms: i64) -> u64 {
-        let place = replica * self.run.shards + self.shard;
+    fn acknowledged(
+        &self,
+        replica: usize,
+        (shard, piece): (usize, usize),
+        after_ms: i64,
+        until_ms: i64,
+    ) -> u64 {
+        let place = self.run.place(Seat { group: self.group, replica, shard });
         let settled = self.run.settled[place].load(Relaxed);
-        let scrapes = self.run.schedules[replica].within(self.target, settled, after_ms, until_ms);
+        let schedule = self.run.schedule(self.group, replica);
+        let scrapes = schedule.within((self.target, piece), &self.rounds, settled, after_ms, until_ms);
         let was_refused = |nth: u64| {
             self.refused
                 .iter()
@@ -116,28 +164,37 @@ impl Case<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::load::body::Press;
+    use crate::command::load::LoadOptions;
+    use crate::command::load::body::{Deal, Press};
     use crate::command::load::fleet::Fleet;
-    use crate::command::load::schedule::{Pace, Schedule};
+    use crate::command::load::schedule::Schedule;
     use crate::wire::Protocol;
     use std::sync::Mutex;
     use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
 
     const INTERVAL_MS: i64 = 1_000;
     const SHARDS: usize = 2;
 
-    /// A run of two replicas in which everything of the first `rounds` intervals was acknowledged, and the sink of it.
-    fn case(rounds: u64, stored: impl Fn(usize, usize, u64) -> bool) -> (Run, Store) {
-        let fleet = Fleet::new(60).unwrap();
-        let schedules: Vec<_> =
-            (0..2).map(|replica| Schedule::new(&fleet, replica, 1_700_000_000_000, INTERVAL_MS)).collect();
+    /// A run of two replicas in which everything of the first `rounds` intervals was acknowledged, and the sink of it. What is stored is
+    /// told by group, shard, target and scrape.
+    fn case_of(
+        options: &LoadOptions,
+        rounds: u64,
+        stored: impl Fn(usize, usize, usize, u64) -> bool,
+    ) -> (Run, Store) {
+        let fleet = Fleet::new(options).unwrap();
+        let deal = Deal::new(&fleet, SHARDS, options.batch);
+        let schedule = |number| Schedule::new(&fleet, number, deal.pieces, 1_700_000_000_000, INTERVAL_MS);
+        let schedules: Vec<_> = (0..2 * options.groups).map(schedule).collect();
         let mut store = Store::new(60, INTERVAL_MS * 3 / 2, 4 * INTERVAL_MS);
-        let scrapes = rounds * fleet.targets() as u64;
+        let scrapes = rounds * schedules[0].round();
         // Of replica 0 only, without its label: what a proxy would have made of both.
-        for shard in 0..SHARDS {
-            let press = Press::new(&fleet, Protocol::One, "", shard, SHARDS).unwrap();
-            for nth in (0..scrapes).filter(|nth| stored(shard, schedules[0].scrape(*nth).target, *nth)) {
-                let (body, _) = press.print(&fleet, &[schedules[0].scrape(nth)]);
+        for (group, shard) in (0..options.groups).flat_map(|group| [0, 1].map(|shard| (group, shard))) {
+            let press = Press::new(&fleet, Protocol::One, "", shard, deal).unwrap();
+            let schedule = &schedules[2 * group];
+            for nth in (0..scrapes).filter(|nth| stored(group, shard, schedule.scrape(*nth).target, *nth)) {
+                let (body, _) = press.print(&fleet, group, &[schedule.scrape(nth)]);
                 let raw = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
                 let mut request =
                     <crate::proto::WriteRequest as prost::Message>::decode(raw.as_slice()).unwrap();
@@ -148,18 +205,30 @@ mod tests {
             }
         }
         let run = Run {
-            fleet,
             protocol: Protocol::One,
-            shards: SHARDS,
+            replicas: 2,
+            deal,
+            batch: options.batch,
+            tenants: 1,
             schedules,
-            pace: Pace::of_the_clock(),
+            paces: Vec::new(),
             real_time: true,
+            interval_ms: INTERVAL_MS,
+            behind: None,
             deadline_ms: 0,
-            settled: (0..2 * SHARDS).map(|_| AtomicU64::new(scrapes)).collect(),
+            live_from_ms: i64::MIN,
+            settled: (0..2 * SHARDS * options.groups).map(|_| AtomicU64::new(scrapes)).collect(),
+            taken: None,
             tally: Mutex::default(),
             refused: Mutex::default(),
+            fleet,
         };
         (run, store)
+    }
+
+    fn case(rounds: u64, stored: impl Fn(usize, usize, u64) -> bool) -> (Run, Store) {
+        let options = LoadOptions { series: 60, ..LoadOptions::to("") };
+        case_of(&options, rounds, |_, shard, target, nth| stored(shard, target, nth))
     }
 
     fn findings(run: &Run, store: &Store) -> Findings {
@@ -202,14 +271,49 @@ mod tests {
         assert_eq!(findings(&run, &store).lost, 0);
     }
 
+    /// Two groups, series that end, and scrapes in pieces: whose, of which generation, and which piece.
+    #[test]
+    fn what_is_lost_of_one_group_is_seen_among_several() {
+        let interval = Duration::from_millis(INTERVAL_MS.unsigned_abs());
+        let options =
+            LoadOptions { series: 160, groups: 2, batch: 10, churn: 100, interval, ..LoadOptions::to("") };
+        let (run, store) = case_of(&options, 100, |_, _, _, _| true);
+        let found = findings(&run, &store);
+        assert_eq!((found.lost, found.holes, found.samples), (0, 0, 16_000));
+        assert!((300..=480).contains(&found.series), "a life is 60 rounds: {found:?}");
+        // A shard's 10 series of a target of 20 are one piece; from round 50 on nothing of one of them is stored.
+        let round = run.schedules[0].round();
+        let (run, store) = case_of(&options, 100, |group, shard, target, nth| {
+            (group, shard, target) != (1, 1, 2) || nth < 50 * round
+        });
+        let found = findings(&run, &store);
+        assert!((470..=2 * 500).contains(&found.lost), "{found:?}");
+        assert!(found.lost > 900, "{found:?}");
+    }
+
+    #[test]
+    fn what_is_older_than_the_run_is_no_loss_of_a_replica_that_is_behind() {
+        let (mut run, store) = case(10, |_, _, nth| nth >= 5 * 4);
+        assert!(findings(&run, &store).lost > 0);
+        let options = LoadOptions { series: 60, ..LoadOptions::to("") };
+        run.behind = Some(1);
+        run.live_from_ms = 1_700_000_000_000 + 5 * INTERVAL_MS;
+        let fleet = Fleet::new(&options).unwrap();
+        run.schedules[0] = Schedule::new(&fleet, 0, 1, 1_700_000_000_000, INTERVAL_MS).starting_at(5);
+        assert_eq!(findings(&run, &store).lost, 0);
+        // But of the others it is.
+        run.behind = None;
+        assert!(findings(&run, &store).lost > 0);
+    }
+
     #[test]
     fn a_receiver_that_keeps_replica_labels_loses_nothing_by_it() {
         let (run, mut store) = case(3, |_, _, _| false);
         for (replica, name) in ["a", "b"].iter().enumerate() {
             for shard in 0..SHARDS {
-                let press = Press::new(&run.fleet, Protocol::One, name, shard, SHARDS).unwrap();
+                let press = Press::new(&run.fleet, Protocol::One, name, shard, run.deal).unwrap();
                 for nth in 0..3 * run.fleet.targets() as u64 {
-                    let (body, _) = press.print(&run.fleet, &[run.schedules[replica].scrape(nth)]);
+                    let (body, _) = press.print(&run.fleet, 0, &[run.schedules[replica].scrape(nth)]);
                     let raw = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
                     store.append(&raw, false).unwrap();
                 }

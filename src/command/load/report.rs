@@ -3,7 +3,7 @@
 use super::LoadOptions;
 use super::floor::Floor;
 use super::judge::Findings;
-use super::tally::Tally;
+use super::tally::{Latency, Tally};
 use super::usage::Usage;
 use crate::command::grouped;
 use crate::wire::Protocol;
@@ -30,6 +30,8 @@ pub(super) struct Evidence<'a> {
     pub(super) floor: Floor,
     /// Compressed bytes that the sink got in the measured time.
     pub(super) bytes_out: Option<u64>,
+    /// When the replica that began with a backlog was as far as the others.
+    pub(super) caught_up_s: Option<f64>,
     pub(super) findings: Option<Findings>,
     /// Whether every sender got an answer for all it had.
     pub(super) settled: bool,
@@ -71,6 +73,7 @@ impl Evidence<'_> {
     /// In the order they are shown.
     pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows = self.rows_of_the_load();
+        rows.extend(self.rows_of_latency());
         rows.extend(self.rows_of_cost());
         rows.extend(self.rows_of_the_sink());
         rows.push(row(
@@ -86,19 +89,36 @@ impl Evidence<'_> {
         let mode = if options.saturate { "saturated" } else { "real time" };
         let protocol = if options.protocol == Protocol::Two { "2.0" } else { "1.0" };
         let per_sample = |bytes: u64| number(self.per_sample(bytes as f64), 1);
+        let labels = options
+            .labels
+            .map_or(Value::Text("of the corpus".to_owned()), |labels| Value::Count(labels as u64));
+        let backlog_s = options.backlog.unwrap_or_default().as_secs_f64();
+        let answered = tally.requests.saturating_sub(tally.retries) as f64;
+        let per_request = (tally.acknowledged + tally.refused) as f64 / answered;
         vec![
             row("target", "target", Value::Text(options.target.clone())),
             row("mode", "mode", Value::Text(mode.to_owned())),
             row("protocol", "remote write", Value::Text(protocol.to_owned())),
             row("series", "series of each replica", Value::Count(options.series as u64)),
+            row("groups", "HA groups", Value::Count(options.groups as u64)),
+            row("tenants", "tenants", Value::Count(options.tenants as u64)),
             row("replicas", "replicas", Value::Count(options.replicas as u64)),
             row("shards", "shards of each replica", Value::Count(options.shards as u64)),
+            row("labels", "labels of a series", labels),
+            row(
+                "churn_percent_per_minute",
+                "series that end, % a minute",
+                Value::Count(options.churn.into()),
+            ),
+            row("backlog_seconds", "backlog of the last replica, s", Value::Number(backlog_s, 1)),
+            row("batch", "most samples of a request", Value::Count(options.batch as u64)),
             row("interval_seconds", "scrape interval, s", Value::Number(options.interval.as_secs_f64(), 3)),
             row("measured_seconds", "measured, s", Value::Number(self.measured_s, 1)),
             row("samples", "input samples acknowledged", Value::Count(tally.acknowledged)),
             row("samples_per_second", "input samples/s", number(self.rate(), 0)),
             row("samples_refused", "samples refused for good", Value::Count(self.whole.refused)),
             row("requests", "requests", Value::Count(tally.requests)),
+            row("samples_per_request", "  samples of each", number(Some(per_request), 0)),
             row("requests_retried", "requests to be repeated", Value::Count(tally.retries)),
             row("raw_bytes_per_sample", "bytes a sample, raw", per_sample(tally.raw_bytes)),
             row("packed_bytes_per_sample", "bytes a sample, compressed", per_sample(tally.body_bytes)),
@@ -112,7 +132,6 @@ impl Evidence<'_> {
         let own_count = last.window_bytes.zip(last.window_series).map(|(bytes, series)| bytes / series);
         let bytes_in = self.tally.body_bytes;
         let saved = self.bytes_out.map(|out| 100.0 * (1.0 - out as f64 / bytes_in as f64));
-        let ms = |share| number(self.tally.latency.quantile_ms(share), 2);
         vec![
             row("cpu_ns_per_sample", "CPU ns per input sample", number(self.cpu_ns(), 0)),
             row("codec_floor_ns_per_sample", "codec floor, ns", Value::Number(floor, 0)),
@@ -120,9 +139,6 @@ impl Evidence<'_> {
             row("bytes_in", "bytes in, compressed", Value::Count(bytes_in)),
             row("bytes_out", "bytes out, compressed", count(self.bytes_out)),
             row("bytes_saved_percent", "bytes saved, %", number(saved, 1)),
-            row("ack_p50_ms", "ack latency p50, ms", ms(0.5)),
-            row("ack_p99_ms", "ack latency p99, ms", ms(0.99)),
-            row("ack_max_ms", "ack latency max, ms", ms(1.0)),
             row("rss_bytes", "resident bytes", number(last.resident_bytes, 0)),
             row(
                 "rss_bytes_per_series",
@@ -145,11 +161,48 @@ impl Evidence<'_> {
         ]
     }
 
+    /// Of a replica that is behind only in the last two rows.
+    ///
+    /// *Added* is, of each request by itself, the time to its acknowledgement less the time that the sink had what came of it, from its
+    /// head to its answer. It is an upper bound of what the target adds: in it are both ways over loopback, the queue before the sink's
+    /// thread, the time until the senders' thread has read the answer, and, of duplicates that lean on another request, what upstream
+    /// takes for that one. A target that does not pass `X-Request-ID` on has none. Where the target's metrics have both times, the mean
+    /// of the one less the mean of the other is what it knows itself of the same, without the ways; quantiles of two distributions have
+    /// no such difference.
+    fn rows_of_latency(&self) -> Vec<Row> {
+        let tally = &self.tally;
+        let ms = |latency: &Latency, share| number(latency.quantile_ms(share), 2);
+        let added = |share| if self.untraced() { Value::Nothing } else { ms(&tally.added, share) };
+        vec![
+            row("ack_p50_ms", "ack latency p50, ms", ms(&tally.latency, 0.5)),
+            row("ack_p99_ms", "ack latency p99, ms", ms(&tally.latency, 0.99)),
+            row("ack_max_ms", "ack latency max, ms", ms(&tally.latency, 1.0)),
+            row("added_p50_ms", "  added by the target p50, ms", added(0.5)),
+            row("added_p99_ms", "  added by the target p99, ms", added(0.99)),
+            row("added_mean_by_metrics_ms", "  by its own count, mean, ms", number(self.added_mean_ms(), 2)),
+            row("backlog_ack_p99_ms", "ack latency p99 of the backlog, ms", ms(&tally.late, 0.99)),
+            row("backlog_caught_up_seconds", "backlog caught up after, s", number(self.caught_up_s, 1)),
+        ]
+    }
+
+    /// Whether the sink got something, and never heard for which request.
+    fn untraced(&self) -> bool {
+        self.tally.traced == 0 && self.bytes_out.is_some_and(|bytes| bytes > 0)
+    }
+
+    fn added_mean_ms(&self) -> Option<f64> {
+        let [_, before, after] = &self.target;
+        let requests = after.requests? - before.requests?;
+        let own_s = (after.requests_s? - before.requests_s?) - (after.upstream_s? - before.upstream_s?);
+        Some(own_s * 1e3 / requests)
+    }
+
     fn rows_of_the_sink(&self) -> Vec<Row> {
         let found = self.findings;
         let of = |pick: fn(&Findings) -> u64| count(found.as_ref().map(pick));
         // Of the whole run, warm-up and end included.
-        let one_replica = self.whole.acknowledged as f64 / self.options.replicas as f64;
+        let one_replica =
+            (self.whole.acknowledged - self.whole.replayed) as f64 / self.options.replicas as f64;
         let density = found.map(|found| found.samples as f64 / one_replica);
         vec![
             row("series_stored", "series stored", of(|found| found.series)),
@@ -230,6 +283,15 @@ impl Evidence<'_> {
         }
         if self.options.pid.is_none() && self.target[2].cpu_s.is_some_and(|cpu_s| cpu_s.fract() == 0.0) {
             notes.push("the target's metrics have CPU time in whole seconds; --pid is more exact".to_owned());
+        }
+        if self.untraced() {
+            notes.push(
+                "the target passes no X-Request-ID on: what it adds is not told from the sink's time"
+                    .to_owned(),
+            );
+        }
+        if self.options.backlog.is_some() && self.caught_up_s.is_none() {
+            notes.push("the backlog was not caught up in the measured time".to_owned());
         }
         if let Some(trouble) = &self.whole.trouble {
             notes.push(format!("last answer but success, warm-up included: {trouble}"));
@@ -312,9 +374,14 @@ mod tests {
         let mut tally =
             Tally { requests: 500, acknowledged: 1_000_000, body_bytes: 31_000_000, ..Tally::default() };
         tally.latency.note(Duration::from_millis(3));
+        tally.added.note(Duration::from_millis(1));
+        tally.traced = 1;
         let usage = |cpu_s, mib: f64| Usage {
             cpu_s: Some(cpu_s),
             resident_bytes: Some(mib * 1e6),
+            requests: Some(cpu_s * 1e3),
+            requests_s: Some(cpu_s * 10.0),
+            upstream_s: Some(cpu_s * 8.0),
             ..Usage::default()
         };
         Evidence {
@@ -328,6 +395,7 @@ mod tests {
             generator_bytes: Some(5e6),
             floor: FLOOR,
             bytes_out: Some(15_500_000),
+            caught_up_s: None,
             findings: Some(Findings { series: 200_000, samples: 500_000, ..Findings::default() }),
             settled: true,
         }
@@ -352,6 +420,10 @@ mod tests {
             ("generator_cpu_ns_per_sample", "100"),
             ("sink_cpu_ns_per_sample", "null"),
             ("generator_is_bottleneck", "false"),
+            ("samples_per_request", "2000"),
+            ("added_p99_ms", "1.01"),
+            ("added_mean_by_metrics_ms", "2.00"),
+            ("backlog_ack_p99_ms", "null"),
             ("density", "1.000"),
             ("verdict", "\"ok\""),
         ] {
@@ -374,6 +446,22 @@ mod tests {
         evidence.generator_cpu_s = Some(0.2);
         evidence.sink_cpu_s = Some(9.5);
         assert!(evidence.notes()[0].contains("its sink was busy for 95 %"), "{:?}", evidence.notes());
+    }
+
+    #[test]
+    fn what_is_not_known_of_latency_is_not_told() {
+        let options =
+            LoadOptions { backlog: Some(Duration::from_secs(600)), ..LoadOptions::to("http://127.0.0.1:1/") };
+        let mut evidence = evidence(&options);
+        evidence.tally.traced = 0;
+        evidence.target[0].requests = None;
+        evidence.target[2].upstream_s = None;
+        assert_eq!(value(&evidence, "added_p99_ms"), "null");
+        assert_eq!(value(&evidence, "added_mean_by_metrics_ms"), "null");
+        assert_eq!(evidence.notes().len(), 2, "{:?}", evidence.notes());
+        // Half of it is a backlog, so that one replica has a quarter.
+        evidence.whole.replayed = 500_000;
+        assert_eq!(value(&evidence, "density"), "2.000");
     }
 
     #[test]

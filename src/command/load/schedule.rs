@@ -5,10 +5,12 @@
 use super::body::Chunk;
 use super::fleet::Fleet;
 use super::stencil::mix;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// The scrapes of one replica, numbered in the order of their times.
+/// The scrapes of one replica, numbered in the order of their times. Where what a shard has of a scrape is more than a request may
+/// have, each scrape comes in pieces, which are numbered one by one.
 #[derive(Debug)]
 pub(super) struct Schedule {
     start_ms: i64,
@@ -17,11 +19,14 @@ pub(super) struct Schedule {
     order: Vec<(i64, usize)>,
     /// The place of each target in that order.
     places: Vec<usize>,
+    pieces: u64,
+    /// The first round that is sent.
+    first_round: u64,
 }
 
 impl Schedule {
-    /// From `start_ms` on, each target once an interval at a phase of its own and the replica's.
-    pub(super) fn new(fleet: &Fleet, replica: usize, start_ms: i64, interval_ms: i64) -> Self {
+    /// From `start_ms` on, each target once an interval at a phase of its own and the replica's. Replicas of all groups have numbers.
+    pub(super) fn new(fleet: &Fleet, replica: usize, pieces: usize, start_ms: i64, interval_ms: i64) -> Self {
         let phase = |target: usize| {
             (mix(target as u64, 1 + replica as u64) % interval_ms.unsigned_abs().max(1)).cast_signed()
         };
@@ -31,37 +36,54 @@ impl Schedule {
         for (place, (_, target)) in order.iter().enumerate() {
             places[*target] = place;
         }
-        Self { start_ms, interval_ms, order, places }
+        Self { start_ms, interval_ms, order, places, pieces: pieces.max(1) as u64, first_round: 0 }
     }
 
-    /// The nth scrape.
+    /// Leaves out what is before this round.
+    pub(super) fn starting_at(self, first_round: u64) -> Self {
+        Self { first_round, ..self }
+    }
+
+    /// The number of the first one that is sent.
+    pub(super) fn first(&self) -> u64 {
+        self.first_round * self.round()
+    }
+
+    /// The nth piece.
     pub(super) fn scrape(&self, nth: u64) -> Chunk {
-        let targets = self.order.len() as u64;
-        let (round, place) = (nth / targets, (nth % targets) as usize);
-        let (phase, target) = self.order[place];
-        Chunk { target, round, at_ms: self.start_ms + round.cast_signed() * self.interval_ms + phase }
+        let (round, rest) = (nth / self.round(), nth % self.round());
+        let (phase, target) = self.order[(rest / self.pieces) as usize];
+        let at_ms = self.start_ms + round.cast_signed() * self.interval_ms + phase;
+        Chunk { target, round, piece: (rest % self.pieces) as usize, at_ms, ended: false }
     }
 
-    /// The time of the nth scrape.
+    /// The time of the nth piece.
     pub(super) fn time_ms(&self, nth: u64) -> i64 {
         self.scrape(nth).at_ms
     }
 
-    /// How many scrapes one interval has.
-    pub(super) fn targets(&self) -> u64 {
-        self.order.len() as u64
+    /// How many pieces one interval has.
+    pub(super) fn round(&self) -> u64 {
+        self.order.len() as u64 * self.pieces
     }
 
-    /// The scrapes of a target among the first `scrapes` whose times are within `after_ms..until_ms`, ends excluded.
+    /// Whether a piece is not of the first round that is sent: then there is something before it.
+    pub(super) fn goes_on(&self, chunk: &Chunk) -> bool {
+        chunk.round > self.first_round
+    }
+
+    /// One piece of a target in these rounds, among all before the number `settled`, whose times are within `after_ms..until_ms`, ends
+    /// excluded.
     pub(super) fn within(
         &self,
-        target: usize,
-        scrapes: u64,
+        (target, piece): (usize, usize),
+        rounds: &Range<u64>,
+        settled: u64,
         after_ms: i64,
         until_ms: i64,
     ) -> impl Iterator<Item = u64> {
-        let (place, targets) = (self.places[target] as u64, self.targets());
-        let rounds = (scrapes + targets - 1 - place) / targets;
+        let (place, round) = (self.places[target] as u64 * self.pieces + piece as u64, self.round());
+        let ended = (settled + round - 1 - place) / round;
         let first_ms = self.time_ms(place);
         // The first round after one time, and the first at or after the other.
         let from = (after_ms.saturating_sub(first_ms).div_euclid(self.interval_ms) + 1).max(0).unsigned_abs();
@@ -69,7 +91,9 @@ impl Schedule {
             .saturating_sub(first_ms)
             .saturating_add(self.interval_ms - 1)
             .div_euclid(self.interval_ms);
-        (from..to.max(0).unsigned_abs().min(rounds)).map(move |round| round * targets + place)
+        let from = from.max(self.first_round).max(rounds.start);
+        let to = to.max(0).unsigned_abs().min(ended).min(rounds.end);
+        (from..to).map(move |nth| nth * round + place)
     }
 }
 
@@ -80,7 +104,7 @@ pub(super) struct Horizon {
     pub(super) ended: bool,
 }
 
-/// Holds the shards of all replicas together when no clock does: none is ahead of the slowest by more than a part of an interval, as if
+/// Holds the shards of a group's replicas together when no clock does: none is ahead of the slowest by more than a part of an interval, as if
 /// delivery took no longer than that.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -142,8 +166,8 @@ mod tests {
 
     #[test]
     fn each_target_once_an_interval_and_replicas_at_other_phases() {
-        let fleet = Fleet::new(8_000).unwrap();
-        let schedules = [0, 1].map(|replica| Schedule::new(&fleet, replica, 1_000_000, 15_000));
+        let fleet = Fleet::of(8_000);
+        let schedules = [0, 1].map(|replica| Schedule::new(&fleet, replica, 1, 1_000_000, 15_000));
         for schedule in &schedules {
             let all: Vec<_> = (0..30).map(|nth| schedule.scrape(nth)).collect();
             assert!(all.windows(2).all(|pair| pair[0].at_ms <= pair[1].at_ms));
@@ -160,21 +184,28 @@ mod tests {
 
     #[test]
     fn scrapes_within_a_time_are_those_of_the_list() {
-        let fleet = Fleet::new(4_000).unwrap();
-        let schedule = Schedule::new(&fleet, 0, 50_000, 1_000);
-        for scrapes in [0, 1, 4, 5, 7, 23] {
-            for (after, until) in
-                [(0, i64::MAX), (51_300, 53_700), (50_000, 50_001), (60_000, 10), (i64::MIN, 52_000)]
+        let fleet = Fleet::of(4_000);
+        for (pieces, first_round, rounds) in
+            [(1, 0, 0..u64::MAX), (3, 0, 0..u64::MAX), (3, 1, 0..3), (2, 0, 2..9)]
+        {
+            let schedule = Schedule::new(&fleet, 0, pieces, 50_000, 1_000).starting_at(first_round);
+            let bounds =
+                [(0, i64::MAX), (51_300, 53_700), (50_000, 50_001), (60_000, 10), (i64::MIN, 52_000)];
+            for (scrapes, (after, until)) in
+                [0, 1, 4, 5, 7, 23, 60].into_iter().flat_map(|scrapes| bounds.map(|bound| (scrapes, bound)))
             {
-                for target in 0..fleet.targets() {
-                    let expect: Vec<_> = (0..scrapes)
+                for (target, piece) in (0..fleet.targets()).flat_map(|t| (0..pieces).map(move |p| (t, p))) {
+                    let expect: Vec<_> = (schedule.first()..scrapes)
                         .filter(|&nth| {
                             let one = schedule.scrape(nth);
-                            one.target == target && one.at_ms > after && one.at_ms < until
+                            (one.target, one.piece) == (target, piece)
+                                && rounds.contains(&one.round)
+                                && one.at_ms > after
+                                && one.at_ms < until
                         })
                         .collect();
-                    let within: Vec<_> = schedule.within(target, scrapes, after, until).collect();
-                    assert_eq!(within, expect, "{scrapes} {after} {until} {target}");
+                    let within = schedule.within((target, piece), &rounds, scrapes, after, until);
+                    assert_eq!(within.collect::<Vec<_>>(), expect, "{scrapes} {after} {until} {target}");
                 }
             }
         }

@@ -3,11 +3,12 @@
 //! One request in flight, the same bytes again after 5xx and errors of the network, with a backoff that doubles and that `Retry-After`
 //! replaces once; other answers drop the batch. What is due and not sent yet is a place in the schedule.
 
-use super::body::{CHUNKS_MAX, Chunk, Press};
+use super::body::{CHUNKS_MAX, Chunk, Deal, Press};
 use super::fleet::Fleet;
 use super::schedule::{Horizon, Pace, Schedule, lock};
+use super::sink::TimesTaken;
 use super::tally::Tally;
-use crate::stand_in::connection::{Connection, NoAnswer, Reply};
+use crate::stand_in::connection::{Connection, Reply};
 use crate::stand_in::now_ms;
 use crate::wire::Protocol;
 use bytes::Bytes;
@@ -19,8 +20,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Samples of a full batch (`max_samples_per_send`).
-pub(super) const BATCH_SAMPLES: usize = 2_000;
 /// First and longest pause before a retry (`min_backoff`, `max_backoff`).
 const BACKOFF: [Duration; 2] = [Duration::from_millis(30), Duration::from_secs(5)];
 /// A request without an answer is given up and sent again (`remote_timeout`).
@@ -33,16 +32,28 @@ const REFUSED_MAX: usize = 10_000;
 pub(super) struct Run {
     pub(super) fleet: Fleet,
     pub(super) protocol: Protocol,
-    pub(super) shards: usize,
-    /// By replica.
+    pub(super) replicas: usize,
+    pub(super) deal: Deal,
+    /// Samples of a full batch (`max_samples_per_send`).
+    pub(super) batch: usize,
+    pub(super) tenants: usize,
+    /// By group and replica.
     pub(super) schedules: Vec<Schedule>,
-    pub(super) pace: Pace,
+    /// By group.
+    pub(super) paces: Vec<Pace>,
     /// Whether samples are due by the wall clock.
     pub(super) real_time: bool,
+    pub(super) interval_ms: i64,
+    /// The replica that begins with a backlog.
+    pub(super) behind: Option<usize>,
     /// A batch that is not full goes out after this time (`batch_send_deadline`).
     pub(super) deadline_ms: i64,
-    /// By replica and shard: scrapes that are settled.
+    /// What is older than this was over when the run began: only a replica with a backlog has it.
+    pub(super) live_from_ms: i64,
+    /// By group, replica and shard: pieces of scrapes that are settled.
     pub(super) settled: Vec<AtomicU64>,
+    /// How long the sink took for what came of each request, if there is one.
+    pub(super) taken: Option<Arc<TimesTaken>>,
     pub(super) tally: Mutex<Tally>,
     pub(super) refused: Mutex<Vec<Refused>>,
 }
@@ -56,18 +67,44 @@ pub(super) struct Refused {
     pub(super) to: u64,
 }
 
+/// Which shard of which replica of which group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seat {
+    pub(super) group: usize,
+    pub(super) replica: usize,
+    pub(super) shard: usize,
+}
+
+impl Run {
+    /// The schedule of a replica.
+    pub(super) fn schedule(&self, group: usize, replica: usize) -> &Schedule {
+        &self.schedules[group * self.replicas + replica]
+    }
+
+    /// Whether who has settled everything before this time is not behind.
+    pub(super) fn is_live(&self, oldest_ms: i64) -> bool {
+        oldest_ms + self.interval_ms > now_ms()
+    }
+
+    /// The place of a shard in the lists of all.
+    pub(super) fn place(&self, seat: Seat) -> usize {
+        (seat.group * self.replicas + seat.replica) * self.deal.shards + seat.shard
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Shard {
     run: Arc<Run>,
-    press: Press,
+    press: Arc<Press>,
     connection: Connection,
     headers: HeaderMap,
     horizon: watch::Receiver<Horizon>,
-    replica: usize,
-    /// Its place in the lists of all replicas' shards.
+    seat: Seat,
     place: usize,
-    /// The first scrape that is not settled.
+    /// Attempts so far, of all batches.
+    attempts: u64,
+    /// The first piece of a scrape that is not settled.
     next: u64,
     chunks: Vec<Chunk>,
 }
@@ -89,13 +126,7 @@ enum Outcome {
 }
 
 impl Shard {
-    pub(super) fn new(
-        run: &Arc<Run>,
-        url: &str,
-        press: Press,
-        replica: usize,
-        shard: usize,
-    ) -> Result<Self, NoAnswer> {
+    pub(super) fn new(run: &Arc<Run>, url: &str, press: &Arc<Press>, seat: Seat) -> anyhow::Result<Self> {
         let connection = Connection::to(url)?;
         let (kind, version) = match run.protocol {
             Protocol::One => ("application/x-protobuf", "0.1.0"),
@@ -106,14 +137,19 @@ impl Shard {
         headers.insert("content-type", HeaderValue::from_static(kind));
         headers.insert("user-agent", HeaderValue::from_static("Prometheus/3.14.0"));
         headers.insert("x-prometheus-remote-write-version", HeaderValue::from_static(version));
+        if run.tenants > 1 {
+            let tenant = format!("tenant-{}", seat.group % run.tenants);
+            headers.insert("thanos-tenant", HeaderValue::try_from(tenant)?);
+        }
         Ok(Self {
             run: Arc::clone(run),
-            press,
+            press: Arc::clone(press),
             connection,
             headers,
-            horizon: run.pace.watch(),
-            replica,
-            place: replica * run.shards + shard,
+            horizon: run.paces[seat.group].watch(),
+            seat,
+            place: run.place(seat),
+            attempts: 0,
             next: 0,
             chunks: Vec::new(),
         })
@@ -121,7 +157,7 @@ impl Shard {
 
     /// Sends until the horizon has ended and everything before it is settled.
     pub(super) async fn run(mut self) {
-        self.settle(0);
+        self.settle(self.schedule().first());
         loop {
             match self.due() {
                 Due::Batch { samples, to } => {
@@ -134,26 +170,44 @@ impl Shard {
         }
     }
 
+    fn schedule(&self) -> &Schedule {
+        self.run.schedule(self.seat.group, self.seat.replica)
+    }
+
+    /// What is to be sent at a place of the schedule, and how many samples that is: of a target that has just replaced another one, also
+    /// that one's end.
+    fn chunks_at(&self, nth: u64) -> (Option<Chunk>, Chunk, usize) {
+        let (run, chunk) = (&self.run, self.schedule().scrape(nth));
+        let ends = self.schedule().goes_on(&chunk) && {
+            let generation = |round| run.fleet.generation(self.seat.group, chunk.target, round);
+            generation(chunk.round) != generation(chunk.round - 1)
+        };
+        let end = ends.then_some(Chunk { ended: true, ..chunk });
+        let samples = |chunk: &Chunk| self.press.samples(&run.fleet, chunk);
+        (end, chunk, end.as_ref().map_or(0, samples) + samples(&chunk))
+    }
+
     /// Everything before `next` is settled. Scrapes of which this shard has nothing are no reason for others to wait.
     fn settle(&mut self, next: u64) {
-        let (run, schedule) = (&self.run, &self.run.schedules[self.replica]);
-        let has_samples = |nth: &u64| self.press.samples(run.fleet.form(schedule.scrape(*nth).target)) > 0;
-        self.next = (next..next + schedule.targets()).find(has_samples).unwrap_or(next);
-        run.settled[self.place].store(self.next, Relaxed);
-        run.pace.settled(self.place, schedule.time_ms(self.next));
+        let (run, schedule) = (&self.run, self.schedule());
+        let has_samples = |nth: &u64| self.press.samples(&run.fleet, &schedule.scrape(*nth)) > 0;
+        let next = (next..next + schedule.round()).find(has_samples).unwrap_or(next);
+        run.settled[self.place].store(next, Relaxed);
+        let of_the_group = self.place % (run.replicas * run.deal.shards);
+        run.paces[self.seat.group].settled(of_the_group, schedule.time_ms(next));
+        self.next = next;
     }
 
     fn due(&mut self) -> Due {
         let horizon = *self.horizon.borrow_and_update();
-        let now_ms = if self.run.real_time { now_ms().min(horizon.until_ms) } else { horizon.until_ms };
-        let (run, schedule) = (&self.run, &self.run.schedules[self.replica]);
+        let run = Arc::clone(&self.run);
+        let now_ms = if run.real_time { now_ms().min(horizon.until_ms) } else { horizon.until_ms };
         self.chunks.clear();
         let (mut samples, mut to, mut oldest_ms) = (0, self.next, None);
         // The scrapes of the next batch, whether they are due or not: when will it be full?
-        for nth in self.next..self.next + schedule.targets() {
-            let chunk = schedule.scrape(nth);
-            let more = self.press.samples(run.fleet.form(chunk.target));
-            let full = samples + more > BATCH_SAMPLES || self.chunks.len() == CHUNKS_MAX;
+        for nth in self.next..self.next + self.schedule().round() {
+            let (end, chunk, more) = self.chunks_at(nth);
+            let full = samples + more > run.batch || self.chunks.len() + 2 > CHUNKS_MAX;
             if full && samples > 0 {
                 return Due::Batch { samples, to };
             }
@@ -163,7 +217,7 @@ impl Shard {
             to = nth + 1;
             if more > 0 {
                 oldest_ms = oldest_ms.or(Some(chunk.at_ms));
-                self.chunks.push(chunk);
+                self.chunks.extend(end.into_iter().chain([chunk]));
                 samples += more;
             }
         }
@@ -178,9 +232,10 @@ impl Shard {
             return Due::Later(None);
         }
         // When it is full, or when the first sample of it, here or to come, has waited long enough.
-        let per_chunk = run.fleet.per_target().div_ceil(run.shards).max(1);
-        let chunks = ((BATCH_SAMPLES - samples) / per_chunk).min(run.fleet.targets() - 1) as u64;
-        let full_ms = schedule.time_ms(to + chunks.saturating_sub(1));
+        let per_chunk = run.deal.series_of_a_piece();
+        let chunks = (run.batch.saturating_sub(samples) / per_chunk) as u64;
+        let schedule = self.schedule();
+        let full_ms = schedule.time_ms(to + chunks.min(schedule.round() - 1).saturating_sub(1));
         let deadline_ms = oldest_ms.unwrap_or_else(|| schedule.time_ms(to)) + run.deadline_ms;
         Due::Later(Some(deadline_ms.min(full_ms)))
     }
@@ -197,7 +252,7 @@ impl Shard {
 
     /// The chunks until they are settled.
     async fn deliver(&mut self, samples: usize, to: u64) {
-        let (body, raw_len) = self.press.print(&self.run.fleet, &self.chunks);
+        let (body, raw_len) = self.press.print(&self.run.fleet, self.seat.group, &self.chunks);
         let body = Bytes::from(body);
         let mut backoff = BACKOFF[0];
         for attempt in 0u32.. {
@@ -223,14 +278,30 @@ impl Shard {
     }
 
     fn count(&self, outcome: &Outcome, samples: usize, [body_bytes, raw_bytes]: [usize; 2], took: Duration) {
-        let mut tally = lock(&self.run.tally);
+        let run = &self.run;
+        let in_sink = run.taken.as_ref().map(|taken| taken.claim(self.request_id()));
+        let oldest_ms = self.chunks.first().map_or(i64::MAX, |chunk| chunk.at_ms);
+        // What a backlog takes is told apart from what those that are live see of it.
+        let late = Some(self.seat.replica) == run.behind && !run.is_live(oldest_ms);
+        let mut tally = lock(&run.tally);
         tally.requests += 1;
         tally.body_bytes += body_bytes as u64;
         tally.raw_bytes += raw_bytes as u64;
         match outcome {
             Outcome::Acknowledged => {
                 tally.acknowledged += samples as u64;
+                if oldest_ms < run.live_from_ms {
+                    tally.replayed += samples as u64;
+                }
+                if late {
+                    tally.late.note(took);
+                    return;
+                }
                 tally.latency.note(took);
+                if let Some(in_sink) = in_sink {
+                    tally.traced += u64::from(in_sink.is_some());
+                    tally.added.note(took.saturating_sub(in_sink.unwrap_or_default()));
+                }
             }
             Outcome::Dropped(why) => {
                 tally.refused += samples as u64;
@@ -243,7 +314,14 @@ impl Shard {
         }
     }
 
+    /// Of the attempt that is under way: a proxy passes it on, so the sink's time for it can be told.
+    fn request_id(&self) -> u64 {
+        (self.place as u64) << 40 | self.attempts
+    }
+
     async fn attempt(&mut self, body: Bytes, attempt: u32) -> Outcome {
+        self.attempts += 1;
+        self.headers.insert("x-request-id", self.request_id().into());
         match attempt {
             0 => drop(self.headers.remove("retry-attempt")),
             _ => drop(self.headers.insert("retry-attempt", attempt.into())),

@@ -14,12 +14,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -29,7 +31,31 @@ const THREAD: &str = "promdedup-sink";
 /// Most bytes of a body, compressed or not: far above what a sender makes.
 const BODY_BYTES_MAX: usize = 64 << 20;
 /// Most connections at once; the next waits in the kernel's queue.
-const CONNECTIONS_MAX: usize = 1_024;
+const CONNECTIONS_MAX: usize = 8_192;
+
+/// Most requests whose time is kept for their senders.
+const TIMES_MAX: usize = 1 << 16;
+
+/// How long the sink took for each request that names itself (`X-Request-ID`), from its head to its answer, until its sender asks.
+#[derive(Debug, Default)]
+pub(super) struct TimesTaken(Mutex<HashMap<u64, Duration>>);
+
+impl TimesTaken {
+    /// A request may come in parts, whose times add up.
+    fn add(&self, request: u64, took: Duration) {
+        let mut times = lock(&self.0);
+        // Of those whose senders have given up nobody asks.
+        if times.len() >= TIMES_MAX {
+            times.clear();
+        }
+        *times.entry(request).or_default() += took;
+    }
+
+    /// Takes it out; `None`: nothing of the request has come.
+    pub(super) fn claim(&self, request: u64) -> Option<Duration> {
+        lock(&self.0).remove(&request)
+    }
+}
 
 /// A running sink. Dropping it closes its port and all connections.
 #[derive(Debug)]
@@ -43,6 +69,7 @@ pub(super) struct Sink {
 struct Shared {
     store: Mutex<(Store, Vec<u8>)>,
     body_bytes: AtomicU64,
+    taken: Arc<TimesTaken>,
     thread: OnceLock<Option<PathBuf>>,
 }
 
@@ -53,7 +80,8 @@ impl Sink {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let store = Mutex::new((store, Vec::new()));
-        let shared = Arc::new(Shared { store, body_bytes: AtomicU64::new(0), thread: OnceLock::new() });
+        let (body_bytes, taken, thread) = (AtomicU64::new(0), Arc::default(), OnceLock::new());
+        let shared = Arc::new(Shared { store, body_bytes, taken, thread });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = Arc::clone(&shared);
@@ -72,6 +100,11 @@ impl Sink {
     /// Compressed bytes of all bodies.
     pub(super) fn body_bytes(&self) -> u64 {
         self.shared.body_bytes.load(Relaxed)
+    }
+
+    /// Where its senders find how long it took.
+    pub(super) fn taken(&self) -> Arc<TimesTaken> {
+        Arc::clone(&self.shared.taken)
     }
 
     /// CPU seconds of its thread.
@@ -111,11 +144,16 @@ async fn respond(
     request: Request<Incoming>,
     shared: Arc<Shared>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    let begun = Instant::now();
     let (head, body) = request.into_parts();
     let (status, text, written) = match Limited::new(body, BODY_BYTES_MAX).collect().await {
         Ok(body) => shared.take(&head.headers, &body.to_bytes()),
         Err(error) => (500, format!("read body: {error}"), 0),
     };
+    let id = head.headers.get("x-request-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    if let Some(id) = id {
+        shared.taken.add(id, begun.elapsed());
+    }
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (what, count) in [("samples", written), ("histograms", 0), ("exemplars", 0)] {

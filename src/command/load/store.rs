@@ -302,7 +302,7 @@ fn varint_len(len: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::load::body::{Chunk, Press, labels_hash};
+    use crate::command::load::body::{Chunk, Deal, Press, labels_hash};
     use crate::command::load::fleet::Fleet;
     use crate::stand_in::request::Body;
     use crate::wire::Protocol;
@@ -333,20 +333,22 @@ mod tests {
 
     #[test]
     fn a_series_is_the_same_in_both_versions_and_in_the_verdict() {
-        let fleet = Fleet::new(1_000).unwrap();
-        let chunks = [Chunk { target: 1, round: 0, at_ms: 1_700_000_000_000 }];
+        let fleet = Fleet::of(1_000);
+        let chunks = [Chunk { target: 1, round: 0, piece: 0, at_ms: 1_700_000_000_000, ended: false }];
         for protocol in [Protocol::One, Protocol::Two] {
-            let press = Press::new(&fleet, protocol, "a", 0, 1).unwrap();
-            let (body, _) = press.print(&fleet, &chunks);
+            let press = Press::new(&fleet, protocol, "a", 0, Deal::new(&fleet, 1, 2_000)).unwrap();
+            let (body, _) = press.print(&fleet, 0, &chunks);
             let raw = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
             let mut store = Store::new(1_000, 1, 1);
             let shapes = fleet.shapes(fleet.form(1));
             assert_eq!(store.append(&raw, protocol == Protocol::Two), Ok((shapes.len() as u64, 0)));
             assert_eq!(store.series(), shapes.len());
+            let instance = fleet.instance(1, 0);
+            let names = [instance.as_str(), ""];
             for shape in shapes {
-                let row = store.row(labels_hash(shape, 1, Some("a"), &mut Vec::new())).unwrap();
+                let row = store.row(labels_hash(shape, names, Some("a"), &mut Vec::new())).unwrap();
                 assert_eq!((row.samples, row.last_ms), (1, chunks[0].at_ms));
-                assert_eq!(store.row(labels_hash(shape, 1, None, &mut Vec::new())), None);
+                assert_eq!(store.row(labels_hash(shape, names, None, &mut Vec::new())), None);
             }
         }
     }

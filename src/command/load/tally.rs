@@ -22,8 +22,16 @@ pub(super) struct Tally {
     pub(super) body_bytes: u64,
     /// The same decompressed.
     pub(super) raw_bytes: u64,
-    /// Of attempts that were acknowledged.
+    /// Samples of them that are older than the run: only a backlog has them.
+    pub(super) replayed: u64,
+    /// Of attempts that were acknowledged, but for those of a replica that is behind.
     pub(super) latency: Latency,
+    /// The same without what the sink took of it.
+    pub(super) added: Latency,
+    /// Of how many of them something came to the sink.
+    pub(super) traced: u64,
+    /// Of attempts of a replica that is behind.
+    pub(super) late: Latency,
     /// The last answer that was none of success.
     pub(super) trouble: Option<String>,
 }
@@ -38,7 +46,11 @@ impl Tally {
             refused: self.refused - before.refused,
             body_bytes: self.body_bytes - before.body_bytes,
             raw_bytes: self.raw_bytes - before.raw_bytes,
+            replayed: self.replayed - before.replayed,
             latency: self.latency.since(&before.latency),
+            added: self.added.since(&before.added),
+            traced: self.traced - before.traced,
+            late: self.late.since(&before.late),
             trouble: self.trouble.clone(),
         }
     }

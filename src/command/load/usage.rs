@@ -9,6 +9,9 @@ use std::time::Duration;
 
 /// How long metrics may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A promdedup's histograms of its own time and of its upstream's.
+const REQUESTS: &str = "promdedup_request_duration_seconds";
+const UPSTREAM: &str = "promdedup_upstream_duration_seconds";
 
 /// Where to look.
 #[derive(Debug)]
@@ -27,6 +30,10 @@ pub(super) struct Usage {
     /// A promdedup's own count.
     pub(super) window_bytes: Option<f64>,
     pub(super) window_series: Option<f64>,
+    /// Likewise: requests it has answered, their time in all, and that of them in which it waited for its upstream.
+    pub(super) requests: Option<f64>,
+    pub(super) requests_s: Option<f64>,
+    pub(super) upstream_s: Option<f64>,
 }
 
 impl Watched {
@@ -89,6 +96,9 @@ fn of_metrics(text: &str) -> Usage {
         resident_bytes: of("process_resident_memory_bytes"),
         window_bytes: of("promdedup_window_bytes"),
         window_series: of("promdedup_window_series"),
+        requests: of(&format!("{REQUESTS}_count")),
+        requests_s: of(&format!("{REQUESTS}_sum")),
+        upstream_s: of(&format!("{UPSTREAM}_sum")),
     }
 }
 
