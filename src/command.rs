@@ -9,6 +9,7 @@ use crate::app::{Addresses, App};
 use crate::config::{Config, EXIT_MISCONFIGURED, Mode, Settings};
 use crate::telemetry;
 use anyhow::anyhow;
+use check::health::Probe;
 use clap::{Parser, Subcommand};
 use demo::{DemoOptions, ProxyAddresses, RunningProxy, Screen};
 use load::{Load, LoadArguments};
@@ -37,7 +38,13 @@ enum Command {
     /// Sends as replicas do to any remote-write endpoint, checks what comes out behind it, and says what it cost.
     Load(LoadArguments),
     /// Checks the configuration and contacts the upstream, one line each.
-    Check(Settings),
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+        /// Asks a proxy that runs here with the same admin address how it is, and nothing else: `ready` for traffic, or only `live`.
+        #[arg(long, value_name = "STATE", num_args = 0..=1, default_missing_value = "ready", require_equals = true)]
+        health: Option<Probe>,
+    },
 }
 
 /// What the demo can be told. Proxy settings come from the environment as usual, but for the upstream.
@@ -97,7 +104,13 @@ pub fn run(
             Ok((options, json)) => load::print(Load::bind(options)?, json),
             Err(mistakes) => Ok(misconfigured(mistakes.as_ref())),
         },
-        Command::Check(settings) => match Config::parse(&settings.or(before), environment) {
+        Command::Check { settings, health: Some(probe) } => {
+            match Config::admin_listen(&settings.or(before), environment) {
+                Ok(admin) => Ok(check::health::run(admin, probe)),
+                Err(error) => Ok(misconfigured(&error)),
+            }
+        }
+        Command::Check { settings, health: None } => match Config::parse(&settings.or(before), environment) {
             Ok(config) => check::run(config),
             Err(error) => Ok(misconfigured(&error)),
         },

@@ -1,5 +1,7 @@
 //! `check`: would `serve` work with this configuration? Prints one line for each thing it tried.
 
+pub(super) mod health;
+
 use crate::config::{Config, Identity, OidcConfig, Passwords, Tokens};
 use crate::forward::{Answer, HttpUpstream};
 use crate::receive;
