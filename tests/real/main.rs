@@ -16,6 +16,7 @@
     reason = "a test says what it sees, and fails"
 )]
 
+mod ingress;
 mod interpreter;
 mod native;
 mod process;

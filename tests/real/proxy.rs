@@ -46,9 +46,14 @@ impl Proxy {
         (self.process, self.admin) = launch(&self.environment, &self.folder).await;
     }
 
+    /// Where it listens for senders.
+    pub(crate) fn address(&self) -> String {
+        self.port.local_addr().expect("an address").to_string()
+    }
+
     /// What a Prometheus is configured with.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/api/v1/receive", self.port.local_addr().expect("an address"))
+        format!("http://{}/api/v1/receive", self.address())
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {
