@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 const MISSING: &str =
     "`nginx` is not on PATH; on Debian: apt-get install --no-install-recommends nginx-light";
-const CONFIGURATION: &str = include_str!("../../deploy/nginx/promdedup.conf");
+const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/nginx/promdedup.conf");
 const GROUP_HEADER: &str = "x-promdedup-group";
 const INTERVAL: Duration = Duration::from_secs(2);
 /// As when a proxy ended: two intervals of a standby that it held, and one to the next sample.
@@ -42,7 +42,8 @@ impl Nginx {
         std::fs::write(path("key"), own.signing_key.serialize_pem()).expect("written");
         let [plain, tls] = [free_port(), free_port()];
         let [first, second] = instances.each_ref().map(Proxy::address);
-        let text = replaced(CONFIGURATION, "10.0.0.11:19290", &first);
+        let text = std::fs::read_to_string(CONFIGURATION).expect("the example");
+        let text = replaced(&text, "10.0.0.11:19290", &first);
         let text = replaced(&text, "10.0.0.12:19290", &second);
         let text = replaced(&text, "listen 80;", &format!("listen {plain};"));
         let text = replaced(&text, "listen 443 ssl;", &format!("listen {tls} ssl;"));
