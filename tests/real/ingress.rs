@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const MISSING: &str =
@@ -25,12 +25,26 @@ const HOLE_MAX: f64 = 3.0;
 /// Names that are tried until each instance has its two groups.
 const NAMES_MAX: usize = 64;
 
-/// nginx with its files. Dropping it kills it.
+/// nginx with its files. Dropping it ends it.
 struct Nginx {
     url: String,
     // Before the folder, so that its log can still be shown when it is dropped.
     _process: Process,
-    _folder: TempDir,
+    folder: TempDir,
+}
+
+impl Drop for Nginx {
+    /// Killed, it would leave its workers behind: it is asked to end them first, and has done so when the file with its number is gone.
+    fn drop(&mut self) {
+        let path = |name: &str| self.folder.path().join(name);
+        let mut stop = Command::new("nginx");
+        stop.args(["-e", "stderr", "-s", "stop", "-c"]).arg(path("nginx.conf"));
+        let deadline = Instant::now() + PATIENCE;
+        let asked = stop.status().is_ok_and(|status| status.success());
+        while asked && path("pid").exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 impl Nginx {
@@ -68,7 +82,7 @@ impl Nginx {
             write_nothing(&url, "").await
         })
         .await;
-        Self { url, _process: process, _folder: folder }
+        Self { url, _process: process, folder }
     }
 }
 
