@@ -97,11 +97,25 @@ pub fn run(
             Ok((options, json)) => load::print(Load::bind(options)?, json),
             Err(mistakes) => Ok(misconfigured(mistakes.as_ref())),
         },
-        Command::Check(arguments) => match Config::parse(&arguments.settings.clone().or(before), environment)
-        {
-            Ok(config) => check::run(config, &arguments),
-            Err(error) => Ok(misconfigured(&error)),
-        },
+        Command::Check(arguments) => checked(&arguments, before, environment),
+    }
+}
+
+fn checked(
+    arguments: &check::CheckArguments,
+    before: Settings,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> anyhow::Result<ExitCode> {
+    let settings = arguments.settings.clone().or(before);
+    if let Some(probe) = arguments.health {
+        return Ok(match Config::admin_listen(&settings, environment) {
+            Ok(admin) => check::health::run(admin, probe),
+            Err(error) => misconfigured(&error),
+        });
+    }
+    match Config::parse(&settings, environment) {
+        Ok(config) => check::run(config, arguments),
+        Err(error) => Ok(misconfigured(&error)),
     }
 }
 

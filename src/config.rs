@@ -202,6 +202,17 @@ impl Config {
         reader::Reader::new(flags, environment).config()
     }
 
+    /// Only where the admin page listens. The rest may be wrong by now: a process that runs keeps what it has read.
+    ///
+    /// # Errors
+    /// When that is no address.
+    pub fn admin_listen(
+        flags: &Settings,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<SocketAddr, ConfigError> {
+        reader::Reader::new(flags, environment).admin_listen()
+    }
+
     /// Reads `(variable, value)` pairs as if they were the whole environment.
     ///
     /// # Errors

@@ -201,6 +201,12 @@ impl Window {
         self.table.live()
     }
 
+    /// Most series that are remembered.
+    #[must_use]
+    pub fn series_max(&self) -> usize {
+        self.table.series_max()
+    }
+
     /// Targets remembered.
     #[must_use]
     pub fn target_count(&self) -> usize {

@@ -2,6 +2,7 @@
 //!
 //! Owns what is well, a warning, or failed. Changes nothing anywhere.
 
+pub(super) mod health;
 mod line;
 mod prometheus;
 mod sample;
@@ -13,6 +14,7 @@ use crate::receive;
 use crate::socket::NetworkBytes;
 use crate::telemetry::LimitHits;
 use ::prometheus::Registry;
+use health::Probe;
 use line::Line;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +31,9 @@ pub(super) struct CheckArguments {
     /// A replica's own address, such as http://prometheus-0:9090; once for each, or separated by commas.
     #[arg(long = "prometheus-url", value_name = "URL", value_delimiter = ',')]
     prometheus_urls: Vec<String>,
+    /// Asks a proxy that runs here with the same admin address how it is, and nothing else: `ready` for traffic, or only `live`.
+    #[arg(long, value_name = "STATE", num_args = 0..=1, default_missing_value = "ready", require_equals = true)]
+    pub(super) health: Option<Probe>,
 }
 
 #[expect(clippy::print_stdout, reason = "what it prints is what it is for")]

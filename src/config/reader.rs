@@ -84,6 +84,15 @@ impl Reader {
         }
     }
 
+    /// Of all that was given only where the admin page listens, for who asks it something: mistakes elsewhere are not theirs.
+    pub(super) fn admin_listen(mut self) -> Result<SocketAddr, ConfigError> {
+        self.mistakes.retain(|mistake| mistake.variable == var::ADMIN_LISTEN);
+        match self.read(var::ADMIN_LISTEN, values::address) {
+            Some(address) if self.mistakes.is_empty() => Ok(address),
+            _ => Err(self.into_error()),
+        }
+    }
+
     fn into_error(mut self) -> ConfigError {
         let place = |mistake: &Mistake| VARIABLES.iter().position(|known| known.name == mistake.variable);
         self.mistakes.sort_by_key(|mistake| place(mistake).unwrap_or(usize::MAX));

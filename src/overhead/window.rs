@@ -16,6 +16,7 @@ struct WindowGauges {
     owned: IntGaugeVec,
     last_seen: GaugeVec,
     series: IntGauge,
+    series_max: IntGauge,
     bytes: IntGauge,
     evictions: IntCounter,
     full: IntCounter,
@@ -39,6 +40,7 @@ pub fn register(registry: &Registry, window: Arc<Window>) -> Result<(), promethe
         owned: IntGaugeVec::new(owned, &replica)?,
         last_seen: GaugeVec::new(last_seen, &replica)?,
         series: IntGauge::new("promdedup_window_series", "Series that are remembered.")?,
+        series_max: IntGauge::new("promdedup_window_series_max", "Most series that are remembered.")?,
         bytes: IntGauge::new("promdedup_window_bytes", "Bytes allocated for what is remembered.")?,
         evictions: IntCounter::new("promdedup_window_evictions_total", "Series forgotten for being idle, or for those of another tenant in a full window.")?,
         full: IntCounter::new(
@@ -51,8 +53,8 @@ pub fn register(registry: &Registry, window: Arc<Window>) -> Result<(), promethe
 
 impl Collector for WindowGauges {
     fn desc(&self) -> Vec<&Desc> {
-        let Self { owned, last_seen, series, bytes, evictions, full, .. } = self;
-        let parts: [&dyn Collector; 6] = [owned, last_seen, series, bytes, evictions, full];
+        let Self { owned, last_seen, series, series_max, bytes, evictions, full, .. } = self;
+        let parts: [&dyn Collector; 7] = [owned, last_seen, series, series_max, bytes, evictions, full];
         parts.into_iter().flat_map(Collector::desc).collect()
     }
 
@@ -60,11 +62,12 @@ impl Collector for WindowGauges {
         let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.read_groups();
         self.series.set(self.window.series() as i64);
+        self.series_max.set(self.window.series_max() as i64);
         self.bytes.set(self.window.bytes() as i64);
         self.evictions.inc_by(self.window.evictions().saturating_sub(self.evictions.get()));
         self.full.inc_by(self.window.full().saturating_sub(self.full.get()));
-        let Self { owned, last_seen, series, bytes, evictions, full, .. } = self;
-        let parts: [&dyn Collector; 6] = [owned, last_seen, series, bytes, evictions, full];
+        let Self { owned, last_seen, series, series_max, bytes, evictions, full, .. } = self;
+        let parts: [&dyn Collector; 7] = [owned, last_seen, series, series_max, bytes, evictions, full];
         parts.into_iter().flat_map(Collector::collect).collect()
     }
 }
@@ -117,6 +120,7 @@ mod tests {
             let seen = family("promdedup_replica_last_seen_timestamp_seconds");
             assert_eq!(seen.len(), 1);
             assert_eq!(seen[0].get_gauge().get_value(), 7.5);
+            assert_eq!(family("promdedup_window_series_max")[0].get_gauge().get_value(), 10.0);
             assert_eq!(family("promdedup_owned_series")[0].get_gauge().get_value(), 0.0);
         }
     }

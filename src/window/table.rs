@@ -79,6 +79,10 @@ impl Table {
         self.live.load(Relaxed)
     }
 
+    pub(super) fn series_max(&self) -> usize {
+        self.series_max
+    }
+
     /// Bytes allocated for entries and index.
     pub(super) fn bytes(&self) -> usize {
         let chunks = self.chunks.iter().filter(|c| c.get().is_some()).count();

@@ -141,6 +141,46 @@ async fn sigterm_ends_with_0() {
 }
 
 #[tokio::test]
+async fn check_asks_a_running_proxy_for_its_health() {
+    let peer = Peer::start(200, "").await;
+    let (mut child, address, admin) =
+        serve(&[("PROMDEDUP_UPSTREAM_URL", &peer.url()), ("PROMDEDUP_UPSTREAM_TIMEOUT", "100ms")]);
+    let admin = admin.to_string();
+    // A variable that is wrong by now concerns nobody who runs already.
+    let check = async |flag: &'static str| {
+        let admin = admin.clone();
+        let environment =
+            [("PROMDEDUP_ADMIN_LISTEN", admin.as_str()), ("PROMDEDUP_TLS_KEY_FILE", "/nowhere")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let ran =
+            move || ran(&["check", flag], &environment.each_ref().map(|(name, value)| (&**name, &**value)));
+        let (code, stdout, stderr) = soon(spawn_blocking(ran)).await.expect("no panic");
+        assert_eq!(stderr, "");
+        (code, stdout)
+    };
+    assert_eq!(check("--health").await, (Some(0), "ready\n".to_owned()));
+    peer.answers(503, "");
+    let mut line = Line::open(address).await;
+    let body = snap::raw::Encoder::new().compress_vec(&minimal()).expect("compressed");
+    while check("--health=ready").await.0 == Some(0) {
+        line.post("/api/v1/receive", "", &body).await;
+        line.hear().await;
+    }
+    let (code, text) = check("--health").await;
+    assert_eq!(code, Some(1));
+    assert!(text.starts_with("not ready: no attempt at the upstream has succeeded"), "{text}");
+    assert_eq!(check("--health=live").await, (Some(0), "healthy\n".to_owned()));
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    let (code, text) = check("--health=live").await;
+    assert_eq!(code, Some(1));
+    assert!(text.starts_with(&format!("{admin} does not answer: ")), "{text}");
+    let (code, _, stderr) = ran(&["check", "--health"], &[("PROMDEDUP_ADMIN_LISTEN", "x")]);
+    assert_eq!(code, Some(64));
+    assert!(stderr.contains("PROMDEDUP_ADMIN_LISTEN=\"x\"") && !stderr.contains("UPSTREAM_URL"), "{stderr}");
+}
+
+#[tokio::test]
 async fn a_drain_that_takes_too_long_ends_with_1() {
     // An upstream that accepts and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").expect("bound");

@@ -7,6 +7,7 @@ mod auth;
 mod command;
 mod config;
 mod conformity;
+mod deploy;
 mod forward;
 mod health;
 mod hostile;

@@ -160,6 +160,7 @@ const PROMISED: &[(&str, &[&str])] = &[
     ("promdedup_duplicate_bytes_total", &["group", "replica"]),
     ("promdedup_cpu_seconds_total", &["stage", "share"]),
     ("promdedup_window_series", &[]),
+    ("promdedup_window_series_max", &[]),
     ("promdedup_window_bytes", &[]),
     ("promdedup_window_evictions_total", &[]),
     ("promdedup_window_full_total", &[]),

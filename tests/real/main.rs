@@ -17,6 +17,7 @@
 )]
 
 mod check;
+mod ingress;
 mod interpreter;
 mod native;
 mod nginx;

@@ -21,7 +21,7 @@ pub(crate) struct Nginx {
 
 impl Nginx {
     /// Starts it and waits until it answers.
-    pub(crate) async fn before(instances: [SocketAddr; 2]) -> Self {
+    pub(crate) async fn before(instances: [String; 2]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = TcpSocket::new_v4().expect("a socket");
         port.set_reuseaddr(true).expect("an option");
@@ -52,7 +52,7 @@ impl Nginx {
 
 /// A 503 is the instance's own word and goes back to the sender: another instance is not to take what this one holds back. Only an
 /// instance that is not there is passed over.
-fn configuration(listen: SocketAddr, [first, second]: [SocketAddr; 2], folder: &str) -> String {
+fn configuration(listen: SocketAddr, [first, second]: [String; 2], folder: &str) -> String {
     let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let folders: String = kinds.map(|kind| format!("{kind}_temp_path {folder}-{kind};\n")).concat();
     let variable = GROUP_HEADER.to_ascii_lowercase().replace('-', "_");

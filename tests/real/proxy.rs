@@ -46,8 +46,9 @@ impl Proxy {
         (self.process, self.admin) = launch(&self.environment, &self.folder).await;
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.port.local_addr().expect("an address")
+    /// Where it listens for senders.
+    pub(crate) fn address(&self) -> String {
+        self.port.local_addr().expect("an address").to_string()
     }
 
     /// What a Prometheus is configured with.

@@ -1,0 +1,101 @@
+{{- define "promdedup.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "promdedup.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- $name := include "promdedup.name" . }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "promdedup.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "promdedup.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "promdedup.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "promdedup.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "promdedup.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "promdedup.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "promdedup.image" -}}
+{{- $image := .Values.image }}
+{{- $repository := $image.repository }}
+{{- if $image.registry }}
+{{- $repository = printf "%s/%s" $image.registry $image.repository }}
+{{- end }}
+{{- if $image.digest }}
+{{- printf "%s@%s" $repository $image.digest }}
+{{- else }}
+{{- printf "%s:%s" $repository (default .Chart.AppVersion $image.tag) }}
+{{- end }}
+{{- end }}
+
+{{/* How many instances there may be at a time. */}}
+{{- define "promdedup.instancesMax" -}}
+{{- if .Values.autoscaling.enabled }}{{ .Values.autoscaling.maxReplicas }}{{ else }}{{ .Values.replicaCount }}{{ end }}
+{{- end }}
+
+{{/* Not empty if each group is sent to one instance. */}}
+{{- define "promdedup.hashed" -}}
+{{- if and .Values.ingress.enabled .Values.ingress.hash.enabled }}yes{{ end }}
+{{- end }}
+
+{{/* A file's name in the volume: PROMDEDUP_TLS_CERT_FILE is tls-cert-file. */}}
+{{- define "promdedup.fileName" -}}
+{{- trimPrefix "PROMDEDUP_" . | lower | replace "_" "-" }}
+{{- end }}
+
+{{/* Stops at values that each have the right form, and together do not make sense. */}}
+{{- define "promdedup.validate" -}}
+{{- $config := .Values.config }}
+{{- $secrets := .Values.configFromSecrets }}
+{{- if not (or $config.PROMDEDUP_UPSTREAM_URL (hasKey $secrets "PROMDEDUP_UPSTREAM_URL")) }}
+{{- fail "config.PROMDEDUP_UPSTREAM_URL is required: the remote-write endpoint of Thanos Receive, such as http://thanos-receive.thanos.svc:19291/api/v1/receive" }}
+{{- end }}
+{{- $instances := include "promdedup.instancesMax" . | int }}
+{{- if and (gt $instances 1) (not (include "promdedup.hashed" .)) (not .Values.acknowledgeSplitGroups) }}
+{{- fail (printf "up to %d instances, and nothing that brings the replicas of an HA group together in one of them: they would forward the same samples twice. Set ingress.enabled (with ingress.hash.enabled), or one instance, or, if a ring hash of your own stands in front, acknowledgeSplitGroups" $instances) }}
+{{- end }}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
+{{- fail (printf "autoscaling.minReplicas %d is more than autoscaling.maxReplicas %d" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
+{{- end }}
+{{- range $cert, $key := dict "PROMDEDUP_TLS_CERT_FILE" "PROMDEDUP_TLS_KEY_FILE" "PROMDEDUP_UPSTREAM_TLS_CERT_FILE" "PROMDEDUP_UPSTREAM_TLS_KEY_FILE" }}
+{{- if ne (hasKey $.Values.files $cert) (hasKey $.Values.files $key) }}
+{{- fail (printf "files: %s and %s belong together" $cert $key) }}
+{{- end }}
+{{- end }}
+{{- $drain := default "20s" $config.PROMDEDUP_DRAIN_TIMEOUT }}
+{{- $seconds := 0 }}
+{{- if regexMatch "^[0-9]+s$" $drain }}
+{{- $seconds = trimSuffix "s" $drain | int }}
+{{- else if regexMatch "^[0-9]+m$" $drain }}
+{{- $seconds = mul 60 (trimSuffix "m" $drain | int) | int }}
+{{- end }}
+{{- if ge $seconds (int .Values.terminationGracePeriodSeconds) }}
+{{- fail (printf "terminationGracePeriodSeconds %d is not longer than PROMDEDUP_DRAIN_TIMEOUT %s" (int .Values.terminationGracePeriodSeconds) $drain) }}
+{{- end }}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.from) }}
+{{- fail "networkPolicy.from is required: who may write" }}
+{{- end }}
+{{- if and .Values.podMonitor.enabled .Values.serviceMonitor.enabled }}
+{{- fail "podMonitor and serviceMonitor would scrape everything twice: enable one" }}
+{{- end }}
+{{- end }}
