@@ -188,7 +188,8 @@ impl Shared {
         kept_max_bytes: usize,
     ) -> Result<Answered, String> {
         let tenant = request.headers().get(&self.tenant_header).cloned();
-        let _share = self.share(&tenant, deadline).await?;
+        // Who has waited for most of the time would only begin what it cannot end, and keep the connection from others.
+        let _share = self.share(&tenant, deadline - self.timeout / 2).await?;
         let pool = &self.pools[pool_of_this_thread() % self.pools.len()];
         let response = match timeout_at(deadline, pool.request(request)).await {
             Ok(Ok(response)) => response,
@@ -225,7 +226,7 @@ impl Shared {
         }
         self.connections_hit.inc();
         self.connections.wait(tenant, deadline).await.map_err(|NoneFree { own }| {
-            let (max, timeout) = (self.connections.max(), spelt(self.timeout));
+            let (max, timeout) = (self.connections.max(), spelt(self.timeout / 2));
             format!(
                 "no connection to the upstream was free within {timeout}: of {max} (PROMDEDUP_UPSTREAM_CONNECTIONS_MAX) this \
                  tenant has {own}"
