@@ -162,8 +162,10 @@ class Every(unittest.TestCase):
 
     @each_set
     def test_a_drain_is_finished_before_the_pod_is_killed(self, documents):
-        given = environment(documents).get("PROMDEDUP_DRAIN_TIMEOUT", {"value": "20s"})["value"]
-        seconds = int(given[:-1]) * {"s": 1, "m": 60}[given[-1]]
+        seconds = 0
+        for name, default in (("PROMDEDUP_DRAIN_LEAD", "0s"), ("PROMDEDUP_DRAIN_TIMEOUT", "20s")):
+            given = environment(documents).get(name, {"value": default})["value"]
+            seconds += int(given[:-1]) * {"s": 1, "m": 60}[given[-1]]
         pod = one(documents, "Deployment")["spec"]["template"]["spec"]
         self.assertGreater(pod["terminationGracePeriodSeconds"], seconds)
 
@@ -183,7 +185,7 @@ class Sets(unittest.TestCase):
         self.assertEqual(kinds(documents), ["Deployment", "PodDisruptionBudget", "Service", "ServiceAccount"])
         spec = one(documents, "Deployment")["spec"]
         self.assertEqual((spec["replicas"], spec["strategy"]), (1, {"type": "Recreate"}))
-        self.assertEqual(set(environment(documents)), {"PROMDEDUP_UPSTREAM_URL", "PROMDEDUP_WORKERS"})
+        self.assertEqual(set(environment(documents)), {"PROMDEDUP_UPSTREAM_URL", "PROMDEDUP_WORKERS", "PROMDEDUP_DRAIN_LEAD"})
 
     def test_scaled(self):
         documents = rendered(sets()["scaled"])
@@ -291,7 +293,7 @@ class Refused(unittest.TestCase):
     def test_what_does_not_go_together(self):
         cert = {"PROMDEDUP_TLS_CERT_FILE": {"secretName": "tls", "key": "tls.crt"}}
         self.refused({"files": cert}, "PROMDEDUP_TLS_CERT_FILE and PROMDEDUP_TLS_KEY_FILE belong together")
-        self.refused({}, "terminationGracePeriodSeconds 30 is not longer", {"PROMDEDUP_DRAIN_TIMEOUT": "30s"})
+        self.refused({}, "terminationGracePeriodSeconds 30 is not longer", {"PROMDEDUP_DRAIN_TIMEOUT": "25s"})
         self.refused({"networkPolicy": {"enabled": True}}, "networkPolicy.from is required")
         monitors = {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}
         self.refused(monitors, "enable one")

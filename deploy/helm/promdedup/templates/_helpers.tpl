@@ -82,15 +82,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- fail (printf "files: %s and %s belong together" $cert $key) }}
 {{- end }}
 {{- end }}
+{{- $lead := default "0s" $config.PROMDEDUP_DRAIN_LEAD }}
 {{- $drain := default "20s" $config.PROMDEDUP_DRAIN_TIMEOUT }}
 {{- $seconds := 0 }}
-{{- if regexMatch "^[0-9]+s$" $drain }}
-{{- $seconds = trimSuffix "s" $drain | int }}
-{{- else if regexMatch "^[0-9]+m$" $drain }}
-{{- $seconds = mul 60 (trimSuffix "m" $drain | int) | int }}
+{{- range list $lead $drain }}
+{{- if regexMatch "^[0-9]+s$" . }}
+{{- $seconds = add $seconds (trimSuffix "s" . | int) | int }}
+{{- else if regexMatch "^[0-9]+m$" . }}
+{{- $seconds = add $seconds (mul 60 (trimSuffix "m" . | int)) | int }}
+{{- end }}
 {{- end }}
 {{- if ge $seconds (int .Values.terminationGracePeriodSeconds) }}
-{{- fail (printf "terminationGracePeriodSeconds %d is not longer than PROMDEDUP_DRAIN_TIMEOUT %s" (int .Values.terminationGracePeriodSeconds) $drain) }}
+{{- fail (printf "terminationGracePeriodSeconds %d is not longer than PROMDEDUP_DRAIN_LEAD %s and PROMDEDUP_DRAIN_TIMEOUT %s together" (int .Values.terminationGracePeriodSeconds) $lead $drain) }}
 {{- end }}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.from) }}
 {{- fail "networkPolicy.from is required: who may write" }}
