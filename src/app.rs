@@ -7,6 +7,7 @@ use crate::health::Health;
 use crate::overhead::{self, CpuTime};
 use crate::pipeline::{Metrics, Pipeline, Protocol, Settings};
 use crate::receive::{PhaseControl, Receiver, Serve};
+use crate::reload;
 use crate::series::{PlaceLabels, ReplicaNames};
 use crate::socket::NetworkBytes;
 use crate::telemetry::{LimitHits, Refusals};
@@ -133,6 +134,7 @@ impl<S: Serve> App<S> {
         let registry = Registry::new();
         let network = NetworkBytes::new(&registry)?;
         let limits = LimitHits::new(&registry)?;
+        reload::register(&registry)?;
         let cpu = CpuTime::register(&registry)?;
         let mode = config.receive.mode;
         let refusals = Arc::default();

@@ -5,11 +5,15 @@
 //! Knows nothing of what the files hold, and shows none of it.
 
 use arc_swap::ArcSwap;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntGaugeVec, Opts, Registry};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
@@ -30,6 +34,53 @@ pub struct Reloaded<T> {
     make: Make<T>,
     current: ArcSwap<T>,
     seen: Mutex<Seen>,
+    state: Arc<State>,
+}
+
+/// Whether the last look could use what it found.
+#[derive(Debug)]
+struct State {
+    what: &'static str,
+    usable: AtomicBool,
+}
+
+/// Of all that there is. A process has one set of files, which rooms that do not know each other look at.
+static STATES: Mutex<Vec<Weak<State>>> = Mutex::new(Vec::new());
+
+/// `promdedup_file_usable` for all files of the process.
+struct Usable(IntGaugeVec);
+
+/// Shows from now on which files are in force as they are.
+///
+/// # Errors
+/// When that is registered already.
+pub fn register(registry: &Registry) -> Result<(), prometheus::Error> {
+    registry.register(Box::new(Usable(Usable::gauges()?)))
+}
+
+impl Usable {
+    fn gauges() -> Result<IntGaugeVec, prometheus::Error> {
+        let help =
+            "1 while a file is in force as it is; 0 while it cannot be used, and what was read before is.";
+        IntGaugeVec::new(Opts::new("promdedup_file_usable", help), &["what"])
+    }
+}
+
+impl Collector for Usable {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Ok(gauges) = Self::gauges() else { return Vec::new() };
+        let mut states = STATES.lock().unwrap_or_else(PoisonError::into_inner);
+        states.retain(|state| state.strong_count() > 0);
+        for state in states.iter().filter_map(Weak::upgrade) {
+            gauges.with_label_values(&[state.what]).set(i64::from(state.usable.load(Relaxed)));
+        }
+        drop(states);
+        gauges.collect()
+    }
 }
 
 struct Seen {
@@ -60,7 +111,9 @@ impl<T> Reloaded<T> {
         // Looked at first: what changes in between is seen as a change the next time.
         let seen = Seen { digest: digest(&paths), at: Instant::now() };
         let current = ArcSwap::from_pointee(make()?);
-        Ok(Self { what, paths, make: Box::new(make), current, seen: Mutex::new(seen) })
+        let state = Arc::new(State { what, usable: AtomicBool::new(true) });
+        STATES.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&state));
+        Ok(Self { what, paths, make: Box::new(make), current, seen: Mutex::new(seen), state })
     }
 
     /// As of the last look.
@@ -86,7 +139,9 @@ impl<T> Reloaded<T> {
             return;
         }
         seen.digest = digest;
-        match (self.make)() {
+        let made = (self.make)();
+        self.state.usable.store(made.is_ok(), Relaxed);
+        match made {
             Ok(made) => {
                 self.current.store(Arc::new(made));
                 tracing::info!(what = self.what, "read again");

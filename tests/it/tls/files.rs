@@ -89,9 +89,18 @@ async fn certificates_are_renewed_while_it_runs() {
     let mut serving = Serving::start(&[&[PLAIN], &borrowed(&more)[..]].concat()).await;
     let mut held = Line::over(connect(&Client::of(&old), serving.address).await);
     assert_eq!(writes(&mut held).await, 204);
+    let admin = serving.admin;
+    let usable = async |usable: u8| {
+        let line =
+            format!("promdedup_file_usable{{what=\"TLS certificate and key of the listener\"}} {usable}");
+        let metrics = Line::open(admin).await.get("/metrics", "").await.text;
+        assert!(metrics.lines().any(|each| each == line), "{line} is not in:\n{metrics}");
+    };
+    usable(1).await;
 
     files.put("tls.crt", "-----BEGIN CERTIFICATE-----\nnot base 64\n-----END CERTIFICATE-----\n");
     serving.logs("ERROR", "what was read before stays in force").await;
+    usable(0).await;
     assert_eq!(writes(&mut Line::over(connect(&Client::of(&old), serving.address).await)).await, 204);
 
     // Two files are never replaced at one time: with the certificate alone nothing has changed yet.
@@ -100,6 +109,7 @@ async fn certificates_are_renewed_while_it_runs() {
     serving.logs("ERROR", "what was read before stays in force").await;
     files.put("tls.key", &pair.key);
     serving.logs("INFO", "read again").await;
+    usable(1).await;
     assert_eq!(writes(&mut Line::over(connect(&Client::of(&new), serving.address).await)).await, 204);
     assert!(soon(Client::of(&old).connect(serving.address)).await.is_err(), "the old one is gone");
     assert_eq!(writes(&mut held).await, 204, "the connection goes on");
