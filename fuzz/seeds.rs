@@ -19,7 +19,7 @@ fn main() -> std::io::Result<()> {
         })
         .collect();
     names.sort();
-    for target in ["one", "two", "identity", "decide"] {
+    for target in ["one", "two", "identity", "decide", "http"] {
         std::fs::create_dir_all(here.join("corpus").join(target))?;
     }
     for path in names {
@@ -38,9 +38,21 @@ fn main() -> std::io::Result<()> {
             lay(if two { "two" } else { "one" }, &fuzz::packed(piece))?;
             lay("identity", &fuzz::packed(piece))?;
             lay("decide", &fuzz::story::of_body(piece, two))?;
+            lay("http", &request(&fuzz::packed(piece), two))?;
         }
     }
     Ok(())
+}
+
+/// As a sender writes it.
+fn request(body: &[u8], two: bool) -> Vec<u8> {
+    let kind = if two { ";proto=io.prometheus.write.v2.Request" } else { "" };
+    let head = format!(
+        "POST /api/v1/receive HTTP/1.1\r\nhost: x\r\ncontent-encoding: snappy\r\n\
+         content-type: application/x-protobuf{kind}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
 }
 
 fn of_one(raw: &[u8]) -> std::io::Result<Vec<Vec<u8>>> {
