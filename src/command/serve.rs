@@ -15,7 +15,9 @@ pub(super) fn run(config: Config) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::listen()?;
         let (ask, asked) = oneshot::channel();
         let twice = async {
-            tracing::info!(signal = signals.next().await, "asked to end");
+            // Not within the line's arguments: of a level that is not logged nobody would wait for it.
+            let signal = signals.next().await;
+            tracing::info!(signal, "asked to end");
             let _ = ask.send(());
             signals.next().await
         };

@@ -1,6 +1,6 @@
 //! How the binary goes down: load is sent elsewhere first, what is in flight is finished, and nobody waits longer than they want to.
 
-use crate::command::{minimal, terminate};
+use crate::command::{minimal, promdedup, terminate};
 use crate::peer::{Line, Peer, soon};
 use crate::serving::Serving;
 use std::time::Duration;
@@ -103,4 +103,37 @@ async fn a_second_signal_ends_at_once() {
     serving.logs("WARN", "asked to end once more").await;
     assert_eq!(code(&mut serving).await, Some(1));
     assert!(line.closes().await, "its sender knows that it has to come again");
+}
+
+/// What it says of a signal is not what makes it wait for one.
+#[tokio::test]
+async fn with_a_silent_log_it_runs_until_it_is_asked_to_end() {
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let admin = free.local_addr().expect("its address");
+    drop(free);
+    let peer = Peer::start(200, "").await;
+    let (url, listen) = (peer.url(), admin.to_string());
+    let more = [
+        ("PROMDEDUP_UPSTREAM_URL", url.as_str()),
+        ("PROMDEDUP_LISTEN", "127.0.0.1:0"),
+        ("PROMDEDUP_ADMIN_LISTEN", &listen),
+        ("PROMDEDUP_LOG", "off"),
+    ];
+    let mut child = promdedup(&["serve"], &more).spawn().expect("starts");
+    let mut line = soon(async {
+        loop {
+            match TcpStream::connect(admin).await {
+                Ok(stream) => return Line::over(stream),
+                Err(_) => assert_eq!(child.try_wait().expect("a child of ours"), None, "it ended by itself"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let ready = line.get("/-/ready", "").await;
+    assert!(ready.status == 200 || !ready.text.contains("draining"), "{ready:?}");
+    terminate(&child);
+    let status =
+        soon(tokio::task::spawn_blocking(move || child.wait())).await.expect("no panic").expect("ended");
+    assert_eq!(status.code(), Some(0));
 }
