@@ -159,6 +159,12 @@ async fn requests_at_a_time_on_one_connection_of_http2_are_bounded() {
     }
     proxy.comes_to_show(&hit("streams", 1)).await;
     proxy.comes_to_show("promdedup_in_flight_requests 200").await;
+    soon(async {
+        while proxy.seen().len() < 200 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     assert_eq!(proxy.seen().len(), 200);
     proxy.let_go(300);
     while let Some(status) = soon(answers.join_next()).await {
