@@ -56,11 +56,6 @@ impl Proxy {
         format!("http://{}/api/v1/receive", self.address())
     }
 
-    /// Samples that it has received in its present life.
-    pub(crate) async fn received(&self) -> f64 {
-        self.metrics().await.sum("promdedup_samples_received_total", &[])
-    }
-
     pub(crate) async fn metrics(&self) -> Metrics {
         Metrics::of(&format!("http://{}/metrics", self.admin)).await
     }

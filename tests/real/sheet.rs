@@ -43,10 +43,6 @@ impl Senders {
         }
     }
 
-    pub(crate) fn retried(&self) -> f64 {
-        self.retried
-    }
-
     pub(crate) fn problems(&self) -> Vec<String> {
         let Self { failed, dropped, .. } = self;
         if failed + dropped == 0.0 {
