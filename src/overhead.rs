@@ -11,6 +11,7 @@ mod window;
 
 pub use cpu::{CpuTime, Meter, Shares, Stage, ThreadTime};
 pub use figures::{Figures, Overhead};
+pub(crate) use figures::{label, value};
 pub(crate) use names::{GROUPS_MAX, REPLICAS_MAX};
 pub use names::{OTHER, is_named};
 pub use window::register;

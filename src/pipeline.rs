@@ -9,6 +9,7 @@ mod door;
 mod judge;
 mod memory;
 mod metrics;
+mod notes;
 mod observe;
 mod request;
 mod tally;
@@ -19,11 +20,9 @@ pub use metrics::Metrics;
 pub use observe::Verbatim;
 
 use crate::forward::{Answer, Outgoing, Upstream};
-use crate::overhead::{Meter, Shares, Stage};
-use crate::policy::TimestampMs;
+use crate::overhead::{Meter, Stage};
 use crate::series::TenantHash;
-use crate::telemetry::Refusal;
-use crate::window::{Flight, Log, Metadata, Seen, Window};
+use crate::window::{Flight, Log, Metadata, Window};
 pub use crate::wire::Protocol;
 use crate::wire::snappy::{self, Unpack};
 use crate::wire::v2::{self, Keep};
@@ -117,10 +116,11 @@ impl<U: Upstream> Pipeline<U> {
         let answer = relayed.as_ref().map(|relayed| &relayed.answer);
         let lived = self.live(&mut buffers, &incoming, answer, begun, now_ms).await;
         let (Ok(reply) | Err(reply)) = &lived;
-        if matches!(reply.status, 400 | 413 | 415) {
+        // Observed, its sender is told what upstream says, and not this.
+        if relayed.is_none() && matches!(reply.status, 400 | 413 | 415) {
             self.note_refusal(reply, lived.is_ok().then_some(&buffers.request));
         }
-        let shares = shares(&buffers, &incoming, lived.is_ok());
+        let shares = notes::shares(&buffers, &incoming, lived.is_ok());
         self.metrics.cpu.add(&mut buffers.meter, shares);
         let reply = match (relayed, lived) {
             (None, Ok(reply) | Err(reply)) => reply,
@@ -471,56 +471,6 @@ impl<U: Upstream> Pipeline<U> {
             }
         }
     }
-}
-
-impl<U> Pipeline<U> {
-    /// Notes what a sender is told that need not come again. `request`: if it could be read.
-    fn note_refusal(&self, reply: &Reply, request: Option<&Request>) {
-        let tally = request.and_then(|request| request.tallies.iter().next());
-        let group = tally.and_then(|tally| self.window.groups().group(tally.group));
-        let replica = group.as_ref().zip(tally).and_then(|(group, tally)| group.replica(tally.replica?));
-        self.metrics.refusals.note(Refusal {
-            group: group.map(|group| group.name().to_owned()).unwrap_or_default(),
-            replica: replica.map(|replica| replica.name().to_owned()).unwrap_or_default(),
-            status: reply.status,
-            text: reply.text.clone(),
-        });
-    }
-
-    /// Notes how far each replica of the request has come: in time, and in being rid of what it has.
-    fn note_fronts(&self, request: &Request, works: bool, bench: &Bench<'_>) {
-        let now_ms = bench.later_ms();
-        for tally in request.tallies.iter() {
-            let Some(replica) = tally.replica else { continue };
-            let Some(group) = self.window.groups().group(tally.group) else { continue };
-            let Some(newest) = tally.newest_ms else {
-                group.leave_request(replica, request.identity);
-                continue;
-            };
-            let Some(known) = group.replica(replica) else { continue };
-            known.see(newest, bench.now_ms);
-            // What has no replica is nobody's backlog.
-            if self.settings.first_contact_hold_ms > 0 && !known.name().is_empty() {
-                let seen = Seen {
-                    request: request.identity,
-                    newest: TimestampMs(newest),
-                    unsettled: tally.unsettled_ms.map(TimestampMs),
-                    works,
-                };
-                group.end_request(replica, seen, now_ms);
-            }
-        }
-    }
-}
-
-/// By what a request's CPU time is split. What cannot be read has no samples.
-fn shares(buffers: &Buffers, incoming: &Incoming, read: bool) -> Shares {
-    let tallies = buffers.request.tallies.iter().filter(|_| read);
-    let (samples, duplicates) = tallies
-        .fold((0, 0), |(all, duplicates), tally| (all + tally.samples(), duplicates + tally.duplicate));
-    let (relayed, received_bytes) = (incoming.verbatim.is_some(), incoming.body.len() as u64);
-    let sent_bytes = if relayed { received_bytes } else { buffers.sent_bytes };
-    Shares { samples, duplicates, received_bytes, sent_bytes, relayed }
 }
 
 fn outgoing(packed: Vec<u8>, samples: u64, incoming: &Incoming) -> Outgoing {

@@ -11,11 +11,11 @@ pub(super) use pulse::Life;
 use super::readiness::Readiness;
 use crate::config::Mode;
 use crate::health;
-use crate::overhead::{Figures, Overhead};
+use crate::overhead::{Figures, Overhead, label, value};
 use crate::telemetry::{Refusal, Refusals};
 use groups::{Group, Replica, groups};
 use prometheus::Registry;
-use prometheus::proto::{LabelPair, MetricFamily};
+use prometheus::proto::MetricFamily;
 use pulse::Pulses;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -140,8 +140,7 @@ impl Status {
         let (measured, earlier) = history.first().copied().unwrap_or_default();
         history.push((Duration::ZERO, figures));
         let groups = groups(&families);
-        let mut pulses = self.pulses();
-        pulses.look(&groups, now);
+        let pulses = self.pulses();
         View {
             mode: self.mode,
             unready: readiness.now().err().map(|why| why.to_string()),
@@ -268,11 +267,10 @@ fn view(name: String, group: Group, pulses: &Pulses, now: Instant, now_s: f64) -
 }
 
 /// The values of a family that are not 0, by a label.
-fn by(families: &[MetricFamily], name: &str, label: &str) -> BTreeMap<String, f64> {
+fn by(families: &[MetricFamily], name: &str, by: &str) -> BTreeMap<String, f64> {
     let family = families.iter().filter(|family| family.name() == name);
     let metrics = family.flat_map(MetricFamily::get_metric);
-    let named =
-        metrics.filter_map(|metric| Some((groups::label(metric, label)?.to_owned(), groups::value(metric))));
+    let named = metrics.filter_map(|metric| Some((label(metric, by)?.to_owned(), value(metric))));
     named.filter(|(_, value)| *value > 0.0).collect()
 }
 
@@ -287,11 +285,9 @@ fn mean(families: &[MetricFamily], name: &str) -> Option<f64> {
 /// The problems that groups have now. As many as the metric has children, so bounded like it.
 fn warnings(families: &[MetricFamily]) -> impl Iterator<Item = Warning> {
     let family = families.iter().filter(|family| family.name() == "promdedup_group_health");
-    let there =
-        family.flat_map(MetricFamily::get_metric).filter(|metric| metric.get_gauge().get_value() > 0.0);
+    let there = family.flat_map(MetricFamily::get_metric).filter(|metric| value(metric) > 0.0);
     there.filter_map(|metric| {
-        let label = |name| metric.get_label().iter().find(|label| label.name() == name).map(LabelPair::value);
-        let (group, reason) = (label("group")?.to_owned(), label("reason")?.to_owned());
+        let (group, reason) = (label(metric, "group")?.to_owned(), label(metric, "reason")?.to_owned());
         let advice = health::advice(&reason)?;
         Some(Warning { group, reason, advice })
     })

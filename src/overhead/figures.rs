@@ -1,6 +1,6 @@
 //! What an operator asks for, derived of the metrics: what is saved, and what the second replica costs. Pure.
 
-use prometheus::proto::{Metric, MetricFamily};
+use prometheus::proto::{LabelPair, Metric, MetricFamily};
 use std::time::Duration;
 
 const DAY_S: f64 = 86_400.0;
@@ -99,13 +99,16 @@ impl Figures {
 }
 
 fn has(metric: &Metric, labels: &[(&str, &str)]) -> bool {
-    labels.iter().all(|(name, value)| {
-        metric.get_label().iter().any(|label| (label.name(), label.value()) == (*name, *value))
-    })
+    labels.iter().all(|(name, value)| label(metric, name) == Some(*value))
+}
+
+/// The value of a metric's label.
+pub(crate) fn label<'a>(metric: &'a Metric, name: &str) -> Option<&'a str> {
+    metric.get_label().iter().find(|label| label.name() == name).map(LabelPair::value)
 }
 
 /// That of a counter or a gauge: the other one is 0.
-fn value(metric: &Metric) -> f64 {
+pub(crate) fn value(metric: &Metric) -> f64 {
     metric.get_counter().get_value() + metric.get_gauge().get_value()
 }
 

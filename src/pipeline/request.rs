@@ -3,15 +3,17 @@
 //! Owns the buffers of a request, to be used again for the next one. Refuses to decide about samples other than those
 //! that no window is needed for: invalid labels, times that cannot be, and histograms that are none.
 
+mod order;
+mod refuse;
+
 use super::Settings;
 use super::judge::{Bench, Judged};
 use super::tally::{BoundsHit, Tallies};
 use crate::overhead::{Meter, Stage};
 use crate::policy::ReplicaId;
 use crate::series::{Place, SeriesKey, TenantHash};
-use crate::window::{TIMESTAMP_LIMIT_MS, UNKNOWN, Window};
-use crate::wire::histogram;
-use crate::wire::labels::{Canonical, InvalidLabels, canonicalize};
+use crate::window::{UNKNOWN, Window};
+use crate::wire::labels::{Canonical, canonicalize};
 use crate::wire::splice::Labels;
 use crate::wire::v1::{Sample, TimeSeries, Walker};
 use crate::wire::{Malformed, Span};
@@ -418,99 +420,6 @@ impl Request {
                 self.held_back |= holds;
             }
         }
-    }
-
-    fn refuse_item(&mut self, i: usize, invalid: &InvalidLabels) {
-        let item = &mut self.items[i];
-        item.kind = Kind::Invalid;
-        item.tally = self.tallies.number(Tallies::NO_GROUP, None);
-        self.hit.labels += u64::from(invalid.is_beyond_a_bound());
-        let first = item.series.first_sample as usize;
-        self.fates[first..first + item.series.samples as usize].fill(Fate::Refused);
-        self.refusal.get_or_insert_with(|| format!("series {}: {invalid}", i + 1));
-    }
-
-    fn refuse_impossible_times(&mut self, newest_ms: i64, future_max_ms: i64) {
-        for (sample, fate) in self.samples.iter().zip(&mut self.fates) {
-            if -TIMESTAMP_LIMIT_MS < sample.at && sample.at <= newest_ms || *fate == Fate::Refused {
-                continue;
-            }
-            *fate = Fate::Refused;
-            let (at, ahead) = (sample.at, sample.at.saturating_sub(newest_ms - future_max_ms));
-            self.refusal.get_or_insert_with(|| match at > newest_ms {
-                true => format!(
-                    "sample time {at} ms is {ahead} ms in the future, at most {future_max_ms} ms are taken"
-                ),
-                false => format!("sample time {at} ms is too far in the past to be meant"),
-            });
-        }
-    }
-
-    /// Upstream would answer 200 and drop one, or refuse the batch for it: nobody would know, or too much would be lost.
-    fn refuse_invalid_histograms(&mut self) {
-        for (i, item) in self.items.iter().enumerate() {
-            let first = item.series.first_sample as usize;
-            for s in first..first + item.series.samples as usize {
-                let sample = &self.samples[s];
-                if sample.histogram
-                    && self.fates[s] != Fate::Refused
-                    && let Err(invalid) = histogram::validate(sample.message(&self.body))
-                {
-                    self.fates[s] = Fate::Refused;
-                    self.refusal.get_or_insert_with(|| format!("series {}: {invalid}", i + 1));
-                }
-            }
-        }
-    }
-
-    /// Lists what is decided one after the other: items as they came, unless the times of a series fall. Then each
-    /// sample by itself, the oldest first, since Thanos answers 200 and drops one where times fall inside a request.
-    fn order(&mut self) {
-        self.falls = self.samples.windows(2).any(|pair| pair[1].at < pair[0].at) && self.series_falls();
-        for (i, item) in self.items.iter().enumerate() {
-            let (first, count) = (item.series.first_sample, item.series.samples);
-            let unit = |first, count| Unit { item: i as u32, first, count };
-            if self.falls && item.kind == Kind::Replicated && count > 0 {
-                self.units.extend((first..first + count).map(|s| unit(s, 1)));
-            } else {
-                self.units.push(unit(first, count));
-            }
-        }
-        if self.falls {
-            let samples = &self.samples;
-            // What is no sample (an exemplar) comes last: its series has to be there.
-            self.units.sort_by_key(|unit| match unit.count {
-                0 => i64::MAX,
-                _ => samples[unit.first as usize].at,
-            });
-        }
-    }
-
-    /// Whether a series has a sample that is older than one of its before it, in this item or an earlier one.
-    fn series_falls(&mut self) -> bool {
-        const FREE: (u64, i64) = (0, i64::MIN);
-        let slots = (2 * self.items.len()).next_power_of_two();
-        self.seen.clear();
-        self.seen.resize(slots, FREE);
-        for item in &self.items {
-            let low = match item.kind {
-                Kind::Replicated => item.key.0 as u64 | 1,
-                // Nothing is decided by time; its samples are the sender's affair.
-                Kind::Single | Kind::Unadmitted | Kind::Invalid | Kind::Waiting => continue,
-            };
-            let mut slot = low as usize >> 1 & (slots - 1);
-            while self.seen[slot] != FREE && self.seen[slot].0 != low {
-                slot = (slot + 1) & (slots - 1);
-            }
-            let newest = &mut self.seen[slot];
-            for sample in item.series.samples_of(&self.samples) {
-                if newest.0 == low && sample.at < newest.1 {
-                    return true;
-                }
-                *newest = (low, sample.at);
-            }
-        }
-        false
     }
 }
 

@@ -1,6 +1,7 @@
 //! Groups and replicas as the metrics show them. Pure.
 
-use prometheus::proto::{LabelPair, Metric, MetricFamily};
+use crate::overhead::{label, value};
+use prometheus::proto::{Metric, MetricFamily};
 use std::collections::BTreeMap;
 
 /// What is counted of a group. Numbers are since the start.
@@ -40,16 +41,6 @@ pub(crate) fn groups(families: &[MetricFamily]) -> BTreeMap<String, Group> {
     }
     groups.retain(|_, group| !group.replicas.is_empty());
     groups
-}
-
-/// A metric's value, if it is a counter or a gauge.
-pub(crate) fn value(metric: &Metric) -> f64 {
-    metric.get_counter().get_value() + metric.get_gauge().get_value()
-}
-
-/// The value of a metric's label.
-pub(crate) fn label<'a>(metric: &'a Metric, name: &str) -> Option<&'a str> {
-    metric.get_label().iter().find(|label| label.name() == name).map(LabelPair::value)
 }
 
 fn note(group: &mut Group, family: &str, metric: &Metric) {

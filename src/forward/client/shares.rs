@@ -95,6 +95,9 @@ impl Shares {
                 return;
             };
             let Some((tenant, waiter)) = state.waiting.remove(next) else { return };
+            if waiter.is_closed() {
+                continue;
+            }
             let share = self.give(&mut state, tenant);
             drop(state);
             // Who has gone in the meantime gives it back by dropping it.

@@ -1,0 +1,128 @@
+//! What the window does for a flight: deciding in few words, keeping or taking back what was reserved, and what goes with a series.
+
+use super::super::Window;
+use super::super::entry::Entry;
+use super::super::entry::steady::{Float, Step};
+use super::{Known, Log, Reserved};
+use crate::policy::{Held, ReplicaId, Series};
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Window {
+    /// Decides a float of an entry that the flight has claimed, if it is a healthy group's: whether it is forwarded.
+    #[inline(always)]
+    pub(super) fn step(
+        &self,
+        entry: &Entry,
+        known: &Known<'_>,
+        float: &Float,
+        flight: u16,
+        log: &mut Log,
+    ) -> Option<bool> {
+        let number = entry.target();
+        let target = self.targets.slot(number);
+        let owner = target.owner_unfenced()?;
+        if !entry.is(known.key) || target.group() != known.group {
+            return None;
+        }
+        let step = entry.step(float, owner, self.tick.load(Relaxed), flight)?;
+        let undo = if float.replica == owner { target.see_owner(float.at) } else { None };
+        let Step::Forward(image) = step else { return Some(false) };
+        log.series.push(Reserved { number: known.number, created: false, image });
+        if let Some(undo) = undo {
+            log.moves.push((number, undo));
+        }
+        Some(true)
+    }
+
+    pub(super) fn keep(&self, reserved: &Reserved) {
+        let entry = self.table.entry(reserved.number);
+        if reserved.created {
+            if entry.guard().watermark().is_none() {
+                // Made for a sample that had to wait: nothing is known of it.
+                return self.forget(reserved.number);
+            }
+            self.own(entry, entry.owner(), 1);
+        } else if reserved.image.owner() != entry.owner() {
+            self.own(entry, reserved.image.owner(), -1);
+            self.own(entry, entry.owner(), 1);
+        }
+        entry.commit();
+    }
+
+    pub(super) fn restore(&self, reserved: &Reserved, answered: bool) {
+        if reserved.created {
+            return self.forget(reserved.number);
+        }
+        let image = if answered { reserved.image } else { reserved.image.unanswered() };
+        self.table.entry(reserved.number).restore(&image);
+    }
+
+    /// Lets go histograms that are no longer held, with the flight where one may bring them back.
+    #[cold]
+    pub(super) fn let_go(&self, held: &[Option<Held>; 2], log: Option<&mut Log>) {
+        let tokens = held.iter().flatten().map(|held| held.payload);
+        match log {
+            Some(log) => log.freed.extend(tokens),
+            None => tokens.for_each(|token| self.histograms.drop(token)),
+        }
+    }
+
+    /// After a decision about a series whose held samples are histograms: keeps the one that is new there beside the
+    /// table, and lets go those that are gone from there, with the flight where one may bring them back. `false`: no
+    /// room, so it is not held.
+    #[cold]
+    pub(super) fn hold_histograms(
+        &self,
+        series: &mut Series,
+        before: [Option<Held>; 2],
+        message: Option<&[u8]>,
+        mut log: Option<&mut Log>,
+    ) -> bool {
+        let mut room = true;
+        let known = |at| before.iter().flatten().any(|held| held.at == at);
+        for slot in &mut series.held {
+            let (Some(held), Some(message)) = (slot.as_mut(), message) else { continue };
+            if known(held.at) {
+                continue;
+            }
+            match self.histograms.put(message) {
+                Some(token) => {
+                    held.payload = token;
+                    log.iter_mut().for_each(|log| log.added.push(token));
+                }
+                None => {
+                    *slot = None;
+                    room = false;
+                }
+            }
+        }
+        for gone in before.iter().flatten().filter(|held| !series.held.contains(&Some(**held))) {
+            match log.as_deref_mut() {
+                Some(log) => log.freed.push(gone.payload),
+                None => self.histograms.drop(gone.payload),
+            }
+        }
+        room
+    }
+
+    /// Removes an entry that the caller has claimed.
+    pub(in crate::window) fn forget(&self, number: u32) {
+        let entry = self.table.entry(number);
+        let target = entry.target();
+        if let Some(group) = self.groups.group(self.targets.slot(target).group()) {
+            group.tenant().into_iter().for_each(|tenant| self.tenants.lose(tenant));
+        }
+        let unpacked = entry.load();
+        if unpacked.marks.holds_histograms {
+            unpacked.series.held.iter().flatten().for_each(|held| self.histograms.drop(held.payload));
+        }
+        self.table.remove(number);
+        self.targets.leave(target);
+    }
+
+    pub(in crate::window) fn own(&self, entry: &Entry, owner: ReplicaId, series: i64) {
+        if let Some(group) = self.groups.group(self.targets.slot(entry.target()).group()) {
+            group.own(owner, series);
+        }
+    }
+}
