@@ -18,6 +18,7 @@ pub mod health;
 mod overdue;
 pub mod overhead;
 pub mod pipeline;
+pub mod placement;
 pub mod policy;
 pub mod receive;
 pub mod reload;
