@@ -81,6 +81,8 @@ enum Landing {
     Settled,
     /// Upstream wants it in smaller pieces.
     Split,
+    /// It has to come again, as a whole.
+    Failed,
 }
 
 impl<U: Upstream> Pipeline<U> {
@@ -178,9 +180,18 @@ impl<U: Upstream> Pipeline<U> {
         };
         let mut parts = Vec::new();
         while let Some(part) = next {
-            if let Landing::Split = self.fly(buffers, part.clone(), incoming, &bench, &mut outcome).await {
-                let middle = part.start + part.len() / 2;
-                parts.extend([middle..part.end, part.start..middle]);
+            match self.fly(buffers, part.clone(), incoming, &bench, &mut outcome).await {
+                Landing::Settled => {}
+                Landing::Split => {
+                    let middle = part.start + part.len() / 2;
+                    parts.extend([middle..part.end, part.start..middle]);
+                }
+                // What is newer of the same series must not overtake it.
+                Landing::Failed => {
+                    for part in parts.drain(..) {
+                        buffers.request.replace_fate(&part, Fate::Pending, Fate::Failed);
+                    }
+                }
             }
             next = parts.pop();
         }
@@ -249,7 +260,7 @@ impl<U: Upstream> Pipeline<U> {
     ) -> Landing {
         let Some(flight) = self.board(buffers, part.clone(), bench, outcome).await else {
             buffers.request.replace_fate(&part, Fate::Pending, Fate::Failed);
-            return Landing::Settled;
+            return Landing::Failed;
         };
         let Buffers { request, judged, out, .. } = buffers;
         let samples = batch::assemble(request, part.clone(), judged, out);
@@ -272,7 +283,7 @@ impl<U: Upstream> Pipeline<U> {
                 buffers.log = flight.roll_back(true);
                 outcome.unavailable(format!("the outgoing body could not be packed: {error}"));
                 buffers.request.replace_fate(&part, Fate::Aboard, Fate::Failed);
-                return Landing::Settled;
+                return Landing::Failed;
             }
         };
         let answer = match bench.observed {
@@ -431,7 +442,7 @@ impl<U: Upstream> Pipeline<U> {
         }
         outcome.note(answer, benign.is_some());
         request.replace_fate(&part, Fate::Aboard, fate);
-        Landing::Settled
+        if fate == Fate::Failed { Landing::Failed } else { Landing::Settled }
     }
 
     /// Waits for the flights whose reservations duplicates lean on. If one fails, so does the duplicate.

@@ -20,6 +20,9 @@ impl Signals {
     /// Outside of a tokio runtime with I/O.
     pub fn listen() -> io::Result<Self> {
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        // Asks for files to be read again (`reload.rs`): where there are none, or not yet, it must not end the process either.
+        // The runtime keeps a handler that it has once installed.
+        drop(signal(SignalKind::hangup())?);
         Ok(Self { terminate, interrupt })
     }
 

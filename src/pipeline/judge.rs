@@ -248,6 +248,7 @@ impl Bench<'_> {
             }
         }
         // No room to hold it, or it comes and goes faster than we can look: let the sender bring it once more.
+        judged.waits.insert(request.items[i].key);
         request.fates[s as usize] = Fate::Failed;
     }
 

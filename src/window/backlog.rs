@@ -12,6 +12,8 @@ use crate::policy::{ReplicaId, TimestampMs};
 const GONE_AFTER_MS: i64 = 6_000;
 /// A request that is being served has ended by then, whatever became of it.
 const OPEN_MAX_MS: i64 = 60_000;
+/// Upstream takes nothing that is older, and a clock that has been set forward must not count for more.
+const OUTAGE_MAX_MS: i64 = 60 * 60 * 1000;
 /// Refused requests remembered, of one group.
 const REFUSED_MAX: usize = 1024;
 
@@ -25,6 +27,16 @@ pub(super) struct Backlogs {
     inherited: Vec<ReplicaId>,
     /// The newest sample time that any replica has shown.
     newest: Option<TimestampMs>,
+    /// How far each replica had come, and when that was, in its last request that was not refused.
+    paces: Vec<Pace>,
+}
+
+/// Where a replica's sample time was by the clock. It goes on as the clock does, whether the replica is heard of or not.
+#[derive(Debug)]
+struct Pace {
+    replica: ReplicaId,
+    newest: TimestampMs,
+    at_ms: i64,
 }
 
 #[derive(Debug)]
@@ -37,7 +49,8 @@ struct Refused {
     since_ms: i64,
 }
 
-/// A replica that was refused, and how far its group had come then.
+/// A replica that was refused, and how far it has to come: where its group was then, and where it was itself by the clock, since what
+/// is queued behind a refused request is as new as that.
 #[derive(Debug)]
 struct Behind {
     replica: ReplicaId,
@@ -85,10 +98,27 @@ impl Backlogs {
             if self.refused.len() < REFUSED_MAX {
                 self.refused.push(Refused { replica, request, oldest, open: false, since_ms: now_ms });
             }
-            self.behind.retain(|behind| behind.replica != replica);
-            let goal = self.newest.unwrap_or(newest);
-            self.behind.push(Behind { replica, goal });
+            let goal = self.newest.unwrap_or(newest).max(self.by_the_clock(replica, now_ms));
+            match self.behind.iter_mut().find(|behind| behind.replica == replica) {
+                Some(behind) => behind.goal = behind.goal.max(goal),
+                None => self.behind.push(Behind { replica, goal }),
+            }
+        } else {
+            let pace = Pace { replica, newest, at_ms: now_ms };
+            match self.paces.iter_mut().find(|pace| pace.replica == replica) {
+                Some(known) => *known = pace,
+                None => self.paces.push(pace),
+            }
         }
+    }
+
+    /// Where a replica is in sample time, if it has gone on since it was last taken.
+    fn by_the_clock(&self, replica: ReplicaId, now_ms: i64) -> TimestampMs {
+        let pace = self.paces.iter().find(|pace| pace.replica == replica);
+        pace.map_or(TimestampMs(i64::MIN), |pace| {
+            let since_ms = now_ms.saturating_sub(pace.at_ms).clamp(0, OUTAGE_MAX_MS);
+            TimestampMs(pace.newest.0.saturating_add(since_ms))
+        })
     }
 
     /// The oldest time that another replica was refused and is about to bring again, of those that count.
@@ -263,5 +293,36 @@ mod tests {
         backlogs.end(A, 3, T(195), None, 5_000);
         backlogs.reached(A, T(200));
         assert_eq!(behind(&backlogs, C), [1]);
+    }
+
+    /// What is queued behind the refused request is as new as the clock says, though nobody has shown it.
+    #[test]
+    fn a_replica_is_behind_until_it_is_where_it_was_itself_when_it_was_refused() {
+        let mut backlogs = Backlogs::default();
+        backlogs.end(A, 1, T(100), None, 101_000);
+        backlogs.end(A, 2, T(101), Some(T(101)), 108_000);
+        backlogs.end(A, 2, T(101), None, 109_000);
+        backlogs.reached(A, TimestampMs(106_999));
+        assert_eq!(behind(&backlogs, B), [0]);
+        backlogs.reached(A, T(107));
+        assert!(behind(&backlogs, B).is_empty());
+        // Refused on the way, it has still to come as far as before.
+        backlogs.end(A, 3, T(110), Some(T(110)), 150_000);
+        backlogs.end(A, 3, T(110), None, 151_000);
+        backlogs.end(A, 4, T(111), Some(T(111)), 151_500);
+        backlogs.end(A, 4, T(111), None, 152_000);
+        backlogs.reached(A, TimestampMs(141_999));
+        assert_eq!(behind(&backlogs, B), [0], "at 109 s it was at 101 s");
+        backlogs.reached(A, T(142));
+        assert!(behind(&backlogs, B).is_empty());
+        // A clock that is set back counts for nothing, one that is set forward for an hour.
+        for (now_ms, goal) in [(0, T(111)), (1 << 40, T(3_711))] {
+            backlogs.end(A, 5, T(111), Some(T(111)), now_ms);
+            backlogs.end(A, 5, T(111), None, 152_000);
+            backlogs.reached(A, TimestampMs(goal.0 - 1));
+            assert_eq!(behind(&backlogs, B), [0], "{now_ms}");
+            backlogs.reached(A, goal);
+            assert!(behind(&backlogs, B).is_empty(), "{now_ms}");
+        }
     }
 }

@@ -12,6 +12,8 @@ const BUCKET_MS: i64 = 5_000;
 const BUCKETS: usize = 7;
 /// Where a replica is now, and not half a minute ago.
 const RECENT_BUCKETS: i64 = 2;
+/// A request takes that long only where upstream hangs, or wants a batch in many pieces.
+const STUCK_AFTER_MS: i64 = 2_000;
 /// A front that stands still for so long while upstream works holds nobody up any more.
 const STILL_MAX_MS: i64 = 5 * 60 * 1000;
 /// Nobody waits for a replica that is behind by less.
@@ -35,8 +37,9 @@ struct Front {
     /// How long it has not moved while upstream worked.
     still_ms: i64,
     noted_ms: i64,
-    /// Requests of it that are being served.
+    /// Requests of it that are being served, and since when there are any.
     open: u32,
+    open_ms: i64,
 }
 
 impl Fronts {
@@ -75,8 +78,11 @@ impl Fronts {
     }
 
     /// A request of a replica begins, which is going to be noted, or to [leave](Self::leave).
-    pub(super) fn begin(&mut self, replica: ReplicaId) {
+    pub(super) fn begin(&mut self, replica: ReplicaId, now_ms: i64) {
         if let Some(front) = self.fronts.iter_mut().find(|front| front.replica == replica) {
+            if front.open == 0 {
+                front.open_ms = now_ms;
+            }
             front.open += 1;
         }
     }
@@ -91,6 +97,12 @@ impl Fronts {
     /// Whether anybody waits for a replica: not for one that stands still although upstream works.
     pub(super) fn counts(&self, replica: ReplicaId) -> bool {
         self.fronts.iter().all(|front| front.replica != replica || front.still_ms < STILL_MAX_MS)
+    }
+
+    /// How far the others are that are being served and get no answer: what they have by now is queued behind that.
+    pub(super) fn stuck(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
+        let others = self.fronts.iter().filter(|front| front.replica != replica && front.is_stuck(now_ms));
+        others.filter_map(|front| self.recent(front.replica, now_ms)).min()
     }
 
     /// How far a replica was when it was last heard of, if that is a moment ago or it is being served.
@@ -112,7 +124,7 @@ pub fn waits(oldest_other: Option<TimestampMs>, to: TimestampMs, interval: i64) 
 impl Front {
     fn new(replica: ReplicaId, now_ms: i64) -> Self {
         let buckets = [(i64::MIN, i64::MAX); BUCKETS];
-        Self { replica, buckets, stood_at: None, still_ms: 0, noted_ms: now_ms, open: 0 }
+        Self { replica, buckets, stood_at: None, still_ms: 0, noted_ms: now_ms, open: 0, open_ms: now_ms }
     }
 
     fn note(&mut self, at: i64, works: bool, now_ms: i64) {
@@ -127,6 +139,10 @@ impl Front {
         }
         self.noted_ms = now_ms;
         self.open = self.open.saturating_sub(1);
+    }
+
+    fn is_stuck(&self, now_ms: i64) -> bool {
+        self.open > 0 && now_ms.saturating_sub(self.noted_ms.max(self.open_ms)) > STUCK_AFTER_MS
     }
 
     fn at(&self, now_ms: i64, buckets: i64) -> Option<i64> {
@@ -226,16 +242,31 @@ mod tests {
     #[test]
     fn who_is_being_served_is_alive_for_longer() {
         let mut fronts = Fronts::default();
-        fronts.begin(A);
+        fronts.begin(A, 0);
         fronts.note(A, T(100), true, 0);
         assert_eq!(fronts.recent(A, 10_000), None, "that one has ended");
-        fronts.begin(A);
-        fronts.begin(A);
+        fronts.begin(A, 0);
+        fronts.begin(A, 0);
         assert_eq!((fronts.recent(A, 34_999), fronts.recent(A, 35_000)), (Some(T(100)), None));
         fronts.note(A, T(110), true, 1_000);
         assert_eq!(fronts.recent(A, 10_000), Some(T(100)), "one of two");
         fronts.leave(A);
         assert_eq!(fronts.recent(A, 10_000), None);
+    }
+
+    #[test]
+    fn who_is_being_served_for_two_seconds_is_stuck() {
+        let mut fronts = Fronts::default();
+        fronts.note(A, T(100), true, 0);
+        assert_eq!(fronts.stuck(B, 20_000), None, "nothing of it is being served");
+        fronts.begin(A, 15_000);
+        fronts.begin(A, 16_500);
+        assert_eq!((fronts.stuck(B, 17_000), fronts.stuck(B, 17_001)), (None, Some(T(100))));
+        assert_eq!(fronts.stuck(A, 17_001), None, "nobody waits for itself");
+        fronts.note(A, T(115), true, 18_000);
+        assert_eq!((fronts.stuck(B, 20_000), fronts.stuck(B, 20_001)), (None, Some(T(115))), "one went on");
+        fronts.leave(A);
+        assert_eq!(fronts.stuck(B, 30_000), None);
     }
 
     #[test]

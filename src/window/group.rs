@@ -53,11 +53,20 @@ struct Progress {
 impl Progress {
     fn others(&self, replica: ReplicaId, now_ms: i64) -> Others {
         let refused = self.backlogs.oldest_refused(replica, now_ms, |other| self.fronts.counts(other));
-        let behind = self.backlogs.behind(replica);
+        let front = |other| Some((other, self.fronts.recent(other, now_ms)?));
+        let behind = self.backlogs.behind(replica).filter_map(front);
         let inherited = self.backlogs.oldest_refused(replica, now_ms, |other| {
             self.fronts.counts(other) && self.backlogs.has_inherited(other)
         });
-        let slowest = behind.filter_map(|other| self.fronts.recent(other, now_ms)).chain(refused).min();
+        let stuck = self.fronts.stuck(replica, now_ms);
+        let (mut slowest, mut inherited) = (refused.into_iter().chain(stuck).min(), inherited);
+        for (other, at) in behind {
+            slowest = Some(slowest.map_or(at, |slowest| slowest.min(at)));
+            // Between two of its requests nothing of it is refused, and still it has the rest to bring.
+            if self.backlogs.has_inherited(other) {
+                inherited = Some(inherited.map_or(at, |inherited| inherited.min(at)));
+            }
+        }
         Others { oldest: self.fronts.oldest_other(replica, now_ms), refused, inherited, slowest }
     }
 }
@@ -167,7 +176,7 @@ impl Group {
         if retry && !progress.fronts.knows(replica) {
             progress.backlogs.inherit(replica);
         }
-        progress.fronts.begin(replica);
+        progress.fronts.begin(replica, now_ms);
         progress.backlogs.begin(replica, request, now_ms);
         progress.others(replica, now_ms)
     }
@@ -400,6 +409,7 @@ mod tests {
     /// As a request of the replica finds it.
     fn finds(group: &Group, replica: ReplicaId, now_ms: i64) -> [Option<i64>; 3] {
         let Others { oldest, refused, slowest, .. } = group.begin_request(replica, u64::MAX, false, now_ms);
+        group.leave_request(replica, u64::MAX);
         [oldest, refused, slowest].map(|time| time.map(|t| t.0 / 1000))
     }
 
@@ -438,6 +448,31 @@ mod tests {
         // It is a retry of what was refused here.
         let _ = group.begin_request(B, 1, true, 101_000);
         assert_eq!(inherited(A), None);
+    }
+
+    /// Its next request is not here yet, and already another replica's sample would be the first of a series.
+    #[test]
+    fn who_has_tried_before_the_window_began_has_a_backlog_between_two_requests_too() {
+        let group = a_group();
+        let _ = group.begin_request(A, 1, true, 100_000);
+        ends(&group, A, 1, 91, Some(90), 100_000);
+        let _ = group.begin_request(B, 1, false, 100_000);
+        ends(&group, B, 1, 100, Some(100), 100_000);
+        ends(&group, A, 1, 91, None, 101_000);
+        assert_eq!(group.others(B, 101_000).inherited, Some(T(90)));
+        for (request, at) in [(2, 95), (3, 100), (4, 101)] {
+            ends(&group, A, request, at, None, at * 1000 + 11_000);
+        }
+        assert_eq!(group.others(B, 112_000).inherited, None);
+    }
+
+    #[test]
+    fn the_slowest_may_be_one_whose_request_hangs() {
+        let group = a_group();
+        ends(&group, A, 1, 100, None, 100_000);
+        let _ = group.begin_request(A, 2, false, 101_000);
+        assert_eq!(group.others(B, 103_000).slowest, None);
+        assert_eq!(group.others(B, 103_001).slowest, Some(T(100)));
     }
 
     /// A request that upstream never takes would keep all others waiting.

@@ -3,6 +3,7 @@
 use crate::command::{minimal, promdedup, terminate};
 use crate::peer::{Line, Peer, soon};
 use crate::serving::Serving;
+use std::process::Command;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -136,4 +137,18 @@ async fn with_a_silent_log_it_runs_until_it_is_asked_to_end() {
     let status =
         soon(tokio::task::spawn_blocking(move || child.wait())).await.expect("no panic").expect("ended");
     assert_eq!(status.code(), Some(0));
+}
+
+/// Which asks for files to be read again: here there are none.
+#[tokio::test]
+async fn sighup_does_not_end_it() {
+    let peer = Peer::start(200, "").await;
+    let url = peer.url();
+    let mut serving = Serving::start(&[("PROMDEDUP_UPSTREAM_URL", url.as_str())]).await;
+    let killed = Command::new("kill").args(["-HUP", &serving.child.id().to_string()]).status();
+    assert!(killed.expect("kill").success());
+    let mut line = flies(&serving).await;
+    assert_eq!(line.hear().await.status, 204);
+    terminate(&serving.child);
+    assert_eq!(code(&mut serving).await, Some(0), "by SIGTERM, and by nothing before");
 }

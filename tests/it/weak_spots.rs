@@ -17,7 +17,7 @@
 //! | senders catch up after an outage | all of `catching_up` |
 //! | the table is full, forgets, grows | all of `bounds` (the last two with threads) |
 //! | a sender hangs up | all of `hang_up`; that of the receiving room alone: `receive::a_sender_that_hangs_up_cancels_nothing` |
-//! | 413 | `leaning::of_a_split_batch_only_what_is_too_big_by_itself_is_refused`, `of_a_split_batch_the_half_that_failed_comes_again`, `who_leans_on_a_split_flight_comes_again_and_who_waits_goes_on`, `one_request::a_conflict_in_one_half_rejects_that_half_only` |
+//! | 413 | `leaning::of_a_split_batch_only_what_is_too_big_by_itself_is_refused`, `of_a_split_batch_the_half_that_failed_comes_again`, `of_a_split_batch_no_half_goes_after_one_that_failed`, `who_leans_on_a_split_flight_comes_again_and_who_waits_goes_on`, `one_request::a_conflict_in_one_half_rejects_that_half_only` |
 //! | a target stays together | `takeovers::the_buckets_of_a_histogram_change_hands_together`, `a_scrape_that_was_cut_by_death_is_the_last_that_is_not_whole`, `series_born_and_gone_meanwhile_follow_within_a_scrape`, `another_target_of_the_same_group_stays` |
 
 mod bounds;

@@ -1,5 +1,5 @@
 //! The example for nginx (`deploy/nginx/promdedup.conf`) as it is committed, in the real nginx: all replicas of a group reach the same
-//! instance, whichever instances there are, and nothing is lost when one is killed and comes back.
+//! instance, whichever instances there are, and nothing is lost when one is killed, or both are restarted, and come back.
 
 use crate::process::{PATIENCE, Process, eventually};
 use crate::proxy::{Metrics, Proxy};
@@ -29,7 +29,7 @@ const NAMES_MAX: usize = 64;
 struct Nginx {
     url: String,
     // Before the folder, so that its log can still be shown when it is dropped.
-    _process: Process,
+    process: Process,
     folder: TempDir,
 }
 
@@ -82,7 +82,7 @@ impl Nginx {
             write_nothing(&url, "").await
         })
         .await;
-        Self { url, _process: process, folder }
+        Self { url, process, folder }
     }
 }
 
@@ -172,56 +172,112 @@ fn replica(name: &str, group: &str, url: &str, fleet: &Arc<Fleet>) -> Replica {
     Replica::start(fleet, options).expect("started")
 }
 
-/// Four groups of two replicas, two instances, one of which is killed and comes back.
+/// Four groups of two replicas, two for each instance by name.
+struct Stage {
+    thanos: Thanos,
+    instances: [Proxy; 2],
+    nginx: Nginx,
+    groups: BTreeMap<String, usize>,
+    replicas: Vec<Replica>,
+}
+
+impl Stage {
+    async fn start(variables: &[(&str, &str)]) -> Self {
+        let thanos = Thanos::start().await.expect("started");
+        let url = thanos.url();
+        let instances = [Proxy::start(&url, variables).await, Proxy::start(&url, variables).await];
+        let nginx = Nginx::before(&instances).await;
+        // Senders that say nothing of their group meet, too.
+        instance_of(&nginx, &instances, "").await;
+        let groups = groups(&nginx, &instances).await;
+        println!("groups by instance: {groups:?}");
+        let mut replicas = Vec::new();
+        for group in groups.keys() {
+            let shape = FleetShape {
+                cluster: "e2e".to_owned(),
+                prometheus: group.clone(),
+                ..FleetShape::of_series(60)
+            };
+            let fleet = Arc::new(Fleet::new(&shape));
+            replicas.extend(["a", "b"].map(|name| replica(name, group, &nginx.url, &fleet)));
+        }
+        let stage = Self { thanos, instances, nginx, groups, replicas };
+        stage.all_deliver_as_named().await;
+        for (group, at) in &stage.groups {
+            stage.is_strange_to(group, 1 - at).await;
+        }
+        stage
+    }
+
+    async fn all_deliver_as_named(&self) {
+        for (group, at) in &self.groups {
+            deliver_to(&self.instances[*at], group).await;
+        }
+    }
+
+    async fn all_deliver_to(&self, instance: usize) {
+        for group in self.groups.keys() {
+            deliver_to(&self.instances[instance], group).await;
+        }
+    }
+
+    /// An instance has received nothing of a group in its present life.
+    async fn is_strange_to(&self, group: &str, instance: usize) {
+        let stranger = received(&self.instances[instance].metrics().await, group);
+        assert_eq!(stranger, [0.0, 0.0], "{group} reached instance {instance}");
+    }
+
+    /// Everything is delivered, upstream has it, and no sender was refused anything for good.
+    async fn judge(&mut self, hole_max: f64) {
+        self.replicas.iter_mut().for_each(Replica::stop_scraping);
+        for replica in &mut self.replicas {
+            assert!(replica.finish(2 * PATIENCE).await, "{} has not delivered everything", replica.name());
+            let stats = replica.stats();
+            assert_eq!(
+                (stats.dropped_batches, stats.log_overflows),
+                (0, 0),
+                "{stats:?}\nnginx: {}",
+                self.nginx.process.log()
+            );
+        }
+        let interval_ms = i64::try_from(INTERVAL.as_millis()).expect("a few");
+        let findings = Checker::of(interval_ms, &self.thanos, DEFAULT_TENANT, &self.replicas).findings();
+        println!("{findings:#?}");
+        assert!(findings.acknowledged > 0 && findings.series > 0, "{findings:?}");
+        assert_eq!(findings.problems(hole_max), Vec::<String>::new());
+        for instance in &mut self.instances {
+            instance.terminate().await;
+        }
+    }
+}
+
+/// One instance is killed and comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nginx_keeps_the_replicas_of_a_group_together() {
-    let thanos = Thanos::start().await.expect("started");
-    let mut instances = [Proxy::start(&thanos.url(), &[]).await, Proxy::start(&thanos.url(), &[]).await];
-    let nginx = Nginx::before(&instances).await;
-    // Senders that say nothing of their group meet, too.
-    instance_of(&nginx, &instances, "").await;
-    let groups = groups(&nginx, &instances).await;
-    println!("groups by instance: {groups:?}");
-    let mut replicas = Vec::new();
-    for group in groups.keys() {
-        let shape =
-            FleetShape { cluster: "e2e".to_owned(), prometheus: group.clone(), ..FleetShape::of_series(60) };
-        let fleet = Arc::new(Fleet::new(&shape));
-        replicas.extend(["a", "b"].map(|name| replica(name, group, &nginx.url, &fleet)));
-    }
-    for (group, at) in &groups {
-        deliver_to(&instances[*at], group).await;
-    }
-    for (group, at) in &groups {
-        let stranger = received(&instances[1 - at].metrics().await, group);
-        assert_eq!(stranger, [0.0, 0.0], "{group} reached the other instance, too");
-    }
-    instances[0].kill();
+    let mut stage = Stage::start(&[]).await;
+    stage.instances[0].kill();
     println!("an instance was killed");
-    for group in groups.keys() {
-        deliver_to(&instances[1], group).await;
-    }
-    instances[0].restart().await;
+    stage.all_deliver_to(1).await;
+    stage.instances[0].restart().await;
     println!("it is back");
-    for (group, at) in &groups {
-        deliver_to(&instances[*at], group).await;
+    stage.all_deliver_as_named().await;
+    for (group, _) in stage.groups.iter().filter(|(_, at)| **at == 1) {
+        stage.is_strange_to(group, 0).await;
     }
-    for (group, _) in groups.iter().filter(|(_, at)| **at == 1) {
-        let stranger = received(&instances[0].metrics().await, group);
-        assert_eq!(stranger, [0.0, 0.0], "{group} moved without need");
+    stage.judge(HOLE_MAX).await;
+}
+
+/// A rolling restart: one instance after the other ends as it is asked to, and starts again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_behind_nginx_are_restarted_one_after_the_other() {
+    let mut stage = Stage::start(&[("PROMDEDUP_DRAIN_LEAD", "1s")]).await;
+    for instance in [0, 1] {
+        stage.instances[instance].terminate().await;
+        println!("instance {instance} has ended");
+        stage.all_deliver_to(1 - instance).await;
+        stage.instances[instance].restart().await;
+        println!("instance {instance} is back");
+        stage.all_deliver_as_named().await;
     }
-    replicas.iter_mut().for_each(Replica::stop_scraping);
-    for replica in &mut replicas {
-        assert!(replica.finish(2 * PATIENCE).await, "{} has not delivered everything", replica.name());
-        let stats = replica.stats();
-        assert_eq!((stats.dropped_batches, stats.log_overflows), (0, 0), "{stats:?}");
-    }
-    let interval_ms = i64::try_from(INTERVAL.as_millis()).expect("a few");
-    let findings = Checker::of(interval_ms, &thanos, DEFAULT_TENANT, &replicas).findings();
-    println!("{findings:#?}");
-    assert!(findings.acknowledged > 0 && findings.series > 0, "{findings:?}");
-    assert_eq!(findings.problems(HOLE_MAX), Vec::<String>::new());
-    for instance in &mut instances {
-        instance.terminate().await;
-    }
+    stage.judge(HOLE_MAX).await;
 }

@@ -149,6 +149,18 @@ async fn of_a_split_batch_the_half_that_failed_comes_again() {
     assert_eq!((story.stream("m{}"), story.stream("n{}")), ("0 15 30 45".into(), "0 15 30 45".into()));
 }
 
+/// Or the newer samples would be upstream, and the older ones be taken for duplicates when they come again.
+#[tokio::test]
+async fn of_a_split_batch_no_half_goes_after_one_that_failed() {
+    let story = Story::of_a_pair(&["m"]).await;
+    story.fake.next([too_big(), unavailable(), Answer::Taken]);
+    let batch = [ts("m", "a", 45), ts("m", "a", 60)];
+    assert_eq!(story.says(&batch).await, 503);
+    assert_eq!(story.stream("m{}"), "0 15 30");
+    story.takes(&batch).await;
+    assert_eq!(story.stream("m{}"), "0 15 30 45 60");
+}
+
 /// What leans on a flight that is split has to come again: that flight did not land. What waits for it goes on.
 #[tokio::test]
 async fn who_leans_on_a_split_flight_comes_again_and_who_waits_goes_on() {
