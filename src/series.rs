@@ -14,17 +14,77 @@ mod replica;
 pub use place::{Place, PlaceLabels};
 pub use replica::{BadReplicaNames, REPLICA_NAMES_MAX, ReplicaNames};
 
-use xxhash_rust::xxh3::xxh3_128;
+use ring::digest::{SHA256, digest};
+use std::sync::OnceLock;
+use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_secret};
 
-/// Names a series: tenant and all labels except the replica label.
+/// Bytes of the secret that keys are hashed with; XXH3 takes no less than 136.
+pub const SECRET_BYTES: usize = 192;
+
+/// Nobody who does not know it can make up label sets that share a key or a place in a table.
+struct Secret {
+    bytes: [u8; SECRET_BYTES],
+    /// The hash of no bytes.
+    of_nothing: u128,
+}
+
+static SECRET: OnceLock<Secret> = OnceLock::new();
+
+/// Hashes the keys of this process with a secret, random bytes, from now on. To be called before there is a key. Without it keys are
+/// those of the plain hash, the same in each process, as the simulation needs them.
+///
+/// # Errors
+/// When there is a secret already.
+pub fn keep_secret(bytes: [u8; SECRET_BYTES]) -> Result<(), AlreadySecret> {
+    SECRET.set(Secret::new(bytes)).map_err(|_| AlreadySecret)
+}
+
+impl Secret {
+    fn new(bytes: [u8; SECRET_BYTES]) -> Self {
+        Self { bytes, of_nothing: xxh3_128_with_secret(&[], &bytes) }
+    }
+
+    #[inline]
+    fn hash(&self, bytes: &[u8]) -> u128 {
+        xxh3_128_with_secret(bytes, &self.bytes)
+    }
+}
+
+/// Keys are hashed with a secret already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("keys are hashed with a secret already")]
+pub struct AlreadySecret;
+
+/// The hash of what a sender chose, by the secret of this process.
+#[must_use]
+#[inline]
+pub fn keyed_hash(bytes: &[u8]) -> u128 {
+    match SECRET.get() {
+        Some(secret) => secret.hash(bytes),
+        None => xxh3_128(bytes),
+    }
+}
+
+/// A hash that is the same in each process and nobody finds a collision of, secret or not. Dear: for what is rare.
+fn strong_hash(bytes: &[u8]) -> u128 {
+    digest(&SHA256, bytes).as_ref().iter().take(16).fold(0, |hash, byte| hash << 8 | u128::from(*byte))
+}
+
+/// The keyed hash of no bytes, which is known.
+#[inline]
+fn keyed_hash_of_nothing() -> u128 {
+    SECRET.get().map_or(HASH_OF_NOTHING, |secret| secret.of_nothing)
+}
+
+/// Names a series: tenant and all labels except the replica label. Means nothing to another process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesKey(pub u128);
 
-/// Names a target: tenant and the values of the group and the target labels.
+/// Names a target: tenant and the values of the group and the target labels. Means nothing to another process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetKey(pub u128);
 
-/// Names an HA group: tenant and the values of the group labels.
+/// Names an HA group: tenant and the values of the group labels. The same in each process: instances share groups out by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupKey(pub u128);
 
@@ -35,7 +95,7 @@ pub struct TenantHash(pub u128);
 /// Odd, so that multiplying by it loses nothing; its bits are those of the golden ratio, so that they spread.
 const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
-/// The hash of no bytes, by the specification of XXH3.
+/// The plain hash of no bytes, by the specification of XXH3.
 const HASH_OF_NOTHING: u128 = 0x99aa_06d3_0147_98d8_6001_c324_468d_497f;
 
 impl TenantHash {
@@ -48,7 +108,7 @@ impl TenantHash {
     /// As [`Self::of`], of the header's bytes.
     #[must_use]
     pub fn of_bytes(name: &[u8]) -> Self {
-        Self(xxh3_128(name))
+        Self(strong_hash(name))
     }
 }
 
@@ -60,9 +120,9 @@ impl SeriesKey {
     #[inline]
     pub fn of_parts(before: &[u8], after: &[u8], tenant: TenantHash) -> Self {
         // Few labels sort behind the replica label: mostly there is nothing to hash.
-        let after = if after.is_empty() { HASH_OF_NOTHING } else { xxh3_128(after) };
+        let after = if after.is_empty() { keyed_hash_of_nothing() } else { keyed_hash(after) };
         // Not commutative: what stands before must not pass for what stands after.
-        Self(xxh3_128(before).wrapping_mul(SPREAD).wrapping_add(after) ^ tenant.0)
+        Self(keyed_hash(before).wrapping_mul(SPREAD).wrapping_add(after) ^ tenant.0)
     }
 
     /// Of whole canonical label bytes and the offset of their split.
@@ -232,6 +292,25 @@ mod tests {
             assert!(keys[i + 1..].iter().all(|other| one != other), "{i}");
         }
         assert_eq!(keys[0], SeriesKey::of_canonical(&[a, b].concat(), 3, tenant));
+    }
+
+    #[test]
+    fn a_secret_changes_every_hash() {
+        let secrets = [[7; SECRET_BYTES], [8; SECRET_BYTES]].map(Secret::new);
+        for bytes in [0, 1, 8, 16, 100, 200, 1_000].map(|length| vec![b'a'; length]) {
+            let hashes = [secrets[0].hash(&bytes), secrets[1].hash(&bytes), xxh3_128(&bytes)];
+            assert!(
+                hashes[0] != hashes[1] && hashes[1] != hashes[2] && hashes[0] != hashes[2],
+                "{hashes:x?}"
+            );
+        }
+        assert_eq!(secrets[0].of_nothing, secrets[0].hash(&[]));
+    }
+
+    /// Instances of other processes have to find the same, so these are the specification's: SHA-256 of nothing begins like that.
+    #[test]
+    fn tenants_are_hashed_alike_everywhere() {
+        assert_eq!(TenantHash::of("").0, 0xe3b0_c442_98fc_1c14_9afb_f4c8_996f_b924);
     }
 
     #[test]

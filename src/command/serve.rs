@@ -2,13 +2,19 @@
 
 use crate::app::App;
 use crate::config::Config;
+use crate::series;
 use crate::shutdown::Signals;
 use crate::telemetry;
+use anyhow::Context;
+use ring::rand::{SecureRandom, SystemRandom};
 use std::process::ExitCode;
 use tokio::sync::oneshot;
 
 pub(super) fn run(config: Config) -> anyhow::Result<ExitCode> {
     telemetry::start(&config.telemetry)?;
+    let mut secret = [0; series::SECRET_BYTES];
+    SystemRandom::new().fill(&mut secret).ok().context("the system has no random numbers")?;
+    series::keep_secret(secret)?;
     // Accepts connections and waits; requests are served by threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {

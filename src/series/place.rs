@@ -2,8 +2,7 @@
 //!
 //! Owns the reading of the group and target labels. Works once per series, at its birth, so it may allocate.
 
-use super::{GroupKey, TargetKey, TenantHash, labels};
-use xxhash_rust::xxh3::xxh3_128;
+use super::{GroupKey, TargetKey, TenantHash, keyed_hash, labels, strong_hash};
 
 /// Names of the labels that tell groups and targets apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,12 +58,12 @@ impl Place {
         }
         // The tenant goes in as bytes, not by a mix as in the key of a series: nothing is gained here by hashing less.
         delimited.extend_from_slice(&tenant.0.to_le_bytes());
-        let group = GroupKey(xxh3_128(&delimited));
+        let group = GroupKey(strong_hash(&delimited));
         for name in &names.target {
             put_value(&mut delimited, value_of(name));
         }
         delimited.push(b't');
-        let target = TargetKey(xxh3_128(&delimited));
+        let target = TargetKey(keyed_hash(&delimited));
         let is_up = labels(canonical).any(|(name, value)| name == b"__name__" && value == b"up");
         Self { group, group_name, target, tenant, is_up }
     }

@@ -3,9 +3,8 @@
 //! Remote write 1.0 sends it in requests of its own, without labels, so no replica owns it: each distinct entry goes
 //! upstream once in five minutes. Refuses to keep the texts: a hash tells entries apart.
 
-use crate::series::TenantHash;
+use crate::series::{TenantHash, keyed_hash};
 use dashmap::DashMap;
-use xxhash_rust::xxh3::xxh3_128;
 
 /// An entry is forwarded again after this time, in ms.
 pub(super) const REFRESH_MS: i64 = 5 * 60 * 1000;
@@ -20,7 +19,7 @@ impl Metadata {
     /// What an entry (a whole field of the request) is known by.
     #[must_use]
     pub fn key(entry: &[u8], tenant: TenantHash) -> u128 {
-        xxh3_128(entry) ^ tenant.0
+        keyed_hash(entry) ^ tenant.0
     }
 
     /// Whether upstream has not had it within the refresh time.
