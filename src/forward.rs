@@ -7,7 +7,8 @@ pub mod client;
 mod headers;
 
 pub use client::{ForwardError, Health, HttpUpstream};
-pub use headers::end_to_end;
+pub(crate) use client::{Answered, Connector, Pools, Way};
+pub use headers::{WRITTEN, end_to_end};
 
 use crate::config::Protocol;
 use bytes::Bytes;

@@ -4,46 +4,37 @@ mod authorization;
 mod connector;
 mod health;
 mod metrics;
+mod pools;
 mod shares;
 
 pub use health::Health;
+pub(crate) use connector::{Connector, Way};
+pub(crate) use pools::{Answered, Pools};
 
-use super::{Answer, Echo, Outgoing, Passed, Relayed, Upstream, answer, end_to_end};
+use super::{Answer, Echo, Outgoing, Passed, Relayed, Upstream, WRITTEN, answer, end_to_end};
 use crate::config::{ForwardConfig, Protocol};
 use crate::socket::NetworkBytes;
 use crate::telemetry::LimitHits;
 use authorization::Authorization;
-use bytes::{Bytes, BytesMut};
-use connector::Connector;
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http_body_util::Full;
 use metrics::Metrics;
+use pools::TEXT_MAX_BYTES;
 use prometheus::{IntCounter, Registry};
 use shares::{NoneFree, Share, Shares};
-use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-/// Says of a receiver that it speaks 2.0.
-const SAMPLES_WRITTEN: &str = "x-prometheus-remote-write-samples-written";
 /// How often an upstream is complained of that discards everything, in seconds.
 const TELL_AGAIN_S: u64 = 60;
 const DISCARDS: &str = "it answered 2xx without X-Prometheus-Remote-Write-Samples-Written: it does not take remote write \
     2.0 and has discarded everything; set PROMDEDUP_UPSTREAM_PROTOCOL=1.0";
-/// So much of an answer's text is kept.
-const TEXT_MAX_BYTES: usize = 4 << 10;
-/// So much more is read and thrown away, so that the connection can be used again; beyond it the connection goes.
-const DRAIN_MAX_BYTES: usize = 64 << 10;
 /// So much of an answer is passed back as it came.
 const ECHO_MAX_BYTES: usize = 64 << 10;
-/// An idle connection is closed before load balancers (60 s and more, as a rule) close it under a request.
-const IDLE_MAX: Duration = Duration::from_secs(50);
 
 /// Why there can be no client of the upstream.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +56,7 @@ pub struct HttpUpstream {
 
 #[derive(Debug)]
 struct Shared {
-    pools: Vec<Client<Connector, Full<Bytes>>>,
+    pools: Pools,
     url: Uri,
     protocol: Protocol,
     timeout: Duration,
@@ -95,8 +86,18 @@ impl HttpUpstream {
         network: &NetworkBytes,
         limits: &LimitHits,
     ) -> Result<Self, ForwardError> {
-        let connector = Connector::new(&config, &network.upstream).map_err(ForwardError::Tls)?;
-        let pools = (0..config.pools.max(1)).map(|_| pool(&config, connector.clone())).collect();
+        let secure = config.url.scheme_str() == Some("https");
+        if secure {
+            connector::server_name(&config.url).map_err(ForwardError::Tls)?;
+        }
+        let way = Way {
+            what: "TLS files for the upstream",
+            tls: secure.then_some(&config.tls),
+            timeout: config.timeout,
+            traffic: &network.upstream,
+        };
+        let connector = Connector::new(way).map_err(ForwardError::Tls)?;
+        let pools = Pools::new(config.pools, &connector, config.connections_max);
         let mut headers = fixed_headers(config.protocol);
         let added = HeaderMap::from_iter(config.headers);
         headers.extend(added.clone());
@@ -148,16 +149,6 @@ impl Upstream for HttpUpstream {
     }
 }
 
-/// An answer as it came.
-struct Answered {
-    status: u16,
-    headers: HeaderMap,
-    /// Its beginning.
-    body: Bytes,
-    /// There was more of it.
-    cut: bool,
-}
-
 impl Shared {
     /// One attempt: what came of it, and in which words. `kept_max_bytes`: so much of them.
     async fn speak(
@@ -190,23 +181,15 @@ impl Shared {
         let tenant = request.headers().get(&self.tenant_header).cloned();
         // Who has waited for most of the time would only begin what it cannot end, and keep the connection from others.
         let _share = self.share(&tenant, deadline - self.timeout / 2).await?;
-        let pool = &self.pools[pool_of_this_thread() % self.pools.len()];
-        let response = match timeout_at(deadline, pool.request(request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(chain(&error)),
-            Err(_) => return Err(format!("no answer within {}", spelt(self.timeout))),
-        };
-        let (head, body) = response.into_parts();
-        // The status is the answer; a body that breaks off or never ends does not change it.
-        let (body, cut) = beginning(body, deadline, kept_max_bytes).await;
-        Ok(Answered { status: head.status.as_u16(), headers: head.headers, body, cut })
+        let exchange = self.pools.exchange(request, deadline, kept_max_bytes);
+        exchange.await.map_err(|silence| silence.told(self.timeout))
     }
 
     /// What an answer means. A receiver of 2.0 always says what it has written; one of 1.0 finds nothing in a body of
     /// 2.0, and says that all is well.
     fn judge(&self, answered: &Answered, protocol: Protocol) -> Answer {
         let status = answered.status;
-        let says_written = answered.headers.contains_key(SAMPLES_WRITTEN);
+        let says_written = answered.headers.contains_key(WRITTEN[0]);
         if protocol == Protocol::One || says_written || !(200..300).contains(&status) {
             return answer::judge(status, answered.text());
         }
@@ -285,73 +268,11 @@ fn fixed_headers(protocol: Protocol) -> HeaderMap {
     ])
 }
 
-fn pool(config: &ForwardConfig, connector: Connector) -> Client<Connector, Full<Bytes>> {
-    let mut builder = Client::builder(TokioExecutor::new());
-    // A request that met a connection closed while idle, and of which nothing was written, goes to another one;
-    // once written, it ends without an answer: the upstream may have stored it.
-    builder.retry_canceled_requests(true);
-    builder.pool_idle_timeout(IDLE_MAX).pool_timer(TokioTimer::new());
-    builder.pool_max_idle_per_host(config.connections_max);
-    builder.build(connector)
-}
-
-/// A number of the calling thread, given out in order of first use.
-fn pool_of_this_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static MINE: Cell<Option<usize>> = const { Cell::new(None) };
-    }
-    MINE.with(|mine| {
-        let number = mine.get().unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed));
-        mine.set(Some(number));
-        number
-    })
-}
-
-impl Answered {
-    /// The beginning of its text.
-    fn text(&self) -> String {
-        let kept = &self.body[..self.body.len().min(TEXT_MAX_BYTES)];
-        let mut text = String::from_utf8_lossy(kept).trim().to_owned();
-        if self.cut || kept.len() < self.body.len() {
-            text.push(answer::CUT_OFF);
-        }
-        text
-    }
-}
-
 impl From<Answered> for Echo {
     fn from(answered: Answered) -> Self {
         let Answered { status, headers, body, .. } = answered;
         Self { status, headers: end_to_end(&headers), body }
     }
-}
-
-/// The beginning of an answer's body, and whether there was more of it.
-async fn beginning(mut body: Incoming, deadline: Instant, max_bytes: usize) -> (Bytes, bool) {
-    let mut kept = BytesMut::new();
-    let mut dropped = 0;
-    while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
-        let Ok(data) = frame.into_data() else { continue };
-        let room = max_bytes.saturating_sub(kept.len()).min(data.len());
-        kept.extend_from_slice(&data[..room]);
-        dropped += data.len() - room;
-        if dropped > DRAIN_MAX_BYTES {
-            break;
-        }
-    }
-    (kept.freeze(), dropped > 0)
-}
-
-/// An error with its causes, which is where hyper's errors say what happened.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn spelt(duration: Duration) -> humantime::FormattedDuration {

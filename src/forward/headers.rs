@@ -21,6 +21,13 @@ const OF_THE_CONNECTION: [HeaderName; 10] = [
 ];
 const ALSO_OF_THE_CONNECTION: [&str; 2] = ["keep-alive", "proxy-connection"];
 
+/// With which a receiver of 2.0 says how many samples, histograms and exemplars it has written.
+pub const WRITTEN: [&str; 3] = [
+    "x-prometheus-remote-write-samples-written",
+    "x-prometheus-remote-write-histograms-written",
+    "x-prometheus-remote-write-exemplars-written",
+];
+
 /// What is left of headers behind the connection they came over.
 #[must_use]
 pub fn end_to_end(headers: &HeaderMap) -> HeaderMap {

@@ -7,7 +7,7 @@ use super::headers::{self, Protocol, Unsupported};
 use super::metrics::Metrics;
 use super::phase::Phase;
 use crate::config::{Mode, ReceiveConfig, compressed_max_bytes};
-use crate::forward::Echo;
+use crate::forward::{Echo, WRITTEN};
 use crate::pipeline::{self, Incoming, Reply, Verbatim, Written};
 use crate::telemetry::LimitHits;
 use axum::Router;
@@ -28,11 +28,6 @@ use tokio::time::{Instant, timeout_at};
 
 /// The ways in. All the same: the first is Thanos Receive's, the second Prometheus', the third Cortex' and Mimir's.
 const PATHS: [&str; 3] = ["/api/v1/receive", "/api/v1/write", "/api/v1/push"];
-const WRITTEN: [&str; 3] = [
-    "x-prometheus-remote-write-samples-written",
-    "x-prometheus-remote-write-histograms-written",
-    "x-prometheus-remote-write-exemplars-written",
-];
 /// A first allocation is not larger, whatever the sender claims; memory follows what really arrives.
 const FIRST_ALLOCATION_MAX_BYTES: usize = 1 << 20;
 const RETRY_AFTER_S: u32 = 1;

@@ -1,6 +1,6 @@
-//! Opens connections to the upstream: bytes counted, TLS where the address is `https://`. Sends nothing.
+//! Opens connections, to the upstream or to other instances: bytes counted, TLS where the address is `https://`. Sends nothing.
 
-use crate::config::ForwardConfig;
+use crate::config::ClientTls;
 use crate::reload::Reloaded;
 use crate::socket::{Counted, Traffic};
 use http::Uri;
@@ -22,51 +22,69 @@ use tower_service::Service;
 
 /// Cheap to clone: each pool has one.
 #[derive(Debug, Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     http: HttpConnector,
     tls: Option<Arc<Tls>>,
     traffic: Traffic,
 }
 
+/// How connections are to be opened.
+#[derive(Debug)]
+pub(crate) struct Way<'a> {
+    /// What the files for TLS are called in the log and in metrics.
+    pub(crate) what: &'static str,
+    /// `None`: no address is `https://`.
+    pub(crate) tls: Option<&'a ClientTls>,
+    /// Of connecting, and of a handshake.
+    pub(crate) timeout: Duration,
+    /// Where their bytes are counted.
+    pub(crate) traffic: &'a Traffic,
+}
+
 #[derive(Debug)]
 struct Tls {
     config: Reloaded<ClientConfig>,
-    name: ServerName<'static>,
     handshake_timeout: Duration,
 }
 
 impl Connector {
     /// Reads the files for TLS, if there is to be any.
-    pub(super) fn new(config: &ForwardConfig, traffic: &Traffic) -> Result<Self, String> {
+    pub(crate) fn new(way: Way<'_>) -> Result<Self, String> {
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
-        http.set_connect_timeout(Some(config.timeout));
+        http.set_connect_timeout(Some(way.timeout));
         http.set_keepalive(Some(Duration::from_secs(60)));
         http.enforce_http(false);
-        let secure = config.url.scheme_str() == Some("https");
-        let tls = secure.then(|| Tls::new(config, traffic).map(Arc::new)).transpose()?;
-        Ok(Self { http, tls, traffic: traffic.clone() })
+        let tls = way.tls.map(|files| Tls::new(files, &way).map(Arc::new)).transpose()?;
+        Ok(Self { http, tls, traffic: way.traffic.clone() })
     }
 }
 
+/// The name that the certificate of an address has to be for.
+pub(super) fn server_name(url: &Uri) -> Result<ServerName<'static>, String> {
+    let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))
+}
+
 impl Tls {
-    fn new(config: &ForwardConfig, traffic: &Traffic) -> Result<Self, String> {
-        let host = config.url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
-        let (files, traffic) = (config.tls.clone(), traffic.clone());
+    fn new(files: &ClientTls, way: &Way<'_>) -> Result<Self, String> {
+        let (paths, files, traffic) = (files.paths(), files.clone(), way.traffic.clone());
         let make = move || {
             let made = files.read().map_err(|fault| fault.to_string())?;
             let end = files.identity.as_ref().and_then(|identity| identity.ends().ok());
             end.into_iter().for_each(|end| traffic.certificate_ends(end));
             Ok(made)
         };
-        let config_of_tls = Reloaded::new("TLS files for the upstream", config.tls.paths(), make)?;
-        Ok(Self { config: config_of_tls, name, handshake_timeout: config.timeout })
+        Ok(Self { config: Reloaded::new(way.what, paths, make)?, handshake_timeout: way.timeout })
     }
 
-    async fn connect(&self, stream: Counted) -> Result<TlsStream<Counted>, Box<dyn Error + Send + Sync>> {
+    async fn connect(
+        &self,
+        url: &Uri,
+        stream: Counted,
+    ) -> Result<TlsStream<Counted>, Box<dyn Error + Send + Sync>> {
         let connector = TlsConnector::from(self.config.fresh());
-        let connecting = connector.connect(self.name.clone(), stream);
+        let connecting = connector.connect(server_name(url)?, stream);
         match timeout(self.handshake_timeout, connecting).await {
             Ok(connected) => Ok(connected?),
             Err(_) => Err("the TLS handshake took too long".into()),
@@ -84,21 +102,23 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, url: Uri) -> Self::Future {
-        let connecting = self.http.call(url);
+        let secure = url.scheme_str() == Some("https");
+        let connecting = self.http.call(url.clone());
         let (tls, traffic) = (self.tls.clone(), self.traffic.clone());
         Box::pin(async move {
             let stream = Counted::new(connecting.await?.into_inner(), traffic);
             Ok(TokioIo::new(match tls {
-                None => Stream::Plain(stream),
-                Some(tls) => Stream::Tls(Box::new(tls.connect(stream).await?)),
+                _ if !secure => Stream::Plain(stream),
+                Some(tls) => Stream::Tls(Box::new(tls.connect(&url, stream).await?)),
+                None => return Err("TLS has not been set up for this address".into()),
             }))
         })
     }
 }
 
-/// A connection to the upstream. What is counted is what is on the wire.
+/// A connection. What is counted is what is on the wire.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Plain(Counted),
     Tls(Box<TlsStream<Counted>>),
 }
