@@ -166,6 +166,7 @@ fn incoming(body: &[u8]) -> Incoming {
         request_id: None,
         traceparent: None,
         verbatim: None,
+        from_peer: false,
     }
 }
 

@@ -17,6 +17,7 @@ pub mod forward;
 pub mod health;
 mod overdue;
 pub mod overhead;
+pub mod peers;
 pub mod pipeline;
 pub mod placement;
 pub mod policy;

@@ -12,6 +12,7 @@ mod metrics;
 mod notes;
 mod observe;
 mod request;
+mod route;
 mod tally;
 mod verdict;
 
@@ -21,6 +22,8 @@ pub use observe::Verbatim;
 
 use crate::forward::{Answer, Outgoing, Upstream};
 use crate::overhead::{Meter, Stage};
+use crate::peers::{Peers, Secret};
+use crate::placement::Placement;
 use crate::series::TenantHash;
 use crate::window::{Flight, Log, Metadata, Window};
 pub use crate::wire::Protocol;
@@ -32,6 +35,7 @@ use http::HeaderValue;
 use judge::{Bench, Judged};
 use memory::Memory;
 use request::{Fate, Request};
+use route::{Peering, Routes, Way};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +62,8 @@ pub struct Pipeline<U> {
     memory: Memory,
     /// Who comes later, in turn.
     late: AtomicU64,
+    /// With several instances: who has which group. `None`: everything is served here.
+    peering: Option<Peering>,
 }
 
 /// The memory of one request.
@@ -74,6 +80,18 @@ struct Buffers {
     meter: Meter,
     /// Compressed bytes that were sent.
     sent_bytes: u64,
+    /// Bytes of the body as it was unpacked.
+    raw_bytes: usize,
+    routes: Routes,
+    /// Other instances have a part of it: they note what they refuse.
+    passed_on: bool,
+}
+
+/// How long a body is, or a part of one, compressed and unpacked.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    compressed: usize,
+    raw: usize,
 }
 
 /// What a part of the request came to.
@@ -89,7 +107,19 @@ impl<U: Upstream> Pipeline<U> {
     /// A pipeline through `window` to `upstream`.
     pub fn new(settings: Settings, window: Arc<Window>, upstream: U, metrics: Metrics) -> Self {
         let (buffers, memory, late) = (Mutex::default(), Memory::default(), AtomicU64::new(0));
-        Self { settings, window, upstream, metrics, buffers, memory, late }
+        Self { settings, window, upstream, metrics, buffers, memory, late, peering: None }
+    }
+
+    /// With other instances: what is of a group of theirs goes to them.
+    #[must_use]
+    pub fn with_placement(self, placement: Arc<dyn Placement>, peers: Arc<dyn Peers>) -> Self {
+        let peering = Peering::new(placement, peers, &self.settings.place_labels.group);
+        Self { peering: Some(peering), ..self }
+    }
+
+    /// What requests of other instances have to bring; `None`: there are none.
+    pub fn secret_of_peers(&self) -> Option<Secret> {
+        self.peering.as_ref().map(|peering| peering.peers.secret())
     }
 
     /// With another bound on what all requests together take beyond their bodies, in bytes.
@@ -114,12 +144,12 @@ impl<U: Upstream> Pipeline<U> {
         let mut buffers =
             self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         buffers.meter = self.metrics.cpu.meter();
-        buffers.sent_bytes = 0;
+        (buffers.sent_bytes, buffers.passed_on) = (0, false);
         let answer = relayed.as_ref().map(|relayed| &relayed.answer);
         let lived = self.live(&mut buffers, &incoming, answer, begun, now_ms).await;
         let (Ok(reply) | Err(reply)) = &lived;
         // Observed, its sender is told what upstream says, and not this.
-        if relayed.is_none() && matches!(reply.status, 400 | 413 | 415) {
+        if relayed.is_none() && !buffers.passed_on && matches!(reply.status, 400 | 413 | 415) {
             self.note_refusal(reply, lived.is_ok().then_some(&buffers.request));
         }
         let shares = notes::shares(&buffers, &incoming, lived.is_ok());
@@ -131,6 +161,7 @@ impl<U: Upstream> Pipeline<U> {
                 relayed.into()
             }
         };
+        buffers.routes.forget();
         let body = buffers.request.body.capacity().max(buffers.two.capacity());
         if body <= BUFFER_BYTES_MAX && !buffers.request.outgrows(BUFFER_BYTES_MAX) {
             let mut kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,16 +192,41 @@ impl<U: Upstream> Pipeline<U> {
             begun,
             observed,
         };
-        self.read(buffers, incoming, &bench)?;
+        self.unpack(buffers, incoming, &bench)?;
+        match &self.peering {
+            // Observed, it has been with upstream already.
+            Some(peering) if incoming.verbatim.is_none() => {
+                match self.find_way(peering, buffers, incoming, &bench)? {
+                    Way::Here => {}
+                    // Apart, so that the future of what stays here is no larger for it.
+                    way => return Box::pin(self.travel(peering, way, buffers, incoming, &bench)).await,
+                }
+            }
+            Some(_) | None => self.find(buffers, &bench)?,
+        }
+        let size = Size::whole(buffers, incoming);
+        Ok(self.live_here(buffers, incoming, &bench, size).await)
+    }
+
+    /// The life of a request whose series have been found, and whose groups are this instance's.
+    async fn live_here(
+        &self,
+        buffers: &mut Buffers,
+        incoming: &Incoming,
+        bench: &Bench<'_>,
+        size: Size,
+    ) -> Reply {
+        buffers.request.introduce_all(bench);
+        self.metrics.read(size.compressed, size.raw);
         let mut outcome = Outcome::default();
-        if let Some(answer) = observed {
+        if let Some(answer) = bench.observed {
             outcome.note(answer, false);
         }
         let all = 0..buffers.request.units.len();
         let memory = self.memory.take(buffers.request.decoded_bytes());
         // Observed, it has been with upstream already.
         let mut next = match &memory {
-            Err(full) if observed.is_none() => {
+            Err(full) if bench.observed.is_none() => {
                 self.metrics.memory_hit.inc();
                 outcome.unavailable(full.to_string());
                 buffers.request.replace_fate(&all, Fate::Pending, Fate::Failed);
@@ -180,7 +236,7 @@ impl<U: Upstream> Pipeline<U> {
         };
         let mut parts = Vec::new();
         while let Some(part) = next {
-            match self.fly(buffers, part.clone(), incoming, &bench, &mut outcome).await {
+            match self.fly(buffers, part.clone(), incoming, bench, &mut outcome).await {
                 Landing::Settled => {}
                 Landing::Split => {
                     let middle = part.start + part.len() / 2;
@@ -195,21 +251,22 @@ impl<U: Upstream> Pipeline<U> {
             }
             next = parts.pop();
         }
-        self.lean(buffers, &bench, &mut outcome).await;
+        self.lean(buffers, bench, &mut outcome).await;
         let works = outcome.upstream_works();
         let mut reply = outcome.reply(&buffers.request);
-        if incoming.protocol == Protocol::Two && reply.status != 503 {
+        if (incoming.protocol == Protocol::Two || incoming.from_peer) && reply.status != 503 {
             reply.written = verdict::written(&buffers.request);
         }
         tally::add_up(&mut buffers.request, reply.status == 503);
         // An upstream that does not answer takes its time: its sender is about to come again from now on.
-        self.note_fronts(&buffers.request, works, &bench);
-        self.metrics.count(&buffers.request, incoming.body.len(), &self.window);
-        Ok(reply)
+        self.note_fronts(&buffers.request, works, bench);
+        self.metrics.count(&buffers.request, size.compressed, &self.window);
+        reply
     }
 
-    fn read(&self, buffers: &mut Buffers, incoming: &Incoming, bench: &Bench<'_>) -> Result<(), Reply> {
-        let Buffers { two, rewriter, request, judged, meter, .. } = buffers;
+    /// Unpacks the body, as one of 1.0.
+    fn unpack(&self, buffers: &mut Buffers, incoming: &Incoming, bench: &Bench<'_>) -> Result<(), Reply> {
+        let Buffers { two, rewriter, request, judged, meter, raw_bytes, .. } = buffers;
         let settings = bench.settings;
         judged.forget();
         if incoming.verbatim.as_ref().is_some_and(|verbatim| verbatim.unsupported) {
@@ -229,24 +286,32 @@ impl<U: Upstream> Pipeline<U> {
             }
             _ => Reply::new(400, unpack.to_string()),
         })?;
-        let raw_bytes = raw.len();
-        let malformed = |malformed: Malformed| match malformed.flaw {
-            Flaw::TooMany { .. } => {
-                self.metrics.request_items_hit.inc();
-                Reply::new(413, malformed.flaw.to_string())
-            }
-            _ => Reply::new(400, malformed.to_string()),
-        };
+        *raw_bytes = raw.len();
         if incoming.protocol == Protocol::Two {
             let keep = match settings.upstream_protocol {
                 Protocol::One => Keep::Nothing,
                 Protocol::Two => Keep::All,
             };
-            rewriter.rewrite(two, keep, max, &mut request.body).map_err(malformed)?;
+            let rewritten = rewriter.rewrite(two, keep, max, &mut request.body);
+            rewritten.map_err(|malformed| self.malformed(&malformed))?;
         }
-        request.read(bench, meter).map_err(malformed)?;
-        self.metrics.read(incoming.body.len(), raw_bytes);
         Ok(())
+    }
+
+    /// Finds the series of a body that has been unpacked.
+    fn find(&self, buffers: &mut Buffers, bench: &Bench<'_>) -> Result<(), Reply> {
+        let found = buffers.request.find(bench, &mut buffers.meter);
+        found.map_err(|malformed| self.malformed(&malformed))
+    }
+
+    fn malformed(&self, malformed: &Malformed) -> Reply {
+        match malformed.flaw {
+            Flaw::TooMany { .. } => {
+                self.metrics.request_items_hit.inc();
+                Reply::new(413, malformed.flaw.to_string())
+            }
+            _ => Reply::new(400, malformed.to_string()),
+        }
     }
 
     /// One part of a request: decided, sent, settled.
@@ -481,6 +546,18 @@ impl<U: Upstream> Pipeline<U> {
                 *fate = Fate::Duplicate;
             }
         }
+    }
+}
+
+impl Size {
+    fn whole(buffers: &Buffers, incoming: &Incoming) -> Self {
+        Self { compressed: incoming.body.len(), raw: buffers.raw_bytes }
+    }
+
+    /// Of `bytes` of `all` that are unpacked.
+    fn part(self, bytes: usize, all: usize) -> Self {
+        let of = |size: usize| (size as u128 * bytes as u128 / all.max(1) as u128) as usize;
+        Self { compressed: of(self.compressed), raw: of(self.raw) }
     }
 }
 

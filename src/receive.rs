@@ -24,12 +24,13 @@ pub use phase::{Phase, PhaseControl};
 use crate::config::{OidcConfig, ReceiveConfig};
 use crate::forward::Upstream;
 use crate::overhead::CpuTime;
+use crate::peers::Secret;
 use crate::pipeline::{Incoming, Pipeline, Reply};
 use crate::reload::{Look, keep_looking};
 use crate::socket::NetworkBytes;
 use crate::telemetry::LimitHits;
 use admission::Admission;
-use auth::{Auth, Failures};
+use auth::{Auth, Failures, PeerDoor};
 use axum::Router;
 use metrics::Metrics;
 use prometheus::Registry;
@@ -49,6 +50,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 pub trait Serve: Send + Sync + 'static {
     /// Serves one request to its end. Runs as a task of its own: a sender that hangs up does not cancel it.
     fn serve(self: Arc<Self>, incoming: Incoming) -> impl Future<Output = Reply> + Send;
+
+    /// What requests of other instances have to bring; `None`: there are none.
+    fn secret_of_peers(&self) -> Option<Secret> {
+        None
+    }
 }
 
 impl<U: Upstream> Serve for Pipeline<U> {
@@ -57,6 +63,10 @@ impl<U: Upstream> Serve for Pipeline<U> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         Self::serve(&self, incoming, now_ms).await
+    }
+
+    fn secret_of_peers(&self) -> Option<Secret> {
+        Self::secret_of_peers(self)
     }
 }
 
@@ -136,7 +146,9 @@ fn room<S: Serve>(
     let admission = Admission::new(config.in_flight_max_bytes, &metrics, limits);
     let security = |problem| ReceiveError::Security { what: "authentication", problem };
     let auth = Auth::new(config, failures, registry, limits).map_err(security)?;
-    Ok(Arc::new(Room::new(config, service, metrics, admission, auth, limits)))
+    let peers = service.secret_of_peers().map(|secret| PeerDoor::new(secret, failures));
+    let doors = (auth, peers.transpose().map_err(security)?);
+    Ok(Arc::new(Room::new(config, service, metrics, admission, doors, limits)))
 }
 
 /// The data plane: bound, not yet accepting.

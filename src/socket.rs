@@ -17,6 +17,7 @@ pub struct NetworkBytes {
     pub sender: Traffic,
     /// Connections to the upstream.
     pub upstream: Traffic,
+    expiry: GaugeVec,
 }
 
 /// The counters of one side.
@@ -39,7 +40,7 @@ impl NetworkBytes {
         registry.register(Box::new(family.clone()))?;
         let options = Opts::new(
             "promdedup_tls_certificate_expiry_timestamp_seconds",
-            "When the certificate ends that is shown to senders, or to the upstream.",
+            "When the certificate ends that is shown to senders, to the upstream, or to other instances.",
         );
         let expiry = GaugeVec::new(options, &["side"])?;
         registry.register(Box::new(expiry.clone()))?;
@@ -49,7 +50,12 @@ impl NetworkBytes {
             received: family.with_label_values(&[side, "received"]),
             sent: family.with_label_values(&[side, "sent"]),
         };
-        Ok(Self { sender: traffic("sender"), upstream: traffic("upstream") })
+        Ok(Self { sender: traffic("sender"), upstream: traffic("upstream"), expiry: expiry.clone() })
+    }
+
+    /// A side of its own, whose bytes are counted elsewhere.
+    pub(crate) fn also(&self, side: &'static str, received: IntCounter, sent: IntCounter) -> Traffic {
+        Traffic { side, received, sent, expiry: self.expiry.clone() }
     }
 }
 

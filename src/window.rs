@@ -15,6 +15,7 @@ mod flight;
 mod front;
 mod group;
 mod histogram;
+mod leaving;
 mod metadata;
 mod slot;
 mod sync;

@@ -15,6 +15,7 @@ pub mod splice;
 pub mod v1;
 pub mod v2;
 pub mod v2_out;
+pub mod values;
 
 /// The versions of remote write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -251,6 +251,7 @@ fn the_pipeline_allocates_one_body_for_what_it_forwards() {
                 request_id: None,
                 traceparent: None,
                 verbatim: None,
+                from_peer: false,
             };
             // The runtime would put a future of this size into memory of its own.
             let request = Box::pin(pipeline.serve(incoming, 0));

@@ -166,6 +166,7 @@ fn serve(runtime: &Runtime, pipeline: &Pipeline<Taker>, protocol: Protocol, body
         request_id: None,
         traceparent: None,
         verbatim: None,
+        from_peer: false,
     };
     let reply = runtime.block_on(pipeline.serve(incoming, 0));
     assert_eq!(reply.status, 204, "{}", reply.text);

@@ -83,6 +83,7 @@ async fn one(pipeline: &Pipeline<Store>, store: &Store, nth: usize, told: &Told)
         request_id: Some((nth as u64).into()),
         traceparent: None,
         verbatim: None,
+        from_peer: false,
     };
     let reply = pipeline.serve(incoming, told.now_ms).await;
     judge(&reply, told, &read, &store.state.lock().expect("no panic before"), store.narrow);

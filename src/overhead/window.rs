@@ -76,6 +76,7 @@ impl WindowGauges {
     /// Equal names (groups of several tenants, or all beyond the bound) add up; of times the newest counts.
     fn read_groups(&self) {
         let mut met = HashSet::new();
+        let mut gone = HashSet::new();
         for (g, group) in self.window.groups().all().iter().enumerate() {
             for (r, replica) in group.replicas().iter().enumerate() {
                 // What has no replica label is owned by nobody.
@@ -84,6 +85,11 @@ impl WindowGauges {
                 }
                 let named = is_named(g, r);
                 let labels = if named { [group.name(), replica.name()] } else { [OTHER, OTHER] };
+                // Another instance has it now, and shows what there is of it.
+                if group.is_forgotten() {
+                    gone.insert(labels.map(str::to_owned));
+                    continue;
+                }
                 let owned = self.owned.with_label_values(&labels);
                 let seen = self.last_seen.with_label_values(&labels);
                 if met.insert(labels.map(str::to_owned)) {
@@ -95,6 +101,11 @@ impl WindowGauges {
                     seen.set(seen.get().max(ms as f64 / 1000.0));
                 }
             }
+        }
+        for labels in gone.difference(&met) {
+            // Those that have never been shown are not there.
+            let _ = self.owned.remove_label_values(labels);
+            let _ = self.last_seen.remove_label_values(labels);
         }
     }
 }

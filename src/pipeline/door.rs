@@ -37,12 +37,14 @@ pub struct Incoming {
     pub traceparent: Option<HeaderValue>,
     /// In observe mode: it goes to upstream as it came, whatever is found in it.
     pub verbatim: Option<Verbatim>,
+    /// Another instance has passed it on: it goes no further.
+    pub from_peer: bool,
 }
 
 /// The answer to the sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// 204, 400, 413 or 503 (500 for a bug of ours).
+    /// 204, 400, 413 or 503 (500 for a bug of ours); to another instance also 421.
     pub status: u16,
     /// One sentence; empty with 204.
     pub text: String,

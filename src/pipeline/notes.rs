@@ -29,6 +29,7 @@ impl<U> Pipeline<U> {
         for tally in request.tallies.iter() {
             let Some(replica) = tally.replica else { continue };
             let Some(group) = self.window.groups().group(tally.group) else { continue };
+            group.meet(bench.now_ms);
             let Some(newest) = tally.newest_ms else {
                 group.leave_request(replica, request.identity);
                 continue;

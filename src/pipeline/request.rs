@@ -148,15 +148,21 @@ impl Item {
 }
 
 impl Request {
-    /// Reads the body that has been decompressed into `self.body`: everything but the window's part of the decision.
-    pub(super) fn read(&mut self, bench: &Bench<'_>, meter: &mut Meter) -> Result<(), Malformed> {
-        let Bench { settings, window, tenant, now_ms, .. } = *bench;
-        self.now_ms = now_ms;
+    /// Finds all series of the body that has been decompressed into `self.body`, and their entries. Changes nothing in the window.
+    pub(super) fn find(&mut self, bench: &Bench<'_>, meter: &mut Meter) -> Result<(), Malformed> {
+        let Bench { settings, window, tenant, .. } = *bench;
         let guessed = self.identify::<true>(settings, tenant, window, meter);
         // A guess that fails, and an error behind guesses, say nothing.
         if !matches!(guessed, Ok(true)) {
             self.identify::<false>(settings, tenant, window, meter)?;
         }
+        Ok(())
+    }
+
+    /// Introduces to the window what has been [found](Self::find): everything but the window's part of the decision.
+    pub(super) fn introduce_all(&mut self, bench: &Bench<'_>) {
+        let Bench { settings, window, tenant, now_ms, .. } = *bench;
+        self.now_ms = now_ms;
         self.fates.resize(self.samples.len(), Fate::Pending);
         let mut last = Last::default();
         for i in 0..self.items.len() {
@@ -173,7 +179,6 @@ impl Request {
             self.look_around(bench);
         }
         self.order();
-        Ok(())
     }
 
     /// What its series and samples take beyond its body.
@@ -242,7 +247,8 @@ impl Request {
         }
     }
 
-    fn clear(&mut self) {
+    /// Nothing of the request before is left; its memory is.
+    pub(super) fn clear(&mut self) {
         self.items.clear();
         self.samples.clear();
         self.fates.clear();
@@ -394,6 +400,7 @@ impl Request {
         let mut any_new = false;
         for tally in self.tallies.iter_mut() {
             let Some(group) = window.groups().group(tally.group) else { continue };
+            group.meet(self.now_ms);
             tally.first_contact = group.age_ms(self.now_ms) < settings.first_contact_hold_ms;
             if let Some(replica) = tally.replica {
                 tally.others = group.begin_request(replica, self.identity, retry, self.now_ms);

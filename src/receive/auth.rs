@@ -7,6 +7,7 @@ mod basic;
 mod bearer;
 mod gate;
 mod oidc;
+mod peer;
 mod prints;
 
 use crate::config::{AuthConfig, OidcConfig, ReceiveConfig};
@@ -18,6 +19,7 @@ pub(crate) use gate::Gate;
 use http::header::{AUTHORIZATION, HeaderName, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use oidc::Oidc;
+pub(super) use peer::{FromPeer, PeerDoor};
 use prints::Printer;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use std::sync::Arc;
@@ -37,12 +39,14 @@ pub(crate) enum Denied {
     Tenant,
     #[error("too many passwords to be checked at a time")]
     Busy,
+    #[error("the secret between instances is another one here")]
+    Peer,
 }
 
 impl Denied {
     pub(crate) fn status(self) -> StatusCode {
         match self {
-            Self::Missing | Self::Wrong | Self::Expired => StatusCode::UNAUTHORIZED,
+            Self::Missing | Self::Wrong | Self::Expired | Self::Peer => StatusCode::UNAUTHORIZED,
             Self::Tenant => StatusCode::FORBIDDEN,
             Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -59,6 +63,7 @@ pub(super) struct Failures {
     tenant: IntCounter,
     busy: IntCounter,
     certificate: IntCounter,
+    peer: IntCounter,
 }
 
 impl Failures {
@@ -76,6 +81,7 @@ impl Failures {
             tenant: of("tenant"),
             busy: of("busy"),
             certificate: of("certificate"),
+            peer: of("peer"),
         })
     }
 
@@ -92,6 +98,7 @@ impl Failures {
             Denied::Unavailable => self.unavailable.inc(),
             Denied::Tenant => self.tenant.inc(),
             Denied::Busy => self.busy.inc(),
+            Denied::Peer => self.peer.inc(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Content headers: remote write 1.0, 2.0, or neither. Pure.
 
 use crate::forward;
+use crate::peers::PEER_HEADER;
 use crate::pipeline;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING};
@@ -96,7 +97,8 @@ pub(super) fn odd_coding(headers: &HeaderMap) -> Option<String> {
 /// that are never passed on.
 pub(super) fn passed_on(headers: &HeaderMap) -> HeaderMap {
     let mut passed_on = forward::end_to_end(headers);
-    for never in [AUTHORIZATION, HeaderName::from_static("thanos-replica")] {
+    let name = HeaderName::from_static;
+    for never in [AUTHORIZATION, name("thanos-replica"), name(PEER_HEADER)] {
         passed_on.remove(never);
     }
     passed_on

@@ -7,7 +7,7 @@ use prometheus::{
 use std::time::Duration;
 
 /// Every code this room answers with.
-const CODES: [u16; 11] = [204, 400, 401, 403, 404, 405, 408, 413, 415, 500, 503];
+const CODES: [u16; 12] = [204, 400, 401, 403, 404, 405, 408, 413, 415, 421, 500, 503];
 
 #[derive(Debug)]
 pub(super) struct Metrics {

@@ -2,7 +2,7 @@
 
 use super::Serve;
 use super::admission::{Admission, Admitted, Full};
-use super::auth::{Auth, Denied};
+use super::auth::{Auth, Denied, FromPeer, PeerDoor};
 use super::headers::{self, Protocol, Unsupported};
 use super::metrics::Metrics;
 use super::phase::Phase;
@@ -46,6 +46,7 @@ pub(super) struct Room<S> {
     metrics: Metrics,
     admission: Admission,
     auth: Option<Auth>,
+    peers: Option<PeerDoor>,
     body_hit: IntCounter,
     slow_hit: IntCounter,
 }
@@ -128,7 +129,7 @@ impl<S: Serve> Room<S> {
         service: Arc<S>,
         metrics: Metrics,
         admission: Admission,
-        auth: Option<Auth>,
+        (auth, peers): (Option<Auth>, Option<PeerDoor>),
         limits: &LimitHits,
     ) -> Self {
         Self {
@@ -141,6 +142,7 @@ impl<S: Serve> Room<S> {
             metrics,
             admission,
             auth,
+            peers,
             body_hit: limits.of("body"),
             slow_hit: limits.of("request_timeout"),
         }
@@ -183,6 +185,7 @@ impl<S: Serve> Room<S> {
         };
         let (bytes, admitted) = arrived;
         let mut incoming = self.incoming(&head.headers, protocol, bytes);
+        incoming.from_peer = head.extensions.get::<FromPeer>().is_some();
         if self.mode == Mode::Observe {
             incoming.verbatim = Some(Verbatim { headers: headers::passed_on(&head.headers), unsupported });
         }
@@ -311,6 +314,7 @@ impl<S: Serve> Room<S> {
             request_id: value(&HeaderName::from_static("x-request-id")),
             traceparent: value(&HeaderName::from_static("traceparent")),
             verbatim: None,
+            from_peer: false,
         }
     }
 
@@ -340,23 +344,34 @@ impl<S> Door<S> {
 pub(super) fn router<S: Serve>(room: Arc<Room<S>>, phase: watch::Receiver<Phase>) -> Router {
     let writes = || post(write::<S>).fallback(wrong_method::<S>);
     let routes = PATHS.iter().fold(Router::new(), |router, path| router.route(path, writes()));
-    let (guarded, door) = (room.auth.is_some(), Door { room, phase });
+    let (guarded, door) = (room.auth.is_some() || room.peers.is_some(), Door { room, phase });
     let routes = routes.fallback(wrong_path::<S>).with_state(door.clone());
     if guarded { routes.layer(from_fn_with_state(door, let_in::<S>)) } else { routes }
 }
 
-/// Turns strangers away, whatever they ask for. Nothing of their bodies is read.
+/// Turns strangers away, whatever they ask for. Nothing of their bodies is read. Other instances are no strangers.
 async fn let_in<S: Serve>(State(door): State<Door<S>>, mut request: Request, next: Next) -> Response {
     let (started, room) = (Instant::now(), &door.room);
-    let Some(auth) = &room.auth else { return next.run(request).await };
-    let Err(denied) = auth.admit(request.headers_mut()).await else { return next.run(request).await };
+    let from_peer = room.peers.as_ref().map_or(Ok(false), |peers| peers.admit(request.headers_mut()));
+    let admitted = match (from_peer, &room.auth) {
+        (Ok(true), _) => {
+            request.extensions_mut().insert(FromPeer);
+            Ok(())
+        }
+        (Ok(false), Some(auth)) => auth.admit(request.headers_mut()).await,
+        (Ok(false), None) => Ok(()),
+        (Err(denied), _) => Err(denied),
+    };
+    let Err(denied) = admitted else { return next.run(request).await };
     let protocol = match headers::check(request.headers()) {
         Ok(version) => Protocol::from(version),
         Err(unsupported) => unsupported.protocol(),
     };
     tracing::debug!(status = denied.status().as_u16(), %denied, "request refused");
     let mut response = Refused::from(denied).response();
-    if response.status() == StatusCode::UNAUTHORIZED {
+    if response.status() == StatusCode::UNAUTHORIZED
+        && let Some(auth) = &room.auth
+    {
         auth.challenge(response.headers_mut());
     }
     if protocol == Protocol::Two {
@@ -374,6 +389,7 @@ async fn write<S: Serve>(State(door): State<Door<S>>, request: Request) -> Respo
         Ok(version) => Protocol::from(*version),
         Err(unsupported) => unsupported.protocol(),
     };
+    let from_peer = request.extensions().get::<FromPeer>().is_some();
     let (mut response, written) = match room.accept(request, version, door.draining()).await {
         // It says itself what is written, if it does.
         Ok(Reply { echo: Some(echo), .. }) => (echoed(*echo), None),
@@ -386,8 +402,8 @@ async fn write<S: Serve>(State(door): State<Door<S>>, request: Request) -> Respo
             (refused.response(), Some(Written::default()))
         }
     };
-    // Of 1.0 they would be believed, too (Prometheus 2.54 and later), and mean something else.
-    if protocol == Protocol::Two
+    // Of 1.0 they would be believed, too (Prometheus 2.54 and later), and mean something else. Another instance knows.
+    if (protocol == Protocol::Two || from_peer)
         && let Some(written) = written
     {
         tell(written, response.headers_mut());

@@ -46,9 +46,9 @@ impl Place {
         };
         let mut delimited = Vec::new();
         let mut group_name = String::new();
+        let group = GroupKey::of(names.group.iter().map(value_of), tenant, &mut delimited);
         for name in &names.group {
             let value = value_of(name);
-            put_value(&mut delimited, value);
             if !value.is_empty() {
                 if !group_name.is_empty() {
                     group_name.push('/');
@@ -56,9 +56,6 @@ impl Place {
                 group_name.push_str(&String::from_utf8_lossy(value));
             }
         }
-        // The tenant goes in as bytes, not by a mix as in the key of a series: nothing is gained here by hashing less.
-        delimited.extend_from_slice(&tenant.0.to_le_bytes());
-        let group = GroupKey(strong_hash(&delimited));
         for name in &names.target {
             put_value(&mut delimited, value_of(name));
         }
@@ -66,6 +63,22 @@ impl Place {
         let target = TargetKey(keyed_hash(&delimited));
         let is_up = labels(canonical).any(|(name, value)| name == b"__name__" && value == b"up");
         Self { group, group_name, target, tenant, is_up }
+    }
+}
+
+impl GroupKey {
+    /// Of the values of the group labels, in the order in which these are configured; empty where there is none. What is hashed is
+    /// left in `delimited`.
+    pub fn of<'a>(
+        values: impl Iterator<Item = &'a [u8]>,
+        tenant: TenantHash,
+        delimited: &mut Vec<u8>,
+    ) -> Self {
+        delimited.clear();
+        values.for_each(|value| put_value(delimited, value));
+        // The tenant goes in as bytes, not by a mix as in the key of a series: nothing is gained here by hashing less.
+        delimited.extend_from_slice(&tenant.0.to_le_bytes());
+        Self(strong_hash(delimited))
     }
 }
 

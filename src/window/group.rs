@@ -20,6 +20,8 @@ pub const REPLICAS_MAX: usize = 255;
 const DOUBT_MAX_MS: i64 = 60 * 60 * 1000;
 /// All senders of a group have come within this after it was first seen: just above their longest backoff.
 const FIRST_CONTACT_MS: i64 = 10_000;
+/// A group that has been forgotten: it is younger than any that is known.
+const UNBORN: i64 = i64::MAX;
 
 /// All groups ever seen.
 #[derive(Debug, Default)]
@@ -31,9 +33,10 @@ pub struct Groups {
 /// One HA group of one tenant.
 #[derive(Debug)]
 pub struct Group {
+    key: GroupKey,
     name: Box<str>,
-    /// When the window saw it for the first time, in ms of the wall clock.
-    born_ms: i64,
+    /// When the window saw it for the first time (since it was forgotten), in ms of the wall clock; [`UNBORN`] until it does.
+    born_ms: AtomicI64,
     replicas: RwLock<Vec<Arc<Replica>>>,
     progress: Mutex<Progress>,
     /// Whose it is, from its first series on.
@@ -131,8 +134,9 @@ impl Groups {
         }
         Some(*self.numbers.entry(key).or_insert_with(|| {
             groups.push(Arc::new(Group {
+                key,
                 name: name.into(),
-                born_ms: now_ms,
+                born_ms: AtomicI64::new(now_ms),
                 replicas: RwLock::default(),
                 progress: Mutex::default(),
                 tenant: OnceLock::new(),
@@ -146,6 +150,11 @@ impl Groups {
     /// The group with a number that the window gave.
     pub fn group(&self, number: u32) -> Option<Arc<Group>> {
         self.groups.read().unwrap_or_else(PoisonError::into_inner).get(number as usize).cloned()
+    }
+
+    /// The number of a group, if it is known.
+    pub(super) fn known(&self, key: GroupKey) -> Option<u32> {
+        self.numbers.get(&key).map(|number| *number)
     }
 
     /// All groups, for `/metrics`.
@@ -162,10 +171,43 @@ impl Group {
         &self.name
     }
 
+    /// Its identity.
+    #[must_use]
+    pub fn key(&self) -> GroupKey {
+        self.key
+    }
+
     /// How long the window has known it, in ms.
     #[must_use]
     pub fn age_ms(&self, now_ms: i64) -> i64 {
-        now_ms.saturating_sub(self.born_ms)
+        now_ms.saturating_sub(self.born_ms.load(Relaxed))
+    }
+
+    /// The window sees it, for the first time if it has been forgotten.
+    pub fn meet(&self, now_ms: i64) {
+        if self.is_forgotten() {
+            // Of those that meet it at the same moment the first one counts.
+            let _ = self.born_ms.compare_exchange(UNBORN, now_ms, Relaxed, Relaxed);
+        }
+    }
+
+    /// Whether the window has forgotten it and not seen it since.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        self.born_ms.load(Relaxed) == UNBORN
+    }
+
+    /// Makes it one that the window has never seen. Numbers stay: of the group, and of its replicas.
+    pub(super) fn forget(&self) {
+        *self.progress() = Progress::default();
+        self.doubt_ms.store(i64::MIN, Relaxed);
+        self.doubted_ms.store(i64::MIN, Relaxed);
+        for replica in self.replicas() {
+            replica.last_seen_ms.store(i64::MIN, Relaxed);
+            replica.arrived_ms.store(i64::MIN, Relaxed);
+            let _ = replica.take_arrivals();
+        }
+        self.born_ms.store(UNBORN, Relaxed);
     }
 
     /// A request of a replica begins, and ends with [`Self::end_request`] or [`Self::leave_request`]. `request`: see

@@ -22,7 +22,7 @@ pub(super) const HISTOGRAMS: u32 = 4;
 const SERIES_MAX: usize = 1 << 18;
 const SAMPLES_MAX: usize = 1 << 20;
 const METADATA_MAX: usize = 1 << 18;
-const TIMESERIES: u32 = 1;
+pub(super) const SERIES_OF_REQUEST: u32 = 1;
 const METADATA: u32 = 3;
 
 /// One `TimeSeries` of a body, as spans into it.
@@ -213,7 +213,7 @@ impl<'a> Walker<'a> {
             let field = fields::read_quick(self.body, self.at)?;
             self.at = field.end();
             match (field.number, field.wire_type) {
-                (TIMESERIES, LENGTH) => {
+                (SERIES_OF_REQUEST, LENGTH) => {
                     bound("series", self.series as usize, SERIES_MAX, field.whole())?;
                     self.series += 1;
                     return Ok(Some(field.content));
@@ -223,7 +223,7 @@ impl<'a> Walker<'a> {
                     shape::metadata(self.body, &field)?;
                     self.metadata.push(field.whole());
                 }
-                (TIMESERIES | METADATA, _) => return Err(field.wrong_wire_type()),
+                (SERIES_OF_REQUEST | METADATA, _) => return Err(field.wrong_wire_type()),
                 _ => self.carry(field.whole()),
             }
         }
@@ -391,16 +391,16 @@ impl Replica {
 }
 
 /// A label of less than 128 bytes in the shortest encoding.
-struct ShortLabel {
+pub(super) struct ShortLabel {
     /// Of the whole field, key included, in bytes.
-    length: usize,
+    pub(super) length: usize,
     /// Of its name, in bytes.
-    name_length: usize,
+    pub(super) name_length: usize,
 }
 
 /// The short label at the head, if one is there. Names and values may be empty: no known key has such a label.
 #[inline(always)]
-fn short_label(head: &[u8]) -> Option<ShortLabel> {
+pub(super) fn short_label(head: &[u8]) -> Option<ShortLabel> {
     let head_bytes = head.first_chunk()?;
     let (content, name_length) = (usize::from(head_bytes[1]), usize::from(head_bytes[3]));
     // The next label is found by the length alone, so the processor need not wait for what is checked here.

@@ -49,7 +49,7 @@ fn failures(metrics: &str) -> Vec<(String, u64)> {
 
 /// Of all reasons there are, which are there from the start.
 fn counts(missing: u64, tenant: u64, wrong: u64) -> Vec<(String, u64)> {
-    let others = ["busy", "certificate", "expired", "unavailable"].map(|reason| (reason, 0));
+    let others = ["busy", "certificate", "expired", "peer", "unavailable"].map(|reason| (reason, 0));
     let mut all: Vec<_> = others.into_iter().collect();
     all.extend([("missing", missing), ("tenant", tenant), ("wrong", wrong)]);
     all.sort_unstable();

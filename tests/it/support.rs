@@ -465,6 +465,7 @@ impl Ask {
             request_id: None,
             traceparent: None,
             verbatim: self.observes.then(|| Verbatim { headers: HeaderMap::new(), unsupported: false }),
+            from_peer: false,
         };
         self.pipeline.serve(incoming, now_ms).await
     }

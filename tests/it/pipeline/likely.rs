@@ -28,6 +28,7 @@ async fn serve(ask: &Ask, raw: &[u8], now_ms: i64) -> Reply {
         request_id: None,
         traceparent: None,
         verbatim: None,
+        from_peer: false,
     };
     ask.pipeline.serve(incoming, now_ms).await
 }

@@ -1,0 +1,44 @@
+//! A group that leaves: another instance serves it from now on, so nothing of it may be known here when it comes back.
+//!
+//! Works in steps as [`Window::sweep`] does, with the same claims, so there is nothing new between threads: an entry is
+//! looked at without a claim, claimed for the table as an idle one is, looked at again, and forgotten or given back.
+//! Refuses to take what a request has claimed.
+
+use super::Window;
+use crate::series::GroupKey;
+
+impl Window {
+    /// Forgets, among `count` entries from number `from` on, those of the group. Returns the number to go on from; 0 when the
+    /// table has been walked to its end: then fronts, backlogs and doubts of the group are forgotten, too, and the group is
+    /// new again. The caller sees to it that no request of the group is served meanwhile; what one has claimed all the same
+    /// stays.
+    pub fn forget_group(&self, group: GroupKey, from: u32, count: u32) -> u32 {
+        let Some(number) = self.groups.known(group) else { return 0 };
+        let used = self.table.used();
+        let end = used.min(from.saturating_add(count));
+        for entry in from..end {
+            self.forget_entry_of(number, entry);
+        }
+        if end < used {
+            return end;
+        }
+        self.groups.group(number).iter().for_each(|group| group.forget());
+        0
+    }
+
+    fn forget_entry_of(&self, group: u32, number: u32) {
+        let entry = self.table.entry(number);
+        // A free entry is the table's, and what it says of a target is of no matter.
+        let is_of_it = || self.group_of(number) == group;
+        if !entry.is_free_to_claim() || !is_of_it() || !entry.claim_for_table() {
+            return;
+        }
+        // It may have become another's since.
+        if is_of_it() {
+            self.own(entry, entry.owner(), -1);
+            self.forget(number);
+        } else {
+            entry.release();
+        }
+    }
+}
