@@ -57,6 +57,8 @@ pub struct Parts<'a> {
     pub cpu: &'a CpuTime,
     /// Is told of what is refused.
     pub refusals: &'a Arc<Refusals>,
+    /// For bytes on the wire.
+    pub network: &'a NetworkBytes,
 }
 
 impl App<Pipeline<HttpUpstream>> {
@@ -65,6 +67,21 @@ impl App<Pipeline<HttpUpstream>> {
     /// # Errors
     /// When an address is taken (it is named).
     pub fn build(config: Config) -> anyhow::Result<Self> {
+        Self::build_with(config, |pipeline, _, _| Ok(pipeline))
+    }
+
+    /// As `build`, with a pipeline that `join` has told of other instances.
+    ///
+    /// # Errors
+    /// When an address is taken (it is named), or `join` fails.
+    pub fn build_with(
+        config: Config,
+        join: impl FnOnce(
+            Pipeline<HttpUpstream>,
+            &Registry,
+            &NetworkBytes,
+        ) -> anyhow::Result<Pipeline<HttpUpstream>>,
+    ) -> anyhow::Result<Self> {
         let window = Arc::new(Window::new(config.window.series_max));
         tokio::spawn(forget_the_idle(Arc::clone(&window), config.window.idle));
         // Whoever waits for another request's flight waits for one upstream attempt at most.
@@ -76,7 +93,8 @@ impl App<Pipeline<HttpUpstream>> {
             let metrics = Metrics::register(parts.registry, parts.cpu, parts.limits)?
                 .telling(Arc::clone(parts.refusals));
             let settings = settings(parts.series, &parts.window, upstream_protocol, busy_wait_max)?;
-            Ok(Pipeline::new(settings, window, parts.upstream, metrics).with_memory_max(memory_max))
+            let pipeline = Pipeline::new(settings, window, parts.upstream, metrics);
+            join(pipeline.with_memory_max(memory_max), parts.registry, parts.network)
         })
     }
 }
@@ -147,6 +165,7 @@ impl<S: Serve> App<S> {
             limits: &limits,
             cpu: &cpu,
             refusals: &refusals,
+            network: &network,
         })?;
         let phase = PhaseControl::default();
         let readiness = Readiness::new(&config.admin, phase.clone(), upstream);

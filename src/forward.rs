@@ -6,8 +6,8 @@ pub mod answer;
 pub mod client;
 mod headers;
 
-pub use client::{ForwardError, Health, HttpUpstream};
 pub(crate) use client::{Answered, Connector, Pools, Way};
+pub use client::{ForwardError, Health, HttpUpstream};
 pub use headers::{WRITTEN, end_to_end};
 
 use crate::config::Protocol;

@@ -7,8 +7,8 @@ mod metrics;
 mod pools;
 mod shares;
 
-pub use health::Health;
 pub(crate) use connector::{Connector, Way};
+pub use health::Health;
 pub(crate) use pools::{Answered, Pools};
 
 use super::{Answer, Echo, Outgoing, Passed, Relayed, Upstream, WRITTEN, answer, end_to_end};

@@ -23,7 +23,8 @@ impl Metrics {
         );
         let hops = IntCounterVec::new(options, &["result"])?;
         registry.register(Box::new(hops.clone()))?;
-        let options = Opts::new("promdedup_hop_bytes_total", "Bytes on the wire to other instances and back.");
+        let options =
+            Opts::new("promdedup_hop_bytes_total", "Bytes on the wire to other instances and back.");
         let bytes = IntCounterVec::new(options, &["direction"])?;
         registry.register(Box::new(bytes.clone()))?;
         let options = HistogramOpts::new("promdedup_hop_duration_seconds", "Time of a hop.");

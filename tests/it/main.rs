@@ -10,6 +10,7 @@ mod conformity;
 mod deploy;
 mod forward;
 mod health;
+mod hop;
 mod hostile;
 mod limits;
 mod load;

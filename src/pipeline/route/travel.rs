@@ -21,7 +21,8 @@ use std::task::Poll;
 /// How often the parts of a request are routed.
 const ROUNDS_MAX: u32 = 2;
 const MOVING: &str = "the group of the series is moving from one instance to another: send them again";
-const ASTRAY: &str = "the instances do not agree on which of them serves the group of the series: send them again";
+const ASTRAY: &str =
+    "the instances do not agree on which of them serves the group of the series: send them again";
 
 /// Where a group's series go this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +116,9 @@ impl<U: Upstream> Pipeline<U> {
         let mut left = Vec::new();
         for (number, group) in buffers.routes.groups.iter_mut().enumerate() {
             // What is known of it may be old: the other one has asked, and was told that it is here.
-            if group.whose.take_if(|whose| !matches!(whose, Whose::Mine(_))).is_some() || group.whose.is_none() {
+            if group.whose.take_if(|whose| !matches!(whose, Whose::Mine(_))).is_some()
+                || group.whose.is_none()
+            {
                 left.push(number as u32);
             }
         }

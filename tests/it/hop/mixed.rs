@@ -1,0 +1,172 @@
+//! A request that falls apart: each part is served where its groups are, and one answer is given.
+
+use super::instances::{Board, Instance, ONE, TWO, decoded, names, of, sample};
+use crate::support::{body, pack, two};
+use promdedup::proto::v2;
+use prost::Message;
+use std::sync::Arc;
+
+async fn three() -> (Arc<Board>, [Instance; 3]) {
+    let board: Arc<Board> = Arc::default();
+    for (cluster, name) in [("c1", "one"), ("c2", "two"), ("c3", "three")] {
+        board.gives(cluster, name);
+    }
+    let all = [
+        Instance::start(&board, "one").await,
+        Instance::start(&board, "two").await,
+        Instance::start(&board, "three").await,
+    ];
+    (board, all)
+}
+
+/// A series of each instance, now and then one of the other.
+fn of_all(second: i64) -> Vec<crate::support::Ts> {
+    ["c1", "c2", "c3", "c2", "c1"]
+        .iter()
+        .enumerate()
+        .map(|(i, cluster)| sample(cluster, &format!("{cluster}_{i}"), "a", second))
+        .collect()
+}
+
+#[tokio::test]
+async fn each_part_is_served_by_its_owner() {
+    let (_, [one, two, three]) = three().await;
+    for second in [0, 15] {
+        let heard = one.post(ONE, &pack(&body(&of_all(second), 2))).await;
+        assert_eq!((heard.status, heard.text.as_str()), (204, ""));
+    }
+    assert_eq!(one.got(), names(&[("c1_0", 1), ("c1_0", 1), ("c1_4", 1), ("c1_4", 1)]));
+    assert_eq!(two.got(), names(&[("c2_1", 1), ("c2_1", 1), ("c2_3", 1), ("c2_3", 1)]));
+    assert_eq!(three.got(), names(&[("c3_2", 1), ("c3_2", 1)]));
+    assert_eq!([one.accounts().await, two.accounts().await, three.accounts().await], [4, 4, 2]);
+    assert_eq!([one.groups(), two.groups(), three.groups()], [["c1"], ["c2"], ["c3"]]);
+    let metadata = |of: &Instance| {
+        of.upstream.requests().iter().map(|(_, body)| decoded(body).metadata.len()).collect::<Vec<_>>()
+    };
+    assert_eq!([metadata(&one), metadata(&two)], [[2, 0], [0, 0]], "with our own part");
+    let in_bytes = one.count("promdedup_body_bytes_total", &["stage=\"compressed_in\""]).await;
+    let whole = 2 * pack(&body(&of_all(15), 2)).len() as u64;
+    assert!(in_bytes > 0 && in_bytes < whole, "only the own part is counted: {in_bytes} of {whole}");
+    // Nothing is ours: metadata goes with the first part.
+    let heard =
+        three.post(ONE, &pack(&body(&[sample("c2", "m2", "a", 0), sample("c1", "m1", "a", 0)], 3))).await;
+    assert_eq!(heard.status, 204);
+    assert_eq!(metadata(&two).last(), Some(&3));
+    assert_eq!(three.accounts().await, 2);
+}
+
+/// What is known to the window is found by its entry, and not by its labels.
+#[tokio::test]
+async fn known_and_unknown_series_take_the_same_way() {
+    let (_, [one, two, _]) = three().await;
+    for second in [0, 15, 30] {
+        let mut series = of_all(second);
+        series.push(sample("c1", &format!("c1_new_{second}"), "a", second));
+        series.push(sample("c2", &format!("c2_new_{second}"), "a", second));
+        assert_eq!(one.ask(&series).await.status, 204);
+    }
+    assert_eq!((one.got().len(), two.got().len()), (9, 9));
+    assert_eq!(one.groups(), ["c1"]);
+}
+
+#[tokio::test]
+async fn counts_of_2_0_add_up() {
+    let (_, [one, second, third]) = three().await;
+    let mut series = of_all(0);
+    series[1] = of("c2", "h").replica("a").histogram_at(0).exemplar();
+    let mut request = two(&series);
+    let help = crate::support::refer(&mut request.symbols, "what it is");
+    for ts in &mut request.timeseries {
+        ts.metadata = Some(v2::Metadata { r#type: 1, help_ref: help, unit_ref: 0 });
+    }
+    let packed = pack(&request.encode_to_vec());
+    let heard = one.post(TWO, &packed).await;
+    assert_eq!(heard.status, 204, "{heard:?}");
+    let written = |heard: &crate::peer::Heard, counts: [u64; 3]| {
+        for (what, count) in ["samples", "histograms", "exemplars"].iter().zip(counts) {
+            assert!(heard.has(&format!("x-prometheus-remote-write-{what}-written: {count}")), "{heard:?}");
+        }
+    };
+    written(&heard, [4, 1, 1]);
+    assert_eq!(second.got(), names(&[("c2_3", 1), ("h", 1)]));
+    // All are duplicates now, but for the one whose upstream is away.
+    third.upstream.answers(503, "away");
+    let mut later = of_all(0);
+    later[2] = sample("c3", "c3_2", "a", 15);
+    let heard = one.post(TWO, &pack(&two(&later).encode_to_vec())).await;
+    assert_eq!((heard.status, heard.has("retry-after: 1")), (503, true), "{heard:?}");
+    written(&heard, [0, 0, 0]);
+    for instance in [&one, &second, &third] {
+        instance.accounts().await;
+    }
+}
+
+/// The worst answer of a part is that of the whole, and the other parts are delivered.
+#[tokio::test]
+async fn the_worst_answer_wins() {
+    let (_, [one, two, three]) = three().await;
+    let mut series = of_all(0);
+    series[1] = sample("c2", "", "a", 0).label("no", "name");
+    let heard = one.ask(&series).await;
+    assert_eq!(heard.status, 400, "{heard:?}");
+    assert!(heard.text.contains("1 of 2 samples refused, the rest delivered"), "{heard:?}");
+    assert_eq!((one.got().len(), two.got().len(), three.got().len()), (2, 1, 1));
+    three.upstream.answers(413, "too big");
+    let mut series = of_all(15);
+    series[1] = sample("c2", "", "a", 15).label("no", "name");
+    let heard = one.ask(&series).await;
+    assert_eq!((heard.status, heard.text.contains("too big")), (413, true), "{heard:?}");
+    one.upstream.answers(500, "away");
+    let mut series = of_all(30);
+    series[1] = sample("c2", "", "a", 30).label("no", "name");
+    let heard = one.ask(&series).await;
+    assert_eq!((heard.status, heard.text.contains("away")), (503, true), "{heard:?}");
+    for instance in [&one, &two, &three] {
+        instance.accounts().await;
+    }
+}
+
+/// Labels that no series may have are refused where they arrive, and nobody is asked for their group.
+#[tokio::test]
+async fn invalid_labels_are_refused_here() {
+    let (board, [one, two, _]) = three().await;
+    assert_eq!(one.ask(&[sample("c2", "m", "a", 0)]).await.status, 204);
+    let asked = board.asked();
+    let twice = sample("c2", "m", "a", 15).label("cluster", "c1");
+    let nameless = sample("c9", "", "a", 15);
+    let heard = one.ask(&[sample("c2", "m", "a", 15), twice, nameless]).await;
+    assert_eq!(heard.status, 400, "{heard:?}");
+    assert!(heard.text.contains("2 of 2 samples refused"), "{heard:?}");
+    assert_eq!((two.got().len(), board.owner("c9"), board.asked()), (2, None, asked));
+    assert_eq!((one.accounts().await, two.accounts().await), (2, 2));
+    assert_eq!(one.groups(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_moves_comes_again_and_the_rest_is_served() {
+    let (board, [one, two, three]) = three().await;
+    board.moves("c2", true);
+    let heard = one.ask(&of_all(0)).await;
+    assert_eq!(heard.status, 503);
+    assert!(heard.text.contains("moving"), "{heard:?}");
+    assert_eq!((one.got().len(), two.got().len(), three.got().len()), (2, 0, 1));
+    board.moves("c2", false);
+    assert_eq!(one.ask(&of_all(0)).await.status, 204);
+    assert_eq!((one.got().len(), two.got().len(), three.got().len()), (2, 2, 1));
+    assert_eq!(one.count("promdedup_samples_total", &["outcome=\"duplicate\""]).await, 2);
+}
+
+/// One that is away does not keep the others' parts from being delivered.
+#[tokio::test]
+async fn an_instance_that_is_gone_holds_nobody_up() {
+    let (board, [one, mut two, three]) = three().await;
+    two.dies(&board);
+    let heard = one.ask(&of_all(0)).await;
+    assert_eq!((heard.status, heard.has("retry-after: 1")), (503, true), "{heard:?}");
+    assert_eq!((one.got().len(), three.got().len()), (2, 1));
+    board.gives("c2", "three");
+    one.seat.forgets();
+    assert_eq!(one.ask(&of_all(0)).await.status, 204);
+    assert_eq!((one.got().len(), three.got().len()), (2, 3));
+    assert_eq!(one.accounts().await + three.accounts().await, 4 + 4);
+}
