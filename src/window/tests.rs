@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 mod accounts;
 mod forgetting;
+mod leaving;
 mod shares;
 
 const A: ReplicaId = ReplicaId(0);
