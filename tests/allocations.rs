@@ -7,7 +7,9 @@
 
 use promdedup::forward::{Answer, Outgoing, Passed, Relayed, Upstream};
 use promdedup::overhead::CpuTime;
+use promdedup::peers::{Hop, Hopped, Peers, Secret};
 use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Settings};
+use promdedup::placement::{Asking, GroupId, Peer, Placement, Stays, Whose};
 use promdedup::policy::{Action, Circumstances, ReplicaId, TimestampMs};
 use promdedup::proto::{TimeSeries, WriteRequest};
 use promdedup::series::{GroupKey, Place, PlaceLabels, ReplicaNames, SeriesKey, TargetKey, TenantHash};
@@ -220,8 +222,49 @@ impl Upstream for Taker {
 const FORWARDED: u64 = 1;
 const DUPLICATES: u64 = 0;
 
+/// Everything is this instance's.
+#[derive(Debug, Default)]
+struct Mine(Arc<Stays>);
+
+impl Placement for Mine {
+    fn known(&self, _: GroupKey) -> Option<Whose> {
+        Some(Whose::Mine(self.0.begin()))
+    }
+
+    fn ask<'a>(&'a self, _: &'a GroupId) -> Asking<'a, Whose> {
+        Box::pin(async { Whose::Moving })
+    }
+
+    fn misdirected(&self, _: GroupKey, _: &Peer) {}
+
+    fn hopped(&self, _: &Peer, _: bool) {}
+}
+
+impl Peers for Mine {
+    fn pass<'a>(&'a self, _: &'a Peer, _: Hop) -> Asking<'a, Hopped> {
+        Box::pin(async { Hopped::Misdirected })
+    }
+
+    fn secret(&self) -> Secret {
+        Secret::new(|| None)
+    }
+}
+
 #[test]
 fn the_pipeline_allocates_one_body_for_what_it_forwards() {
+    one_body_for_what_is_forwarded(|pipeline| pipeline);
+}
+
+#[test]
+fn no_more_is_allocated_where_there_are_other_instances() {
+    let mine = Arc::new(Mine::default());
+    let stays = Arc::clone(&mine.0);
+    one_body_for_what_is_forwarded(|pipeline| pipeline.with_placement(mine.clone(), mine));
+    assert_eq!(stays.now(), 0);
+    assert!(stays.take_samples() > 1_000);
+}
+
+fn one_body_for_what_is_forwarded(with: impl FnOnce(Pipeline<Taker>) -> Pipeline<Taker>) {
     let settings = Settings {
         replica_names: ReplicaNames::default(),
         place_labels: PlaceLabels::default(),
@@ -237,7 +280,7 @@ fn the_pipeline_allocates_one_body_for_what_it_forwards() {
     let metrics = Metrics::register(&registry, &CpuTime::off(), &LimitHits::new(&registry).unwrap()).unwrap();
     let window = Arc::new(Window::new(10_000));
     use_all_flights(&window);
-    let pipeline = Pipeline::new(settings, window, Taker, metrics);
+    let pipeline = with(Pipeline::new(settings, window, Taker, metrics));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     for step in 0..6 {
         for (replica, phase, most) in

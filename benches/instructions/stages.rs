@@ -5,9 +5,11 @@
 
 use promdedup::forward::{Answer, Outgoing, Passed, Relayed, Upstream};
 use promdedup::overhead::CpuTime;
+use promdedup::peers::{Hop, Hopped, Peers, Said, Secret};
 use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Settings};
+use promdedup::placement::{Asking, GroupId, Peer, Placement, Stays, Whose};
 use promdedup::proto::{WriteRequest, v2 as proto2};
-use promdedup::series::{PlaceLabels, ReplicaNames, SeriesKey, TenantHash};
+use promdedup::series::{GroupKey, PlaceLabels, ReplicaNames, SeriesKey, TenantHash};
 use promdedup::telemetry::LimitHits;
 use promdedup::window::Window;
 use promdedup::wire::labels::LabelBounds;
@@ -44,13 +46,72 @@ impl Upstream for Taker {
     }
 }
 
+/// Everything is this instance's, or everything is another's.
+#[derive(Debug)]
+struct Seat(Option<Peer>, Arc<Stays>);
+
+impl Placement for Seat {
+    fn known(&self, _: GroupKey) -> Option<Whose> {
+        let theirs = self.0.clone().map(Whose::Theirs);
+        Some(theirs.unwrap_or_else(|| Whose::Mine(self.1.begin())))
+    }
+
+    fn ask<'a>(&'a self, _: &'a GroupId) -> Asking<'a, Whose> {
+        Box::pin(async { Whose::Moving })
+    }
+
+    fn misdirected(&self, _: GroupKey, _: &Peer) {}
+
+    fn hopped(&self, _: &Peer, _: bool) {}
+}
+
+#[derive(Debug)]
+struct Sink;
+
+impl Peers for Sink {
+    fn pass<'a>(&'a self, _: &'a Peer, hop: Hop) -> Asking<'a, Hopped> {
+        black_box(hop);
+        let said = Said { status: 204, text: String::new(), retry_after_s: None, written: [0; 3] };
+        Box::pin(async { Hopped::Answered(said) })
+    }
+
+    fn secret(&self) -> Secret {
+        Secret::new(|| None)
+    }
+}
+
 /// All stages, and the samples that each went through.
 pub(super) fn run() -> Vec<(&'static str, usize)> {
     let mut counts = wire();
     counts.extend(of_two());
     counts.extend(pipeline(Protocol::One, ["pipeline_owner", "pipeline_duplicate"]));
     counts.extend(pipeline(Protocol::Two, ["pipeline_of_two_owner", "pipeline_of_two_duplicate"]));
+    counts.extend(placed());
     counts
+}
+
+/// With other instances beside it.
+fn placed() -> Vec<(&'static str, usize)> {
+    let runtime = runtime();
+    let with = |peer| {
+        let seat = Seat(peer, Arc::default());
+        new_pipeline().with_placement(Arc::new(seat), Arc::new(Sink))
+    };
+    let mine = with(None);
+    let theirs = with(Some(Peer { id: "other".into(), url: "http://other".into() }));
+    let mut counted = 0;
+    for step in 0..2 * SCRAPES {
+        let (owner, samples) = scrape(Protocol::One, step, 0);
+        if step < SCRAPES {
+            serve(&runtime, &mine, Protocol::One, owner.clone());
+            serve(&runtime, &theirs, Protocol::One, owner);
+        } else {
+            count_placed_here(&runtime, &mine, owner.clone());
+            count_passed_on(&runtime, &theirs, owner);
+            counted += samples;
+        }
+    }
+    ["placed_here", "passed_on"].map(|stage| (stage, counted)).to_vec()
 }
 
 fn wire() -> Vec<(&'static str, usize)> {
@@ -82,7 +143,11 @@ fn of_two() -> Vec<(&'static str, usize)> {
     ["decompress_of_two", "rewrite_of_two", "walk_of_two"].map(|stage| (stage, series.len())).to_vec()
 }
 
-fn pipeline(protocol: Protocol, stages: [&'static str; 2]) -> Vec<(&'static str, usize)> {
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+fn new_pipeline() -> Pipeline<Taker> {
     let settings = Settings {
         replica_names: ReplicaNames::default(),
         place_labels: PlaceLabels::default(),
@@ -94,10 +159,13 @@ fn pipeline(protocol: Protocol, stages: [&'static str; 2]) -> Vec<(&'static str,
         first_contact_hold_ms: 0,
         busy_wait_max: Duration::from_secs(10),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let registry = Registry::new();
     let metrics = Metrics::register(&registry, &CpuTime::off(), &LimitHits::new(&registry).unwrap()).unwrap();
-    let pipeline = Pipeline::new(settings, Arc::new(Window::new(100_000)), Taker, metrics);
+    Pipeline::new(settings, Arc::new(Window::new(100_000)), Taker, metrics)
+}
+
+fn pipeline(protocol: Protocol, stages: [&'static str; 2]) -> Vec<(&'static str, usize)> {
+    let (runtime, pipeline) = (runtime(), new_pipeline());
     let mut counted = 0;
     for step in 0..2 * SCRAPES {
         let (owner, samples) = scrape(protocol, step, 0);
@@ -192,6 +260,18 @@ fn count_pipeline_of_two_owner(runtime: &Runtime, pipeline: &Pipeline<Taker>, bo
 fn count_pipeline_of_two_duplicate(runtime: &Runtime, pipeline: &Pipeline<Taker>, body: Vec<u8>) {
     serve(runtime, pipeline, Protocol::Two, body);
     black_box(());
+}
+
+#[inline(never)]
+fn count_placed_here(runtime: &Runtime, pipeline: &Pipeline<Taker>, body: Vec<u8>) {
+    serve(runtime, pipeline, Protocol::One, body);
+    black_box(1);
+}
+
+#[inline(never)]
+fn count_passed_on(runtime: &Runtime, pipeline: &Pipeline<Taker>, body: Vec<u8>) {
+    serve(runtime, pipeline, Protocol::One, body);
+    black_box(2);
 }
 
 #[inline(never)]

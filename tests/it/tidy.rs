@@ -76,6 +76,7 @@ fn arrows_run_one_way() {
             "forward",
             &["wire", "series", "window", "policy", "pipeline", "receive", "admin", "app", "command"],
         ),
+        ("peers", &["series", "window", "policy", "pipeline", "receive", "admin", "app", "command"]),
         ("pipeline", &["receive", "admin", "app", "command"]),
         ("receive", &["wire", "series", "window", "policy", "admin", "app", "command"]),
         ("admin", &["app", "command"]),
