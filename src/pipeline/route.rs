@@ -5,6 +5,7 @@
 //! all of it is, and then that is all that has to be known. Refuses to wait and to send: that is `travel`'s.
 
 mod answers;
+mod parts;
 mod travel;
 
 use super::judge::Bench;
