@@ -1,12 +1,15 @@
 //! APP: wiring only. Builds the rooms, binds, runs, drains in order.
 
+mod coordination;
+
 use crate::admin::{Admin, Readiness};
 use crate::config::{Config, Mode, SeriesConfig, WindowConfig};
 use crate::forward::HttpUpstream;
 use crate::health::Health;
 use crate::overhead::{self, CpuTime};
 use crate::pipeline::{Metrics, Pipeline, Protocol, Settings};
-use crate::receive::{PhaseControl, Receiver, Serve};
+use crate::placement::{Keeper, Placement};
+use crate::receive::{Phase, PhaseControl, Receiver, Serve};
 use crate::reload;
 use crate::series::{PlaceLabels, ReplicaNames};
 use crate::socket::NetworkBytes;
@@ -29,6 +32,8 @@ pub struct App<S> {
     phase: PhaseControl,
     registry: Registry,
     mode: Mode,
+    placement: Option<Arc<Keeper>>,
+    drain_timeout: Duration,
 }
 
 /// Where the proxy listens.
@@ -64,20 +69,30 @@ impl App<Pipeline<HttpUpstream>> {
     ///
     /// # Errors
     /// When an address is taken (it is named).
-    pub fn build(config: Config) -> anyhow::Result<Self> {
+    pub fn build(mut config: Config) -> anyhow::Result<Self> {
         let window = Arc::new(Window::new(config.window.series_max));
         tokio::spawn(forget_the_idle(Arc::clone(&window), config.window.idle));
         // Whoever waits for another request's flight waits for one upstream attempt at most.
         let (busy_wait_max, upstream_protocol) = (config.forward.timeout, config.forward.protocol);
         let memory_max = config.receive.in_flight_max_bytes;
-        Self::assemble(config, |parts| {
+        let coordination = config.coordination.take();
+        let mut placement = None;
+        let mut app = Self::assemble(config, |parts| {
+            // The one place where the pipeline and the placement meet: what asks whose a group is gets `placement`, and what
+            // forgets a group that has left is called by the second argument.
+            if let Some(coordination) = &coordination {
+                let left = Box::new(|_| {});
+                placement = Some(coordination::start(coordination, parts.registry, left)?);
+            }
             overhead::register(parts.registry, Arc::clone(&window))?;
             tokio::spawn(Health::register(parts.registry, Arc::clone(&window))?.watch());
             let metrics = Metrics::register(parts.registry, parts.cpu, parts.limits)?
                 .telling(Arc::clone(parts.refusals));
             let settings = settings(parts.series, &parts.window, upstream_protocol, busy_wait_max)?;
             Ok(Pipeline::new(settings, window, parts.upstream, metrics).with_memory_max(memory_max))
-        })
+        })?;
+        app.placement = placement;
+        Ok(app)
     }
 }
 
@@ -136,7 +151,7 @@ impl<S: Serve> App<S> {
         let limits = LimitHits::new(&registry)?;
         reload::register(&registry)?;
         let cpu = CpuTime::register(&registry)?;
-        let mode = config.receive.mode;
+        let (mode, drain_timeout) = (config.receive.mode, config.receive.drain_timeout);
         let refusals = Arc::default();
         let upstream = HttpUpstream::new(config.forward, &registry, &network, &limits)?;
         let service = service(Parts {
@@ -153,7 +168,13 @@ impl<S: Serve> App<S> {
         let admin = Admin::bind(&config.admin, &registry, &limits, readiness, refusals).context("admin")?;
         let receiver = Receiver::bind(config.receive, Arc::new(service), &registry, &network, &cpu, &limits)
             .context("remote write")?;
-        Ok(Self { receiver, admin, phase, registry, mode })
+        Ok(Self { receiver, admin, phase, registry, mode, placement: None, drain_timeout })
+    }
+
+    /// Who serves which group, if several instances share them out.
+    #[must_use]
+    pub fn placement(&self) -> Option<Arc<dyn Placement>> {
+        self.placement.as_ref().map(|keeper| Arc::clone(keeper) as Arc<dyn Placement>)
     }
 
     /// Where it listens, ports that the configuration left open included.
@@ -177,7 +198,17 @@ impl<S: Serve> App<S> {
         let admin = self.admin.start()?;
         let mode = self.mode.name();
         tracing::info!(data = %addresses.data, admin = %addresses.admin, mode, "listening");
+        let leaving = self
+            .placement
+            .map(|keeper| tokio::spawn(coordination::leave(keeper, self.phase.clone(), self.drain_timeout)));
         let ended = self.receiver.run(&self.phase, shutdown).await;
+        if let Some(leaving) = leaving {
+            match self.phase.now() >= Phase::Draining {
+                // It has as long as the requests had.
+                true => drop(leaving.await),
+                false => leaving.abort(),
+            }
+        }
         drop(admin);
         ended?;
         tracing::info!("drained");
