@@ -144,6 +144,7 @@ impl Fleet {
             let to = alive[self.dice.below(alive.len())];
             self.groups[group].owner = Some(to);
             self.groups[group].since = self.step;
+            self.groups[group].moved = 0; // it had to change hands
             self.instances[to].groups.push(group);
             self.claims += 1;
         }
