@@ -6,6 +6,7 @@ use crate::config::Database;
 use crate::placement::store::{EXPIRY, STATEMENT_MAX, StoreError};
 use tokio::time::timeout;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 /// What there is, in words.
@@ -31,7 +32,12 @@ async fn ask(client: &Client) -> Result<String, String> {
             "PostgreSQL {server} is read-only here: name the primary, or all hosts and target_session_attrs=read-write"
         ));
     }
-    let version = schema::version(client).await.map_err(failed)?;
+    let version = schema::version(client).await.map_err(|error| match error.code() {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            format!("PostgreSQL {server}: this user may not read the tables that are there")
+        }
+        _ => failed(error),
+    })?;
     if version < schema::LATEST && !row.try_get(2).map_err(failed)? {
         return Err(format!(
             "PostgreSQL {server}: the tables are not there, and this user may not create them"

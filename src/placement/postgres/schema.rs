@@ -34,9 +34,13 @@ pub(super) const LATEST: i32 = STEPS.len() as i32;
 /// The version of the tables that are there; 0: none.
 pub(super) async fn version(client: &Client) -> Result<i32, Error> {
     let there = client.query_typed_one("SELECT to_regclass('promdedup_schema') IS NOT NULL", &[]).await?;
-    if !there.try_get::<_, bool>(0)? {
-        return Ok(0);
+    match there.try_get(0)? {
+        true => noted(client).await,
+        false => Ok(0),
     }
+}
+
+async fn noted(client: &Client) -> Result<i32, Error> {
     let row = client.query_typed_one("SELECT coalesce(max(version), 0) FROM promdedup_schema", &[]).await?;
     row.try_get(0)
 }
@@ -46,13 +50,15 @@ pub(super) async fn ensure(client: &Client) -> Result<(), Error> {
     if version(client).await? >= LATEST {
         return Ok(());
     }
-    // One program at a time; the next one finds the work done.
-    client.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})")).await?;
-    let before = version(client).await?;
-    if before == 0 {
-        let made = "CREATE TABLE IF NOT EXISTS promdedup_schema (version integer PRIMARY KEY, since timestamptz NOT NULL)";
-        client.batch_execute(made).await?;
-    }
+    // One program at a time; the next one finds the work done. That there was no table a moment ago is what PostgreSQL remembers
+    // until it has to lock one, so the table is made before it is looked for.
+    client
+        .batch_execute(&format!(
+            "BEGIN; SELECT pg_advisory_xact_lock({LOCK});
+             CREATE TABLE IF NOT EXISTS promdedup_schema (version integer PRIMARY KEY, since timestamptz NOT NULL)"
+        ))
+        .await?;
+    let before = noted(client).await?;
     for (step, version) in STEPS.iter().zip(1..).skip(before.unsigned_abs() as usize) {
         client.batch_execute(step).await?;
         client.batch_execute(&format!("INSERT INTO promdedup_schema VALUES ({version}, now())")).await?;
