@@ -328,25 +328,25 @@ async fn a_group_whose_requests_do_not_end_is_not_given_away() {
 async fn a_gift_whose_answer_gets_lost_is_asked_for_again() {
     let tables = tables();
     let a = One::start(&tables, "a").await;
-    let loads = [(1, 1000), (2, 1000)];
-    bring(&[&a], &loads, 60).await;
+    bring(&[&a], &[(1, 1000), (2, 1000)], 60).await;
+    let stays = [a.mine(1).await, a.mine(2).await];
     let _b = One::start(&tables, "b").await;
-    // The first round in which b is seen: its answer is there, that to the gift gets lost.
-    while a.left().is_empty() {
-        a.store.set_reach(Reach::Well);
-        for (number, samples) in loads {
-            if let Whose::Mine(stay) = a.ask(number).await {
-                stay.brought(samples);
-            }
+    let moving = || [1, 2].into_iter().find(|number| matches!(a.known(*number), Some(Whose::Moving)));
+    let number = loop {
+        match moving() {
+            Some(number) => break number,
+            None => sleep(Duration::from_millis(100)).await,
         }
-        sleep(Duration::from_millis(100)).await;
-        if !a.left().is_empty() {
-            break;
-        }
-    }
-    let key = a.left()[0];
-    beats(1).await;
-    assert_eq!(a.theirs(key.0).await, peer("b"));
+    };
+    // It waits for the requests. What it says then is heard, and the answer is not.
+    a.store.set_reach(Reach::Unanswered);
+    drop(stays);
+    beats(2).await;
+    assert_eq!(tables.owner(GroupKey(number)), Some((peer("b").id, 2)));
+    assert_eq!(a.left(), [GroupKey(number)]);
+    a.store.set_reach(Reach::Well);
+    beats(2).await;
+    assert_eq!(a.theirs(number).await, peer("b"));
 }
 
 #[tokio::test(start_paused = true)]

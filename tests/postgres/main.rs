@@ -214,12 +214,8 @@ async fn a_database_that_hangs_holds_nobody_up() {
 async fn of_several_hosts_the_one_that_can_be_written_to_is_used() {
     let server = Server::start().await;
     server.database("several").await;
-    server
-        .ask(
-            "postgres",
-            "CREATE DATABASE frozen; ALTER DATABASE frozen SET default_transaction_read_only = on",
-        )
-        .await;
+    server.database("frozen").await;
+    server.ask("postgres", "ALTER DATABASE frozen SET default_transaction_read_only = on").await;
     let nobody =
         std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port").port();
     let url = format!(
@@ -243,7 +239,6 @@ async fn its_certificate_is_verified_where_that_is_asked_for() {
     server.kill();
     server.go().await;
     server.database("tls").await;
-    server.ask("postgres", "CREATE DATABASE plain").await;
     let mut authority = NamedTempFile::new().expect("a file");
     authority.write_all(cert.pem().as_bytes()).expect("written");
     let own = [("PROMDEDUP_COORDINATION_CA_FILE", authority.path().to_str().expect("a path"))];
