@@ -80,16 +80,10 @@ pub fn choose(load: f64, mine: &[(GroupKey, f64)], others: &[f64], dice: &mut Di
 
 /// The lighter of two of the `light` ones below `bound`, drawn by lot.
 fn lighter_of_two(others: &[f64], bound: f64, light: usize, dice: &mut Dice) -> usize {
-    let (one, other) = (dice.below(light), dice.below(light));
-    let mut seen = 0;
-    let mut best: Option<usize> = None;
-    for (place, load) in others.iter().enumerate().filter(|(_, load)| **load < bound) {
-        if (seen == one || seen == other) && best.is_none_or(|best| *load < others[best]) {
-            best = Some(place);
-        }
-        seen += 1;
-    }
-    best.unwrap_or_default()
+    let drawn = [dice.below(light), dice.below(light)];
+    let light = others.iter().enumerate().filter(|(_, load)| **load < bound).enumerate();
+    let drawn = light.filter(|(number, _)| drawn.contains(number)).map(|(_, place_and_load)| place_and_load);
+    drawn.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(place, _)| place)
 }
 
 /// The group by whose move the heavier of the two becomes lightest, if it becomes lighter by enough.

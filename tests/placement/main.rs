@@ -43,6 +43,12 @@ impl World for InMemory {
 fn a_small_fleet_comes_to_rest_evenly() {
     for seed in 0..4 {
         for told in stories::all(30, 3000, seed) {
+            let gone = told.what.contains("killed") || told.what.contains("restart");
+            assert_eq!(told.claims > 0, gone || told.what == "from nothing", "seed {seed}: {told:?}");
+            assert!(told.before >= told.balance, "seed {seed}: {told:?}");
+            // What an instance says at rest, and at most some groups a second that begin or move.
+            assert!(told.statements_at_rest <= 0.6 * 60.0, "seed {seed}: {told:?}");
+            assert!(told.statements_a_second <= 300.0, "seed {seed}: {told:?}");
             // A group is a part of what an instance has on average; heavier groups than that cannot be shared out.
             assert!(told.balance <= 1.35, "seed {seed}: {told:?}");
             assert!(told.settled_s <= 900, "seed {seed}: {told:?}");

@@ -31,7 +31,7 @@ impl Reader {
                 None
             }
         };
-        let advertise_url = self.needed(var::ADVERTISE_URL, |text| values::advertise_url(text));
+        let advertise_url = self.needed(var::ADVERTISE_URL, values::advertise_url);
         let peer_token = self.needed(var::PEER_TOKEN_FILE, |path| PeerToken::open(path.as_ref()));
         Some(CoordinationConfig {
             database: database?,
