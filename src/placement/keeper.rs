@@ -43,7 +43,10 @@ pub struct Keeper {
     up: AtomicBool,
     /// The database knows this instance, so that groups can be its own.
     registered: watch::Sender<bool>,
+    /// No group is given to this instance any more.
     draining: AtomicBool,
+    /// Nothing is served here any more.
+    leaving: AtomicBool,
     /// This instance is out of the list, and has to stay so.
     gone: watch::Sender<bool>,
     beat_now: Notify,
@@ -74,6 +77,7 @@ impl Keeper {
             up: AtomicBool::new(true),
             registered: watch::Sender::new(false),
             draining: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             gone: watch::Sender::new(false),
             beat_now: Notify::new(),
             failed_hops: DashMap::new(),
@@ -99,7 +103,7 @@ impl Keeper {
         }
     }
 
-    /// Takes no group from others any more. What is here stays for now.
+    /// Is given no group by others any more. What comes is served as before.
     pub fn drain(&self) {
         if !self.draining.swap(true, Ordering::AcqRel) {
             self.beat_now.notify_one();
@@ -110,6 +114,7 @@ impl Keeper {
     /// over, the database is told.
     pub async fn leave(&self, within: Duration) {
         self.drain();
+        self.leaving.store(true, Ordering::Release);
         let stays = self.cache.all_begin_to_leave();
         let groups = stays.len();
         let all = async {
@@ -132,6 +137,10 @@ impl Keeper {
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
     /// The answer of the database, if there is one. What there is not is counted, and logged once.
@@ -193,7 +202,7 @@ impl Placement for Keeper {
             if let Some(whose) = self.known(group.key) {
                 return whose;
             }
-            if self.is_draining() {
+            if self.is_leaving() {
                 return Whose::Moving;
             }
             if self.is_up()
@@ -222,7 +231,7 @@ impl Placement for Keeper {
             *failed = failed.saturating_add(1);
             *failed
         };
-        if failed >= HOPS_FAILED_MAX && !self.is_up() && !self.is_draining() {
+        if failed >= HOPS_FAILED_MAX && !self.is_up() && !self.is_leaving() {
             let groups = self.cache.take_from(&peer.id, Instant::now());
             if groups > 0 {
                 let url = &*peer.url;

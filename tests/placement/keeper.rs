@@ -241,6 +241,9 @@ async fn one_that_ends_leaves_its_groups_at_once() {
     let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
     let stay = a.mine(1).await;
     assert_eq!(b.theirs(1).await, peer("a"));
+    a.keeper.drain();
+    beats(1).await;
+    drop(a.mine(2).await);
     let leaving = tokio::spawn({
         let keeper = Arc::clone(&a.keeper);
         async move { keeper.leave(Duration::from_secs(20)).await }

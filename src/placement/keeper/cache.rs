@@ -192,8 +192,9 @@ impl Cache {
                 let goes = entry.forget();
                 drop(entry);
                 if goes {
-                    self.entries
-                        .remove_if(&change.key, |_, entry| matches!(entry.state, State::Theirs { .. }));
+                    self.entries.remove_if(&change.key, |_, entry| {
+                        matches!(entry.state, State::Theirs { departing: false, .. })
+                    });
                 }
                 return None;
             }

@@ -63,7 +63,7 @@ impl Keeper {
     async fn reconcile(self: &Arc<Self>) {
         loop {
             let unsure = self.cache.unsure(CLAIMED_AT_ONCE_MAX);
-            if unsure.is_empty() || self.is_draining() || !self.claim_these(unsure).await {
+            if unsure.is_empty() || self.is_leaving() || !self.claim_these(unsure).await {
                 return;
             }
         }
@@ -178,7 +178,7 @@ impl Keeper {
         if timeout(LEAVING_MAX, outgoing.stays.ended()).await.is_err() {
             tracing::debug!("a group stays here: its requests did not end in time");
             // One that is about to end keeps nothing.
-            if !self.is_draining() {
+            if !self.is_leaving() {
                 self.cache.stays(key);
             }
             return;
