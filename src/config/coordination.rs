@@ -68,6 +68,11 @@ impl Database {
         if connection.get_hosts().is_empty() {
             return Err("the host is missing".to_owned());
         }
+        // The rest of a password that was cut at its own `@` would be taken for a host, and shown.
+        let cut = |host: &Host| matches!(host, Host::Tcp(host) if host.contains('@'));
+        if connection.get_hosts().iter().any(cut) {
+            return Err("there is more than one @: within user and password it is written %40".to_owned());
+        }
         if sure {
             connection.ssl_mode(SslMode::Require);
         }

@@ -90,7 +90,9 @@ fn lighter_of_two(others: &[f64], bound: f64, light: usize, dice: &mut Dice) -> 
 fn fitting(load: f64, mine: &[(GroupKey, f64)], to: f64) -> Option<GroupKey> {
     let heavier_after = |group: f64| (load - group).max(to + group);
     let moved = mine.iter().filter(|(_, group)| *group > 0.0);
-    let (key, group) = moved.min_by(|(_, a), (_, b)| heavier_after(*a).total_cmp(&heavier_after(*b)))?;
+    // Of equally good ones the lightest: whatever moves has to begin anew.
+    let (key, group) = moved
+        .min_by(|(_, a), (_, b)| heavier_after(*a).total_cmp(&heavier_after(*b)).then(a.total_cmp(b)))?;
     // A light group's move gains little beside much else, so the margin is of what is moved.
     let well_below = to + group <= load - GAIN * load;
     (well_below && heavier_after(*group) < load).then_some(*key)
