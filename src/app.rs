@@ -1,12 +1,16 @@
 //! APP: wiring only. Builds the rooms, binds, runs, drains in order.
 
+mod coordination;
+
 use crate::admin::{Admin, Readiness};
 use crate::config::{Config, Mode, SeriesConfig, WindowConfig};
 use crate::forward::HttpUpstream;
 use crate::health::Health;
 use crate::overhead::{self, CpuTime};
+use crate::peers::HttpPeers;
 use crate::pipeline::{Metrics, Pipeline, Protocol, Settings};
-use crate::receive::{PhaseControl, Receiver, Serve};
+use crate::placement::{Keeper, Placement};
+use crate::receive::{Phase, PhaseControl, Receiver, Serve};
 use crate::reload;
 use crate::series::{PlaceLabels, ReplicaNames};
 use crate::socket::NetworkBytes;
@@ -29,6 +33,8 @@ pub struct App<S> {
     phase: PhaseControl,
     registry: Registry,
     mode: Mode,
+    placement: Option<Arc<Keeper>>,
+    drain_timeout: Duration,
 }
 
 /// Where the proxy listens.
@@ -66,11 +72,23 @@ impl App<Pipeline<HttpUpstream>> {
     ///
     /// # Errors
     /// When an address is taken (it is named).
-    pub fn build(config: Config) -> anyhow::Result<Self> {
-        Self::build_with(config, |pipeline, _, _| Ok(pipeline))
+    pub fn build(mut config: Config) -> anyhow::Result<Self> {
+        let Some(coordination) = config.coordination.take() else {
+            return Self::build_with(config, |pipeline, _, _| Ok(pipeline));
+        };
+        let peers = coordination::peers(&coordination, &config);
+        let mut placement = None;
+        let mut app = Self::build_with(config, |pipeline, registry, network| {
+            let keeper = coordination::start(&coordination, registry, Arc::clone(pipeline.window()))?;
+            let peers = HttpPeers::new(peers, coordination::secret(&coordination), registry, network)?;
+            placement = Some(Arc::clone(&keeper));
+            Ok(pipeline.with_placement(keeper, Arc::new(peers)))
+        })?;
+        app.placement = placement;
+        Ok(app)
     }
 
-    /// As `build`, with a pipeline that `join` has told of other instances.
+    /// As `build` of one instance, with a pipeline that `join` has told of others.
     ///
     /// # Errors
     /// When an address is taken (it is named), or `join` fails.
@@ -154,7 +172,7 @@ impl<S: Serve> App<S> {
         let limits = LimitHits::new(&registry)?;
         reload::register(&registry)?;
         let cpu = CpuTime::register(&registry)?;
-        let mode = config.receive.mode;
+        let (mode, drain_timeout) = (config.receive.mode, config.receive.drain_timeout);
         let refusals = Arc::default();
         let upstream = HttpUpstream::new(config.forward, &registry, &network, &limits)?;
         let service = service(Parts {
@@ -172,7 +190,13 @@ impl<S: Serve> App<S> {
         let admin = Admin::bind(&config.admin, &registry, &limits, readiness, refusals).context("admin")?;
         let receiver = Receiver::bind(config.receive, Arc::new(service), &registry, &network, &cpu, &limits)
             .context("remote write")?;
-        Ok(Self { receiver, admin, phase, registry, mode })
+        Ok(Self { receiver, admin, phase, registry, mode, placement: None, drain_timeout })
+    }
+
+    /// Who serves which group, if several instances share them out.
+    #[must_use]
+    pub fn placement(&self) -> Option<Arc<dyn Placement>> {
+        self.placement.as_ref().map(|keeper| Arc::clone(keeper) as Arc<dyn Placement>)
     }
 
     /// Where it listens, ports that the configuration left open included.
@@ -196,7 +220,17 @@ impl<S: Serve> App<S> {
         let admin = self.admin.start()?;
         let mode = self.mode.name();
         tracing::info!(data = %addresses.data, admin = %addresses.admin, mode, "listening");
+        let leaving = self
+            .placement
+            .map(|keeper| tokio::spawn(coordination::leave(keeper, self.phase.clone(), self.drain_timeout)));
         let ended = self.receiver.run(&self.phase, shutdown).await;
+        if let Some(leaving) = leaving {
+            match self.phase.now() >= Phase::Draining {
+                // It has as long as the requests had.
+                true => drop(leaving.await),
+                false => leaving.abort(),
+            }
+        }
         drop(admin);
         ended?;
         tracing::info!("drained");

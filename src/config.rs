@@ -2,6 +2,7 @@
 //!
 //! The only reader of the environment. Collects every mistake before it refuses. Starts nothing, binds nothing.
 
+mod coordination;
 mod credentials;
 mod flags;
 mod grants;
@@ -11,6 +12,9 @@ mod tls;
 mod values;
 mod variables;
 
+pub use coordination::{
+    CoordinationConfig, Database, PEER_TOKEN_MIN_BYTES, PeerSecrets, PeerToken, PeerTokenError,
+};
 pub use credentials::{Credentials, CredentialsError, Scheme};
 pub use flags::Settings;
 pub use grants::{AuthConfig, GrantsError, LineProblem, OidcConfig, Passwords, Tokens};
@@ -65,6 +69,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// TELEMETRY: logs.
     pub telemetry: TelemetryConfig,
+    /// PLACEMENT: how several instances share the groups out; `None`: this one serves all that comes.
+    pub coordination: Option<CoordinationConfig>,
 }
 
 /// What RECEIVE needs.

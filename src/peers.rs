@@ -8,6 +8,7 @@ mod metrics;
 
 pub use client::{HttpPeers, PeersConfig};
 
+use crate::config::PeerSecrets;
 use crate::placement::{Asking, Peer};
 use crate::wire::Protocol;
 use bytes::Bytes;
@@ -22,7 +23,7 @@ pub const MISDIRECTED: u16 = 421;
 
 /// The secret that instances share, as it is now. Shown to nobody.
 #[derive(Clone)]
-pub struct Secret(Arc<dyn Fn() -> Option<HeaderValue> + Send + Sync>);
+pub struct Secret(Arc<dyn Fn() -> Option<Arc<PeerSecrets>> + Send + Sync>);
 
 /// A request, or a part of one, that goes to another instance.
 #[derive(Debug, Clone)]
@@ -85,17 +86,15 @@ pub trait Peers: fmt::Debug + Send + Sync + 'static {
 }
 
 impl Secret {
-    /// Of whatever knows it: read again when it changes, absent while it cannot be read.
-    pub fn new(current: impl Fn() -> Option<HeaderValue> + Send + Sync + 'static) -> Self {
+    /// Of whatever knows it: read again when it changes, absent while there is none.
+    pub fn new(current: impl Fn() -> Option<Arc<PeerSecrets>> + Send + Sync + 'static) -> Self {
         Self(Arc::new(current))
     }
 
-    /// As it is now, marked as sensitive.
+    /// As it is now.
     #[must_use]
-    pub fn current(&self) -> Option<HeaderValue> {
-        let mut value = (self.0)().filter(|value| !value.is_empty())?;
-        value.set_sensitive(true);
-        Some(value)
+    pub fn current(&self) -> Option<Arc<PeerSecrets>> {
+        (self.0)()
     }
 }
 

@@ -4,12 +4,23 @@
 //! table in PostgreSQL; without it there is no placement, and everything is served where it arrives.
 //! Owns who has which group, and since when. Refuses to read requests and to pass them on: the pipeline asks whose a group is, and acts.
 
+pub mod balance;
+mod keeper;
+mod metrics;
+mod postgres;
+pub mod store;
+
+pub use keeper::{Keeper, Left};
+pub use metrics::Metrics;
+pub use postgres::{Postgres, look};
+
 use crate::series::GroupKey;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Notify;
 
 /// An HA group as all instances name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +62,8 @@ pub struct Stay(Arc<Stays>);
 pub struct Stays {
     now: AtomicU64,
     samples: AtomicU64,
+    /// Told when there are none any more.
+    none: Notify,
 }
 
 /// What a future of a [`Placement`] is.
@@ -86,6 +99,17 @@ impl Stays {
         self.now.load(Ordering::Acquire)
     }
 
+    /// Waits until there are none. Others may begin meanwhile, unless nobody can have them any more.
+    pub async fn ended(&self) {
+        loop {
+            let none = self.none.notified();
+            if self.now() == 0 {
+                return;
+            }
+            none.await;
+        }
+    }
+
     /// The samples that came since the last call.
     pub fn take_samples(&self) -> u64 {
         self.samples.swap(0, Ordering::Relaxed)
@@ -93,6 +117,11 @@ impl Stays {
 }
 
 impl Stay {
+    /// One that nobody else knows of.
+    fn alone() -> Self {
+        Arc::<Stays>::default().begin()
+    }
+
     /// Notes how many samples of the group the request brought.
     pub fn brought(&self, samples: u64) {
         self.0.samples.fetch_add(samples, Ordering::Relaxed);
@@ -101,6 +130,8 @@ impl Stay {
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        self.0.now.fetch_sub(1, Ordering::AcqRel);
+        if self.0.now.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none.notify_waiters();
+        }
     }
 }

@@ -147,8 +147,7 @@ fn room<S: Serve>(
     let security = |problem| ReceiveError::Security { what: "authentication", problem };
     let auth = Auth::new(config, failures, registry, limits).map_err(security)?;
     let peers = service.secret_of_peers().map(|secret| PeerDoor::new(secret, failures));
-    let doors = (auth, peers.transpose().map_err(security)?);
-    Ok(Arc::new(Room::new(config, service, metrics, admission, doors, limits)))
+    Ok(Arc::new(Room::new(config, service, metrics, admission, (auth, peers), limits)))
 }
 
 /// The data plane: bound, not yet accepting.

@@ -16,6 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub mod bodies;
 pub mod checker;
 pub mod connection;
+pub mod coordination;
 pub mod labels;
 pub mod prometheus;
 pub mod request;

@@ -8,8 +8,9 @@ mod prometheus;
 mod sample;
 mod yaml;
 
-use crate::config::{Config, Identity, OidcConfig, Passwords, Settings, Tokens};
+use crate::config::{Config, CoordinationConfig, Identity, OidcConfig, Passwords, Settings, Tokens};
 use crate::forward::{Answer, HttpUpstream};
+use crate::placement;
 use crate::receive;
 use crate::socket::NetworkBytes;
 use crate::telemetry::LimitHits;
@@ -55,6 +56,7 @@ pub(super) fn run(config: Config, arguments: &CheckArguments) -> anyhow::Result<
     let (network, limits) = (NetworkBytes::new(&registry)?, LimitHits::new(&registry)?);
     let upstream = HttpUpstream::new(config.forward, &registry, &network, &limits)?;
     runtime.block_on(issuer(config.receive.auth.oidc.as_ref())).into_iter().for_each(&mut tell);
+    runtime.block_on(coordination(config.coordination.as_ref())).into_iter().for_each(&mut tell);
     tell(verdict(&format!("upstream {url}"), runtime.block_on(upstream.probe())));
     runtime.shutdown_background();
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -66,6 +68,16 @@ async fn issuer(config: Option<&OidcConfig>) -> Option<Line> {
     let what = format!("OpenID provider {}", config.issuer);
     Some(match receive::ask_issuer(config).await {
         Ok(keys) => Line::well(what, format!("{keys} key(s)")),
+        Err(error) => Line::failure(what, error),
+    })
+}
+
+/// Whether the database, if there is to be one, can be used by instances to share groups out.
+async fn coordination(config: Option<&CoordinationConfig>) -> Option<Line> {
+    let database = &config?.database;
+    let what = format!("coordination database {database}");
+    Some(match placement::look(database).await {
+        Ok(found) => Line::well(what, found),
         Err(error) => Line::failure(what, error),
     })
 }

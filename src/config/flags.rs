@@ -70,7 +70,6 @@ fn flag(variable: &Variable, name: &'static str) -> Arg {
         .value_name("VALUE")
         .value_parser(clap::value_parser!(OsString))
         .action(ArgAction::Set)
-        .hide(!variable.supported)
         .help(format!("{}{default} [env: {}]", variable.meaning, variable.name))
 }
 

@@ -1,5 +1,6 @@
 //! The reader: takes flags and environment apart, and collects mistakes until the end.
 
+mod coordination;
 mod security;
 
 use super::variables as var;
@@ -56,13 +57,13 @@ impl Reader {
     }
 
     pub(super) fn config(mut self) -> Result<Config, ConfigError> {
-        self.refuse_unsupported();
         let forward = self.forward();
         let receive = self.receive();
         let series = self.series();
         let window = self.window();
         let admin = self.admin();
         let telemetry = self.telemetry();
+        let coordination = self.coordination();
         self.compare(receive.as_ref(), admin.as_ref(), forward.as_ref());
         if !self.mistakes.is_empty() {
             return Err(self.into_error());
@@ -78,7 +79,7 @@ impl Reader {
             ) => {
                 forward.pools = receive.workers + 1;
                 receive.files_reserved += forward.connections_max;
-                Ok(Config { receive, series, window, forward, admin, telemetry })
+                Ok(Config { receive, series, window, forward, admin, telemetry, coordination })
             }
             _ => Err(self.into_error()),
         }
@@ -260,16 +261,6 @@ impl Reader {
         {
             let problem = format!("{} is the tenant header", forward.tenant_header);
             self.mistake(var::UPSTREAM_HEADERS, problem, Some("take it out".to_owned()));
-        }
-    }
-
-    fn refuse_unsupported(&mut self) {
-        for variable in VARIABLES.iter().filter(|variable| !variable.supported) {
-            let Some(given) = self.given.get(variable.name) else { continue };
-            if given != variable.default {
-                let way_out = Some("leave it out".to_owned());
-                self.mistake(variable.name, "not supported by this version".to_owned(), way_out);
-            }
         }
     }
 

@@ -178,6 +178,25 @@ pub(super) fn upstream_url(text: &str) -> Result<Uri, Wrong> {
     Ok(url)
 }
 
+/// Scheme, host and port by which other instances reach this one, without a slash at the end.
+pub(super) fn advertise_url(text: &str) -> Result<String, Wrong> {
+    if text.contains('@') {
+        return Err("user and password have no place in it".to_owned());
+    }
+    let url = upstream_url(text)?;
+    let (scheme, host) = (url.scheme_str().unwrap_or("http"), url.host().unwrap_or_default());
+    let Some(port) = url.port_u16() else { return Err("the port is missing".to_owned()) };
+    if url.path_and_query().is_some_and(|path| path.as_str() != "/") {
+        return Err("it has a path, and all instances have the same".to_owned());
+    }
+    let nowhere =
+        host.trim_matches(['[', ']']).parse().is_ok_and(|address: std::net::IpAddr| address.is_unspecified());
+    if nowhere {
+        return Err("an address to listen on, which nobody can connect to".to_owned());
+    }
+    Ok(format!("{scheme}://{host}:{port}"))
+}
+
 /// The address of an OpenID provider.
 pub(super) fn issuer(text: &str) -> Result<Uri, Wrong> {
     if text.contains('@') {
@@ -215,6 +234,9 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, Wrong> {
 
 /// Blots out what may be secret in a value that is about to be shown.
 pub(super) fn shown(name: &str, value: &str) -> String {
+    if name == super::variables::COORDINATION_URL {
+        return super::coordination::shown(value);
+    }
     const SECRET: &[&str] = &["PASS", "SECRET", "TOKEN", "KEY", "AUTH", "HEADER"];
     if let Some((scheme, rest)) = value.split_once("://")
         && let Some((_, host)) = rest.rsplit_once('@')
@@ -298,6 +320,19 @@ mod tests {
             ["", "thanos:19291", "/api/v1/receive", "ftp://a/", "http://u:p@a/", "http://", "http://a:0/"]
         {
             assert!(upstream_url(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn advertised_addresses() {
+        assert_eq!(advertise_url("http://10.0.0.7:19290/"), Ok("http://10.0.0.7:19290".to_owned()));
+        assert_eq!(advertise_url(" https://[fd00::7]:443"), Ok("https://[fd00::7]:443".to_owned()));
+        let without_port = advertise_url("http://promdedup-0.promdedup");
+        assert_eq!(without_port, Err("the port is missing".to_owned()));
+        for bad in
+            ["", "10.0.0.7:19290", "http://0.0.0.0:1", "http://[::]:1", "http://a:1/x", "http://u:p@a:1"]
+        {
+            assert!(advertise_url(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -11,8 +11,6 @@ pub struct Variable {
     pub form: &'static str,
     /// What it does, for help and README.
     pub meaning: &'static str,
-    /// Whether this version does anything with it. If not, every value but the default is refused.
-    pub supported: bool,
 }
 
 impl Variable {
@@ -74,6 +72,11 @@ pub(super) const CONNECTIONS_PER_ADDRESS_MAX: &str = "PROMDEDUP_CONNECTIONS_PER_
 pub(super) const IDLE_TIMEOUT: &str = "PROMDEDUP_IDLE_TIMEOUT";
 pub(super) const DRAIN_LEAD: &str = "PROMDEDUP_DRAIN_LEAD";
 pub(super) const DRAIN_TIMEOUT: &str = "PROMDEDUP_DRAIN_TIMEOUT";
+pub(super) const COORDINATION_URL: &str = "PROMDEDUP_COORDINATION_URL";
+pub(super) const COORDINATION_CA_FILE: &str = "PROMDEDUP_COORDINATION_CA_FILE";
+pub(super) const ADVERTISE_URL: &str = "PROMDEDUP_ADVERTISE_URL";
+pub(super) const PEER_TOKEN_FILE: &str = "PROMDEDUP_PEER_TOKEN_FILE";
+pub(super) const PEER_CA_FILE: &str = "PROMDEDUP_PEER_CA_FILE";
 pub(super) const WORKERS: &str = "PROMDEDUP_WORKERS";
 pub(super) const LOG: &str = "PROMDEDUP_LOG";
 pub(super) const LOG_FORMAT: &str = "PROMDEDUP_LOG_FORMAT";
@@ -83,7 +86,6 @@ const SIZE: &str = "a size with its unit, such as 512KiB or 32MiB";
 const LABEL_SIZE: &str = "a size from 128B to 1GiB, such as 64KiB";
 const LABELS: &str = "label names separated by commas, such as cluster,prometheus";
 const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:19290 or [::]:19290";
-const READABLE: &str = "the path of a readable file";
 const CERTIFICATE: &str = "a readable PEM file with a certificate, followed by those that sign it";
 const KEY: &str = "a readable PEM file with the private key of the certificate, not encrypted";
 const HTPASSWD: &str = "a readable file of htpasswd lines with bcrypt hashes (htpasswd -B)";
@@ -304,6 +306,36 @@ pub const VARIABLES: &[Variable] = &[
         "How long everything is still served after SIGTERM while /-/ready says no, so that a load balancer looks elsewhere first",
     ),
     known(DRAIN_TIMEOUT, "20s", DURATION, "How long requests in flight may take after SIGTERM and the lead"),
+    known(
+        COORDINATION_URL,
+        "",
+        "an address such as postgres://user:password@db.example.com/promdedup?sslmode=verify-full",
+        "PostgreSQL by which several instances share the HA groups out; without it this one serves all that comes",
+    ),
+    known(
+        COORDINATION_CA_FILE,
+        "",
+        AUTHORITIES,
+        "Who signs the certificate of that PostgreSQL; without it the public authorities that Mozilla trusts. Read again at each connection",
+    ),
+    known(
+        ADVERTISE_URL,
+        "",
+        "an address such as http://10.0.0.7:19290: scheme, host and port",
+        "How the other instances reach this one's remote-write listener",
+    ),
+    known(
+        PEER_TOKEN_FILE,
+        "",
+        "a readable file of one token a line, of at least 16 characters each",
+        "Secret between instances: the first line is sent, each is taken. Read again when it changes",
+    ),
+    known(
+        PEER_CA_FILE,
+        "",
+        AUTHORITIES,
+        "Who signs the certificates of the other instances, where these serve TLS; without it the public authorities that Mozilla trusts",
+    ),
     known(WORKERS, "cores granted by the cgroup", "a number from 1 to 1024", "Data-plane threads"),
     known(
         LOG,
@@ -312,9 +344,6 @@ pub const VARIABLES: &[Variable] = &[
         "Which log lines are written",
     ),
     known(LOG_FORMAT, "text", "text or json", "How a log line looks"),
-    later("PROMDEDUP_COORDINATION_URL", "", "a postgres:// address"),
-    later("PROMDEDUP_ADVERTISE_URL", "", "an http:// address"),
-    later("PROMDEDUP_PEER_TOKEN_FILE", "", READABLE),
 ];
 
 const fn known(
@@ -323,9 +352,5 @@ const fn known(
     form: &'static str,
     meaning: &'static str,
 ) -> Variable {
-    Variable { name, default, form, meaning, supported: true }
-}
-
-const fn later(name: &'static str, default: &'static str, form: &'static str) -> Variable {
-    Variable { name, default, form, meaning: "Not in this version", supported: false }
+    Variable { name, default, form, meaning }
 }

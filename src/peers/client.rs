@@ -79,11 +79,11 @@ impl HttpPeers {
         let url = format!("{}{PATH}", peer.url.trim_end_matches('/'));
         let url: Uri = url.parse().map_err(|error| format!("{url} is no address: {error}"))?;
         let Some(secret) = self.secret.current() else {
-            return Err("the secret between instances cannot be read".to_owned());
+            return Err("there is no secret between instances".to_owned());
         };
         let name = HeaderName::from_static;
         let mut headers = fixed_headers(hop.protocol);
-        headers.insert(name(PEER_HEADER), secret);
+        headers.insert(name(PEER_HEADER), secret.sent());
         let carried = [
             (self.tenant_header.clone(), hop.tenant),
             (name("x-request-id"), hop.request_id),

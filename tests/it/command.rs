@@ -64,9 +64,9 @@ fn help_names_every_variable() {
         let words: Vec<&str> = stdout.split_whitespace().collect();
         for variable in promdedup::config::VARIABLES {
             let shown = words.contains(&format!("{}]", variable.name).as_str());
-            assert_eq!(shown, variable.supported, "{}", variable.name);
+            assert!(shown, "{}", variable.name);
             let flag = words.contains(&format!("--{}", variable.flag()).as_str());
-            assert_eq!(flag, variable.supported, "{}", variable.flag());
+            assert!(flag, "{}", variable.flag());
         }
     }
     assert_eq!(ran(&["--version"], &[]).1, format!("promdedup {}\n", env!("CARGO_PKG_VERSION")));

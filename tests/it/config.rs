@@ -1,7 +1,7 @@
 //! The configuration as a whole: every mistake at once, nothing silently ignored.
 
 use clap::{Args, Command, FromArgMatches};
-use promdedup::config::{Config, ConfigError, Mode, Scheme, Settings, VARIABLES};
+use promdedup::config::{Config, ConfigError, Mode, Scheme, Settings};
 use promdedup::wire::labels::LabelBounds;
 use std::ffi::OsString;
 use std::io::Write;
@@ -83,7 +83,7 @@ fn every_mistake_is_reported_at_once() {
         ("PROMDEDUP_BODY_MAX", "32"),
         ("PROMDEDUP_REQUEST_TIMEOUT", "15"),
         ("PROMDEDUP_LISTNE", "0.0.0.0:1"),
-        ("PROMDEDUP_COORDINATION_URL", "postgres://db/x"),
+        ("PROMDEDUP_COORDINATION_URL", "mysql://db/x"),
     ])
     .expect_err("refused");
     let variables: Vec<&str> = error.mistakes.iter().map(|mistake| mistake.variable.as_str()).collect();
@@ -94,6 +94,8 @@ fn every_mistake_is_reported_at_once() {
         "PROMDEDUP_BODY_MAX",
         "PROMDEDUP_REQUEST_TIMEOUT",
         "PROMDEDUP_COORDINATION_URL",
+        "PROMDEDUP_ADVERTISE_URL",
+        "PROMDEDUP_PEER_TOKEN_FILE",
         "PROMDEDUP_LISTNE",
     ];
     assert_eq!(variables, expected);
@@ -171,13 +173,38 @@ fn values_at_their_bounds() {
 }
 
 #[test]
-fn what_this_version_does_not_do_is_not_ignored() {
-    let unsupported: Vec<_> = VARIABLES.iter().filter(|variable| !variable.supported).collect();
-    assert_eq!(unsupported.len(), 3);
-    for variable in unsupported {
-        refused(&[(variable.name, "x")], variable.name, &["not supported by this version"]);
-        with(&[(variable.name, variable.default)]).expect("its default is what happens anyway");
+fn several_instances_need_an_address_and_a_secret() {
+    let mut file = tempfile::NamedTempFile::new().expect("file");
+    file.write_all(b"a-secret-of-instances\n").expect("written");
+    let token = ("PROMDEDUP_PEER_TOKEN_FILE", file.path().to_str().expect("path"));
+    let url = ("PROMDEDUP_COORDINATION_URL", "postgres://u:s3cret@db,db2/x?target_session_attrs=read-write");
+    let own = ("PROMDEDUP_ADVERTISE_URL", "http://10.0.0.7:19290");
+    let config = with(&[url, own, token]).expect("valid").coordination.expect("given");
+    assert_eq!(config.advertise_url, "http://10.0.0.7:19290");
+    assert_eq!(config.database.to_string(), "db:5432,db2:5432/x");
+    assert!(config.peer_token.current().takes(b"a-secret-of-instances"));
+    assert!(!format!("{config:?}").contains("s3cret") && !format!("{config:?}").contains("a-secret"));
+    assert!(with(&[]).expect("valid").coordination.is_none());
+    refused(&[url, token], own.0, &["required, since PROMDEDUP_COORDINATION_URL is given"]);
+    refused(&[url, own], token.0, &["required, since PROMDEDUP_COORDINATION_URL is given"]);
+    for alone in [
+        own,
+        token,
+        ("PROMDEDUP_COORDINATION_CA_FILE", "/no/such/file"),
+        ("PROMDEDUP_PEER_CA_FILE", "/no/such/file"),
+    ] {
+        refused(&[alone], alone.0, &["PROMDEDUP_COORDINATION_URL is not given"]);
     }
+    refused(&[url, (own.0, "http://0.0.0.0:19290"), token], own.0, &["nobody can connect to"]);
+    refused(&[("PROMDEDUP_COORDINATION_URL", "mysql://u:s3cret@db/x"), own, token], url.0, &["postgres://"]);
+    refused(
+        &[url, own, token, ("PROMDEDUP_COORDINATION_CA_FILE", "/no/such/file")],
+        "PROMDEDUP_COORDINATION_CA_FILE",
+        &["cannot be read"],
+    );
+    refused(&[url, own, token, ("PROMDEDUP_MODE", "observe")], url.0, &["observe, which decides nothing"]);
+    file.as_file().set_len(15).expect("cut");
+    refused(&[url, own, token], token.0, &["15 characters in line 1"]);
 }
 
 #[test]
@@ -220,11 +247,11 @@ fn bytes_that_are_no_text() {
 fn secrets_stay_secret() {
     let error = with(&[
         ("PROMDEDUP_UPSTREAM_HEADERS", "X-Key: s3cret,broken"),
-        ("PROMDEDUP_COORDINATION_URL", "postgres://u:s3cret@db/x"),
+        ("PROMDEDUP_COORDINATION_URL", "postgres://u:s3cret@db/x?password=s3cret"),
         ("PROMDEDUP_PEER_TOKEN", "s3cret"),
     ])
     .expect_err("refused");
-    assert_eq!(error.mistakes.len(), 3);
+    assert_eq!(error.mistakes.len(), 4, "address and secret of instances are missing");
     assert!(!error.to_string().contains("s3cret"), "{error}");
 }
 

@@ -79,6 +79,10 @@ fn arrows_run_one_way() {
         ("peers", &["series", "window", "policy", "pipeline", "receive", "admin", "app", "command"]),
         ("pipeline", &["receive", "admin", "app", "command"]),
         ("receive", &["wire", "series", "window", "policy", "admin", "app", "command"]),
+        (
+            "placement",
+            &["wire", "window", "policy", "forward", "pipeline", "receive", "admin", "app", "command"],
+        ),
         ("admin", &["app", "command"]),
         ("config", &["forward", "pipeline", "receive", "admin", "app", "command"]),
     ];
@@ -154,7 +158,6 @@ fn the_readme_lists_the_variables_there_are() {
         .collect();
     let there: Vec<(String, String)> = VARIABLES
         .iter()
-        .filter(|variable| variable.supported)
         .map(|variable| {
             let default =
                 if variable.name == "PROMDEDUP_UPSTREAM_URL" { "(required)" } else { variable.default };

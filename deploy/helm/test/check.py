@@ -270,7 +270,6 @@ class Refused(unittest.TestCase):
         self.refused({"files": {"PROMDEDUP_TLS_CERTS_FILE": {"secretName": "a", "key": "b"}}}, "PROMDEDUP_TLS_CERTS_FILE")
         self.refused({"configFromSecrets": {"PROMDEDUP_LOGS": {"secretName": "a", "key": "b"}}}, "PROMDEDUP_LOGS")
         self.refused({}, "PROMDEDUP_WINDOW_SERIE_MAX", {"PROMDEDUP_WINDOW_SERIE_MAX": 1})
-        self.refused({}, "PROMDEDUP_COORDINATION_URL", {"PROMDEDUP_COORDINATION_URL": "postgres://x"})
 
     def test_forms(self):
         self.refused({}, "PROMDEDUP_UPSTREAM_PROTOCOL", {"PROMDEDUP_UPSTREAM_PROTOCOL": 2.0})

@@ -136,11 +136,11 @@ impl Reader {
         self.mistake(name, fault.to_string(), None);
     }
 
-    fn text(&self, name: &'static str) -> Option<String> {
+    pub(super) fn text(&self, name: &'static str) -> Option<String> {
         self.given.get(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    fn path(&self, name: &'static str) -> Option<PathBuf> {
+    pub(super) fn path(&self, name: &'static str) -> Option<PathBuf> {
         self.given.get(name).filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 }

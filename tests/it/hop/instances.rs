@@ -2,9 +2,9 @@
 
 use crate::peer::{Heard, Line, Peer as Upstream, config};
 use crate::support::{Ts, pack};
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 use promdedup::app::{Addresses, App};
-use promdedup::config::ClientTls;
+use promdedup::config::{ClientTls, PeerSecrets};
 use promdedup::peers::{HttpPeers, PeersConfig, Secret};
 use promdedup::placement::{Asking, GroupId, Peer, Placement, Stays, Whose};
 use promdedup::proto::WriteRequest;
@@ -194,7 +194,8 @@ impl Instance {
             connections_max: 8,
             pools: 2,
         };
-        let secret = Secret::new(move || wishes.secret.map(HeaderValue::from_static));
+        let secret = wishes.secret.map(|text| Arc::new(PeerSecrets::of(text).expect("a secret")));
+        let secret = Secret::new(move || secret.clone());
         let (placement, mut window) = (Arc::clone(&seat), None);
         let app = App::build_with(config(&upstream.url(), &more), |pipeline, registry, network| {
             window = Some(Arc::clone(pipeline.window()));

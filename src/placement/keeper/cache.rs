@@ -1,0 +1,363 @@
+//! What this instance knows of who has which group: a sharded map, and the ways from one state of a group to the next.
+//!
+//! Owns that a group which was served here and no longer is, is not served again before its last request has ended. Refuses to wait
+//! and to ask: whoever calls knows what to do about a group that was lost.
+
+use super::load::Load;
+use crate::placement::store::{Change, Claimed};
+use crate::placement::{GroupId, Peer, Stay, Stays, Whose};
+use crate::series::GroupKey;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Slot;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Most groups known. Beyond, others' are forgotten and asked for again.
+const KNOWN_MAX: usize = 1 << 20;
+/// A group is given away only if it has been here for so long: its load is known, and nothing goes to and fro.
+pub(super) const SETTLED: Duration = Duration::from_secs(30);
+/// A group of this instance that nobody has sent for is left to whoever asks for it next.
+pub(super) const IDLE: Duration = Duration::from_secs(3600);
+
+#[derive(Debug)]
+pub(super) struct Cache {
+    me: Arc<str>,
+    entries: DashMap<GroupKey, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    group: GroupId,
+    epoch: i64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Mine(Mine),
+    /// Being given away: nobody begins a stay any more.
+    Leaving(Mine),
+    /// `departing`: requests from before are still served here.
+    Theirs {
+        peer: Peer,
+        departing: bool,
+    },
+    /// As `departing`, and whose it is then has to be asked.
+    Departing,
+}
+
+#[derive(Debug)]
+struct Mine {
+    stays: Arc<Stays>,
+    /// The database has said so. Else it could not be asked, or this instance was not heard of for long.
+    sure: bool,
+    since: Instant,
+    /// When somebody last sent for it.
+    sent: Instant,
+    load: Load,
+}
+
+/// A group that was served here until now.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) key: GroupKey,
+    pub(super) stays: Arc<Stays>,
+}
+
+/// A group on its way out.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) stays: Arc<Stays>,
+    pub(super) epoch: i64,
+    pub(super) load: f64,
+}
+
+/// This instance's groups at a moment.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) groups: usize,
+    /// Samples a second of all.
+    pub(super) load: f64,
+    /// Those that may be given away, with samples a second.
+    pub(super) settled: Vec<(GroupKey, f64)>,
+    /// One that nobody has sent for in a long time.
+    pub(super) idle: Option<GroupKey>,
+}
+
+impl Mine {
+    fn new(now: Instant, sure: bool, load: f64) -> Self {
+        Self { stays: Arc::default(), sure, since: now, sent: now, load: Load::of(load) }
+    }
+}
+
+impl Entry {
+    fn whose(&self) -> Whose {
+        match &self.state {
+            State::Mine(mine) => Whose::Mine(mine.stays.begin()),
+            State::Theirs { peer, .. } => Whose::Theirs(peer.clone()),
+            State::Leaving(_) | State::Departing => Whose::Moving,
+        }
+    }
+
+    fn belongs_to(&self, id: &str) -> bool {
+        matches!(&self.state, State::Theirs { peer, .. } if *peer.id == *id)
+    }
+
+    /// Whether the entry may go, so that it is asked for again. If not, it goes with the last request.
+    fn forget(&mut self) -> bool {
+        match self.state {
+            State::Theirs { departing: true, .. } | State::Departing => {
+                self.state = State::Departing;
+                false
+            }
+            State::Theirs { departing: false, .. } => true,
+            State::Mine(_) | State::Leaving(_) => false,
+        }
+    }
+}
+
+impl Cache {
+    pub(super) fn new(me: Arc<str>) -> Self {
+        Self { me, entries: DashMap::new() }
+    }
+
+    pub(super) fn known(&self, group: GroupKey) -> Option<Whose> {
+        self.entries.get(&group).map(|entry| entry.whose())
+    }
+
+    /// Serves a group here although nobody could be asked, unless it is known by now.
+    pub(super) fn serve(&self, group: &GroupId, now: Instant) -> Whose {
+        if !self.has_room() {
+            return Whose::Mine(Stay::alone());
+        }
+        let entry = self.entries.entry(group.key).or_insert_with(|| Entry {
+            group: group.clone(),
+            epoch: 0,
+            state: State::Mine(Mine::new(now, false, 0.0)),
+        });
+        entry.whose()
+    }
+
+    /// What the database has answered to a claim.
+    pub(super) fn settle(&self, group: &GroupId, claimed: Claimed, now: Instant) -> Option<Lost> {
+        let mine = claimed.owner.id == self.me;
+        if !self.has_room() && !self.entries.contains_key(&group.key) {
+            return None;
+        }
+        let state = |owner, load| match mine {
+            true => State::Mine(Mine::new(now, true, load)),
+            false => State::Theirs { peer: owner, departing: false },
+        };
+        let mut entry = match self.entries.entry(group.key) {
+            Slot::Vacant(slot) => {
+                let state = state(claimed.owner, claimed.load);
+                slot.insert(Entry { group: group.clone(), epoch: claimed.epoch, state });
+                return None;
+            }
+            Slot::Occupied(slot) => slot.into_ref(),
+        };
+        // An answer may be older than the news.
+        if claimed.epoch < entry.epoch {
+            return None;
+        }
+        let epoch = claimed.epoch;
+        match &mut entry.state {
+            State::Mine(known) if mine => known.sure = true,
+            State::Mine(_) => return Some(self.lose(&mut entry, claimed.owner, epoch)),
+            State::Theirs { departing: true, .. } if mine => entry.state = State::Departing,
+            State::Theirs { peer, departing: true } => *peer = claimed.owner,
+            State::Theirs { .. } => entry.state = state(claimed.owner, claimed.load),
+            State::Leaving(_) | State::Departing => return None,
+        }
+        entry.epoch = epoch;
+        None
+    }
+
+    /// What was told without being asked. Of groups that are not known here nothing has to be.
+    pub(super) fn hear(&self, change: Change) -> Option<Lost> {
+        let mut entry = self.entries.get_mut(&change.key)?;
+        if change.epoch <= entry.epoch {
+            return None;
+        }
+        let epoch = change.epoch;
+        match (&mut entry.state, change.owner) {
+            (State::Mine(known), Some(owner)) if owner.id == self.me => known.sure = true,
+            (State::Mine(_), Some(owner)) => return Some(self.lose(&mut entry, owner, epoch)),
+            (State::Mine(known), None) => known.sure = false,
+            (State::Theirs { peer, .. }, Some(owner)) if owner.id != self.me => *peer = owner,
+            (State::Theirs { .. }, _) => {
+                // Asked for again, so that it is known with its load.
+                let goes = entry.forget();
+                drop(entry);
+                if goes {
+                    self.entries.remove_if(&change.key, |_, entry| {
+                        matches!(entry.state, State::Theirs { departing: false, .. })
+                    });
+                }
+                return None;
+            }
+            (State::Leaving(_) | State::Departing, _) => return None,
+        }
+        entry.epoch = epoch;
+        None
+    }
+
+    fn lose(&self, entry: &mut Entry, owner: Peer, epoch: i64) -> Lost {
+        let before = std::mem::replace(&mut entry.state, State::Theirs { peer: owner, departing: true });
+        entry.epoch = epoch;
+        let stays = match before {
+            State::Mine(mine) => mine.stays,
+            _ => Arc::default(),
+        };
+        Lost { key: entry.group.key, stays }
+    }
+
+    /// The last request of a group that was lost has ended.
+    pub(super) fn departed(&self, key: GroupKey) {
+        if let Some(mut entry) = self.entries.get_mut(&key)
+            && let State::Theirs { departing, .. } = &mut entry.state
+        {
+            *departing = false;
+            return;
+        }
+        self.entries.remove_if(&key, |_, entry| matches!(entry.state, State::Departing));
+    }
+
+    /// A peer has said that a group is not its own.
+    pub(super) fn misdirected(&self, key: GroupKey, peer: &str) {
+        self.entries.remove_if_mut(&key, |_, entry| entry.belongs_to(peer) && entry.forget());
+    }
+
+    /// Only these instances are left, beside this one.
+    pub(super) fn keep_those_of(&self, alive: &HashSet<Arc<str>>) {
+        self.entries.retain(|_, entry| {
+            let gone = matches!(&entry.state, State::Theirs { peer, .. } if !alive.contains(&peer.id));
+            !(gone && entry.forget())
+        });
+    }
+
+    /// An instance has left all its groups.
+    pub(super) fn left(&self, id: &str) {
+        self.entries.retain(|_, entry| !(entry.belongs_to(id) && entry.forget()));
+    }
+
+    /// Serves all groups of a peer here: it cannot be reached, and nobody can be asked.
+    pub(super) fn take_from(&self, id: &str, now: Instant) -> usize {
+        let mut taken = 0;
+        for mut entry in self.entries.iter_mut() {
+            if entry.belongs_to(id) && matches!(entry.state, State::Theirs { departing: false, .. }) {
+                entry.state = State::Mine(Mine::new(now, false, 0.0));
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    /// Others may have taken what is served here.
+    pub(super) fn doubt(&self) {
+        for mut entry in self.entries.iter_mut() {
+            if let State::Mine(mine) = &mut entry.state {
+                mine.sure = false;
+            }
+        }
+    }
+
+    /// Groups that are served here without the database knowing, at most so many.
+    pub(super) fn unsure(&self, most: usize) -> Vec<GroupId> {
+        let unsure =
+            self.entries.iter().filter(|entry| matches!(&entry.state, State::Mine(mine) if !mine.sure));
+        unsure.take(most).map(|entry| entry.group.clone()).collect()
+    }
+
+    /// Measures the load of each group since the last time.
+    pub(super) fn tally(&self, since_last: Duration, now: Instant) -> Tally {
+        let mut tally = Tally::default();
+        for mut entry in self.entries.iter_mut() {
+            let key = *entry.key();
+            let State::Mine(mine) = &mut entry.state else { continue };
+            let samples = mine.stays.take_samples();
+            if samples > 0 || mine.stays.now() > 0 {
+                mine.sent = now;
+            }
+            mine.load.measured(samples, since_last);
+            tally.groups += 1;
+            tally.load += mine.load.per_second();
+            if mine.sure && now - mine.since >= SETTLED {
+                tally.settled.push((key, mine.load.per_second()));
+            }
+            if mine.sure && now - mine.sent >= IDLE {
+                tally.idle = Some(key);
+            }
+        }
+        tally
+    }
+
+    /// Begins to give a group away.
+    pub(super) fn begin_to_leave(&self, key: GroupKey) -> Option<Outgoing> {
+        let mut entry = self.entries.get_mut(&key)?;
+        let epoch = entry.epoch;
+        let outgoing = match &entry.state {
+            State::Mine(mine) if mine.sure => {
+                Outgoing { stays: Arc::clone(&mine.stays), epoch, load: mine.load.per_second() }
+            }
+            _ => return None,
+        };
+        Self::switch(&mut entry.state);
+        Some(outgoing)
+    }
+
+    /// Begins to give all away, sure or not.
+    pub(super) fn all_begin_to_leave(&self) -> Vec<Arc<Stays>> {
+        let mut stays = Vec::new();
+        for mut entry in self.entries.iter_mut() {
+            if let State::Mine(mine) = &entry.state {
+                stays.push(Arc::clone(&mine.stays));
+                Self::switch(&mut entry.state);
+            }
+        }
+        stays
+    }
+
+    /// From mine to leaving, or back.
+    fn switch(state: &mut State) {
+        *state = match std::mem::replace(state, State::Departing) {
+            State::Mine(mine) => State::Leaving(mine),
+            State::Leaving(mine) => State::Mine(mine),
+            other => other,
+        };
+    }
+
+    /// It is not given away after all.
+    pub(super) fn stays(&self, key: GroupKey) {
+        if let Some(mut entry) = self.entries.get_mut(&key)
+            && matches!(entry.state, State::Leaving(_))
+        {
+            Self::switch(&mut entry.state);
+        }
+    }
+
+    /// It was given away: to somebody, or nobody knows whether and to whom.
+    pub(super) fn gave(&self, key: GroupKey, to: Option<(Peer, i64)>) {
+        let Some((peer, epoch)) = to else {
+            self.entries.remove_if(&key, |_, entry| matches!(entry.state, State::Leaving(_)));
+            return;
+        };
+        if let Some(mut entry) = self.entries.get_mut(&key)
+            && matches!(entry.state, State::Leaving(_))
+        {
+            entry.state = State::Theirs { peer, departing: false };
+            entry.epoch = epoch;
+        }
+    }
+
+    /// Whether one more may be known. Makes room, if what is known can be asked for again.
+    fn has_room(&self) -> bool {
+        if self.entries.len() < KNOWN_MAX {
+            return true;
+        }
+        self.entries.retain(|_, entry| !matches!(entry.state, State::Theirs { departing: false, .. }));
+        self.entries.len() < KNOWN_MAX
+    }
+}

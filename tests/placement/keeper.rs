@@ -1,0 +1,403 @@
+//! Several keepers, one database in memory, simulated time: who serves a group, whatever happens to the database, to the others, and
+//! to the way between them.
+
+use super::rules::{group, peer};
+use promdedup::placement::store::{EXPIRY, HEARTBEAT_EVERY, Store};
+use promdedup::placement::{Keeper, Metrics, Peer, Placement, Stay, Whose};
+use promdedup::series::GroupKey;
+use promdedup::stand_in::coordination::{MemoryStore, Reach, Tables};
+use prometheus::Registry;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+struct One {
+    keeper: Arc<Keeper>,
+    store: Arc<MemoryStore>,
+    left: Arc<Mutex<Vec<GroupKey>>>,
+    registry: Registry,
+    task: JoinHandle<()>,
+}
+
+fn tables() -> Tables {
+    let begun = Instant::now();
+    Tables::new(move || begun.elapsed())
+}
+
+impl One {
+    async fn start(tables: &Tables, name: &str) -> Self {
+        let one = Self::starting(tables, name, Reach::Well);
+        sleep(Duration::from_millis(1)).await;
+        one
+    }
+
+    fn starting(tables: &Tables, name: &str, reach: Reach) -> Self {
+        let (registry, left) = (Registry::new(), Arc::new(Mutex::new(Vec::new())));
+        let store = Arc::new(tables.store(peer(name)));
+        store.set_reach(reach);
+        let told = Arc::clone(&left);
+        let hook = Box::new(move |key| told.lock().unwrap().push(key));
+        let metrics = Metrics::register(&registry).unwrap();
+        let keeper = Keeper::new(peer(name), Arc::clone(&store) as Arc<dyn Store>, metrics, 7, hook);
+        let task = tokio::spawn(Arc::clone(&keeper).run());
+        Self { keeper, store, left, registry, task }
+    }
+
+    async fn ask(&self, number: u128) -> Whose {
+        self.keeper.ask(&group(number)).await
+    }
+
+    /// A stay of the group, which has to be this instance's.
+    async fn mine(&self, number: u128) -> Stay {
+        match self.ask(number).await {
+            Whose::Mine(stay) => stay,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn theirs(&self, number: u128) -> Peer {
+        match self.ask(number).await {
+            Whose::Theirs(peer) => peer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn known(&self, number: u128) -> Option<Whose> {
+        self.keeper.known(GroupKey(number))
+    }
+
+    fn is_mine(&self, number: u128) -> bool {
+        matches!(self.known(number), Some(Whose::Mine(_)))
+    }
+
+    fn left(&self) -> Vec<GroupKey> {
+        self.left.lock().unwrap().clone()
+    }
+
+    fn metric(&self, name: &str) -> u64 {
+        let family = self.registry.gather().into_iter().find(|family| family.name() == name).unwrap();
+        let metric = &family.get_metric()[0];
+        (metric.get_counter().get_value() + metric.get_gauge().get_value()) as u64
+    }
+}
+
+/// A few heartbeats pass.
+async fn beats(count: u32) {
+    sleep(HEARTBEAT_EVERY * count + Duration::from_millis(10)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_first_has_it_and_the_others_learn() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    assert!(a.known(1).is_none(), "it has to be asked for");
+    drop(a.mine(1).await);
+    assert!(a.is_mine(1));
+    assert_eq!(b.theirs(1).await, peer("a"));
+    assert!(matches!(b.known(1), Some(Whose::Theirs(owner)) if owner == peer("a")), "asked once");
+    beats(1).await;
+    assert_eq!(a.metric("promdedup_placement_groups"), 1);
+    assert_eq!(a.metric("promdedup_placement_instances"), 2);
+    assert_eq!(
+        (a.metric("promdedup_placement_claims_total"), b.metric("promdedup_placement_claims_total")),
+        (1, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_that_ask_at_once_ask_once() {
+    let tables = tables();
+    let a = One::start(&tables, "a").await;
+    let before = tables.statements();
+    let asking: Vec<_> = (0..200u128)
+        .map(|number| {
+            let keeper = Arc::clone(&a.keeper);
+            tokio::spawn(async move { matches!(keeper.ask(&group(number % 10)).await, Whose::Mine(_)) })
+        })
+        .collect();
+    for each in asking {
+        assert!(each.await.unwrap());
+    }
+    let statements = tables.statements() - before;
+    assert!(statements <= 3, "{statements} statements for 10 groups");
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_of_one_that_dies_are_taken_over_when_it_has_expired() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    drop(a.mine(1).await);
+    assert_eq!(b.theirs(1).await, peer("a"));
+    a.task.abort();
+    sleep(EXPIRY / 2).await;
+    assert!(matches!(b.known(1), Some(Whose::Theirs(_))), "it may come back");
+    for _ in 0..5 {
+        b.keeper.hopped(&peer("a"), false);
+    }
+    assert!(!b.is_mine(1), "the database says that it lives");
+    sleep(EXPIRY).await;
+    drop(b.mine(1).await);
+    assert_eq!(tables.owner(GroupKey(1)), Some((peer("b").id, 2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_database_placement_stays_and_what_is_unknown_is_served_here() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    drop((a.mine(1).await, b.mine(2).await));
+    assert_eq!(a.theirs(2).await, peer("b"));
+    for one in [&a, &b] {
+        one.store.set_reach(Reach::Silent);
+    }
+    let asked = Instant::now();
+    drop(a.mine(3).await);
+    assert!(asked.elapsed() <= Duration::from_secs(3), "{:?}", asked.elapsed());
+    beats(30).await;
+    assert!(a.is_mine(1) && a.is_mine(3));
+    assert!(matches!(a.known(2), Some(Whose::Theirs(_))), "it stays as it is");
+    let asked = Instant::now();
+    drop(b.mine(3).await);
+    assert!(asked.elapsed() < Duration::from_millis(10), "it is known by now that nobody can be asked");
+    assert_eq!(a.metric("promdedup_placement_database_up"), 0);
+    for one in [&a, &b] {
+        one.store.set_reach(Reach::Well);
+    }
+    beats(3).await;
+    let mine = [a.is_mine(3), b.is_mine(3)];
+    assert!(mine == [true, false] || mine == [false, true], "one has it now: {mine:?}");
+    let (loser, winner) = if mine[0] { (&b, &a) } else { (&a, &b) };
+    assert_eq!(loser.theirs(3).await, winner.keeper.me().clone());
+    assert_eq!(loser.left(), [GroupKey(3)], "its memory goes");
+    assert_eq!(loser.metric("promdedup_placement_lost_total"), 1);
+    assert!(a.is_mine(1) && b.is_mine(2), "nobody else has taken these");
+    assert_eq!(a.metric("promdedup_placement_database_up"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_cannot_be_reached_is_replaced_without_the_database() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    drop(b.mine(2).await);
+    assert_eq!(a.theirs(2).await, peer("b"));
+    a.store.set_reach(Reach::Refused);
+    beats(2).await;
+    for reached in [false, false, true, false, false] {
+        a.keeper.hopped(&peer("b"), reached);
+        assert!(!a.is_mine(2), "never three in a row");
+    }
+    a.keeper.hopped(&peer("b"), false);
+    assert!(a.is_mine(2));
+    a.store.set_reach(Reach::Well);
+    beats(2).await;
+    assert_eq!(a.theirs(2).await, peer("b"), "it lived all the time, and has it still");
+    assert_eq!(a.left(), [GroupKey(2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_cut_off_for_long_learns_what_others_have_taken() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    let stay = a.mine(1).await;
+    drop(a.mine(2).await);
+    a.store.set_reach(Reach::Silent);
+    sleep(EXPIRY * 2).await;
+    drop(b.mine(1).await);
+    assert!(a.is_mine(1), "it does not know");
+    a.store.set_reach(Reach::Well);
+    beats(3).await;
+    assert!(matches!(a.known(1), Some(Whose::Theirs(owner)) if owner == peer("b")));
+    assert_eq!(a.left(), [], "a request from before is still served");
+    drop(stay);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(a.left(), [GroupKey(1)]);
+    assert!(a.is_mine(2), "nobody has taken that one");
+    assert_eq!(tables.owner(GroupKey(2)), Some((peer("a").id, 1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_while_a_request_from_before_runs_is_not_served_before_that_has_ended() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    let stay = a.mine(1).await;
+    a.store.set_reach(Reach::Silent);
+    sleep(EXPIRY * 2).await;
+    drop(b.mine(1).await);
+    a.store.set_reach(Reach::Well);
+    beats(3).await;
+    assert!(matches!(a.known(1), Some(Whose::Theirs(_))));
+    b.keeper.leave(Duration::from_secs(1)).await;
+    sleep(Duration::from_millis(1)).await;
+    assert!(matches!(a.ask(1).await, Whose::Moving));
+    drop(stay);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(a.left(), [GroupKey(1)]);
+    drop(a.mine(1).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ends_leaves_its_groups_at_once() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    let stay = a.mine(1).await;
+    assert_eq!(b.theirs(1).await, peer("a"));
+    a.keeper.drain();
+    beats(1).await;
+    drop(a.mine(2).await);
+    let leaving = tokio::spawn({
+        let keeper = Arc::clone(&a.keeper);
+        async move { keeper.leave(Duration::from_secs(20)).await }
+    });
+    sleep(Duration::from_secs(5)).await;
+    assert!(matches!(a.known(1), Some(Whose::Moving)) && matches!(a.ask(9).await, Whose::Moving));
+    assert!(matches!(b.known(1), Some(Whose::Theirs(_))), "a request runs");
+    drop(stay);
+    leaving.await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    drop(b.mine(1).await);
+    a.task.await.unwrap();
+    beats(10).await;
+    assert_eq!(b.metric("promdedup_placement_instances"), 1, "it says no more that it lives");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_without_the_database_takes_no_longer_than_allowed() {
+    let tables = tables();
+    let a = One::start(&tables, "a").await;
+    let _stay = a.mine(1).await;
+    a.store.set_reach(Reach::Silent);
+    let asked = Instant::now();
+    a.keeper.leave(Duration::from_secs(3)).await;
+    assert!(asked.elapsed() <= Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+/// Samples for the groups every second, which come to the first and go on to whoever has the group.
+async fn bring(all: &[&One], loads: &[(u128, u64)], seconds: u64) {
+    for _ in 0..seconds {
+        for (number, samples) in loads {
+            let whose = match all[0].ask(*number).await {
+                Whose::Theirs(owner) => {
+                    all.iter().find(|one| *one.keeper.me() == owner).unwrap().ask(*number).await
+                }
+                whose => whose,
+            };
+            if let Whose::Mine(stay) = whose {
+                stay.brought(*samples);
+            }
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heavy_one_gives_groups_away_and_their_memory_goes_before() {
+    let tables = tables();
+    let a = One::start(&tables, "a").await;
+    let loads = [(1, 1000), (2, 1000), (3, 1000), (4, 1000)];
+    bring(&[&a], &loads, 60).await;
+    let b = One::start(&tables, "b").await;
+    bring(&[&a, &b], &loads, 300).await;
+    let given = a.left();
+    assert_eq!(given.len(), 2, "then they are even: {given:?}");
+    assert_eq!(a.metric("promdedup_placement_given_total"), 2);
+    for key in given {
+        assert!(matches!(a.known(key.0), Some(Whose::Theirs(owner)) if owner == peer("b")));
+        assert_eq!(tables.owner(key), Some((peer("b").id, 2)));
+        drop(b.mine(key.0).await);
+    }
+    assert_eq!(b.metric("promdedup_placement_claims_total"), 0, "they were given, not claimed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_whose_requests_do_not_end_is_not_given_away() {
+    let tables = tables();
+    let a = One::start(&tables, "a").await;
+    let _stays = (a.mine(1).await, a.mine(2).await);
+    let loads = [(1, 1000), (2, 1000)];
+    bring(&[&a], &loads, 60).await;
+    let _b = One::start(&tables, "b").await;
+    bring(&[&a], &[], 40).await;
+    assert_eq!(a.left(), [], "nothing was forgotten");
+    assert_eq!(
+        tables.owner(GroupKey(1)).zip(tables.owner(GroupKey(2))).map(|(one, two)| (one.1, two.1)),
+        Some((1, 1))
+    );
+    a.task.abort();
+    sleep(Duration::from_secs(20)).await;
+    assert!(a.is_mine(1) && a.is_mine(2), "it is served again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gift_whose_answer_gets_lost_is_asked_for_again() {
+    let tables = tables();
+    let a = One::start(&tables, "a").await;
+    bring(&[&a], &[(1, 1000), (2, 1000)], 60).await;
+    let stays = [a.mine(1).await, a.mine(2).await];
+    let _b = One::start(&tables, "b").await;
+    let moving = || [1, 2].into_iter().find(|number| matches!(a.known(*number), Some(Whose::Moving)));
+    let number = loop {
+        match moving() {
+            Some(number) => break number,
+            None => sleep(Duration::from_millis(100)).await,
+        }
+    };
+    // It waits for the requests. What it says then is heard, and the answer is not.
+    a.store.set_reach(Reach::Unanswered);
+    drop(stays);
+    beats(2).await;
+    assert_eq!(tables.owner(GroupKey(number)), Some((peer("b").id, 2)));
+    assert_eq!(a.left(), [GroupKey(number)]);
+    a.store.set_reach(Reach::Well);
+    beats(2).await;
+    assert_eq!(a.theirs(number).await, peer("b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_says_it_is_not_its_own_is_believed() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    drop(b.mine(1).await);
+    assert_eq!(a.theirs(1).await, peer("b"));
+    a.keeper.misdirected(GroupKey(1), &peer("c"));
+    assert!(a.known(1).is_some(), "that one was not asked");
+    a.keeper.misdirected(GroupKey(1), &peer("b"));
+    assert!(a.known(1).is_none(), "it is asked for again");
+    assert_eq!(a.theirs(1).await, peer("b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_starts_without_the_database_serves_all_and_comes_in_later() {
+    let tables = tables();
+    let a = One::starting(&tables, "a", Reach::Refused);
+    drop(a.mine(1).await);
+    beats(2).await;
+    assert_eq!(tables.owner(GroupKey(1)), None);
+    a.store.set_reach(Reach::Well);
+    beats(2).await;
+    assert_eq!(tables.owner(GroupKey(1)), Some((peer("a").id, 1)));
+    assert!(a.is_mine(1) && a.left().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_gets_lost_is_made_good() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    a.store.set_reach(Reach::Unanswered);
+    drop(a.mine(1).await);
+    a.store.set_reach(Reach::Well);
+    beats(2).await;
+    assert!(a.is_mine(1));
+    assert_eq!(b.theirs(1).await, peer("a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_nobody_sends_for_is_left_after_an_hour() {
+    let tables = tables();
+    let a = One::start(&tables, "a").await;
+    drop(a.mine(1).await);
+    sleep(Duration::from_secs(3500)).await;
+    assert!(a.is_mine(1));
+    sleep(Duration::from_secs(3700)).await;
+    assert!(a.known(1).is_none());
+    assert_eq!((tables.owner(GroupKey(1)), a.left()), (None, vec![GroupKey(1)]));
+}
