@@ -1,12 +1,17 @@
-//! Placement by a real PostgreSQL, which is started for it: the rules that the stand-in keeps, migrations and claims of many at once,
+//! Several instances of the real program behind a real nginx, and placement by a real PostgreSQL, which is started for it: the rules that the stand-in keeps, migrations and claims of many at once,
 //! news, TLS, and a database that goes away and comes back. `cargo test --features postgres --test postgres`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
 mod binary;
+mod nginx;
+#[path = "../real/process.rs"]
+mod process;
+mod relay;
 #[path = "../placement/rules.rs"]
 mod rules;
 mod server;
+mod several;
 
 use promdedup::config::{Config, Database};
 use promdedup::placement::store::{News, Store, StoreError};
