@@ -12,6 +12,8 @@ const BUCKET_MS: i64 = 5_000;
 const BUCKETS: usize = 7;
 /// Where a replica is now, and not half a minute ago.
 const RECENT_BUCKETS: i64 = 2;
+/// A sender that has more to bring has brought it by then.
+const JUST_NOW_MS: i64 = 250;
 /// A request takes that long only where upstream hangs, or wants a batch in many pieces.
 const STUCK_AFTER_MS: i64 = 2_000;
 /// A front that stands still for so long while upstream works holds nobody up any more.
@@ -36,6 +38,8 @@ struct Front {
     stood_at: Option<i64>,
     /// How long it has not moved while upstream worked.
     still_ms: i64,
+    /// What was noted last, and when.
+    last: i64,
     noted_ms: i64,
     /// Requests of it that are being served, and since when there are any.
     open: u32,
@@ -105,6 +109,12 @@ impl Fronts {
         others.filter_map(|front| self.recent(front.replica, now_ms)).min()
     }
 
+    /// How far a replica came in its last request, if that ended just now: its next one is on its way.
+    pub(super) fn just_now(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
+        let front = self.fronts.iter().find(|front| front.replica == replica)?;
+        ((now_ms - front.noted_ms).abs() <= JUST_NOW_MS).then_some(TimestampMs(front.last))
+    }
+
     /// How far a replica was when it was last heard of, if that is a moment ago or it is being served.
     pub(super) fn recent(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
         let front =
@@ -124,7 +134,16 @@ pub fn waits(oldest_other: Option<TimestampMs>, to: TimestampMs, interval: i64) 
 impl Front {
     fn new(replica: ReplicaId, now_ms: i64) -> Self {
         let buckets = [(i64::MIN, i64::MAX); BUCKETS];
-        Self { replica, buckets, stood_at: None, still_ms: 0, noted_ms: now_ms, open: 0, open_ms: now_ms }
+        Self {
+            replica,
+            buckets,
+            stood_at: None,
+            still_ms: 0,
+            last: i64::MIN,
+            noted_ms: now_ms,
+            open: 0,
+            open_ms: now_ms,
+        }
     }
 
     fn note(&mut self, at: i64, works: bool, now_ms: i64) {
@@ -137,7 +156,7 @@ impl Front {
         } else if works {
             self.still_ms += (now_ms - self.noted_ms).max(0);
         }
-        self.noted_ms = now_ms;
+        (self.last, self.noted_ms) = (at, now_ms);
         self.open = self.open.saturating_sub(1);
     }
 
@@ -252,6 +271,16 @@ mod tests {
         assert_eq!(fronts.recent(A, 10_000), Some(T(100)), "one of two");
         fronts.leave(A);
         assert_eq!(fronts.recent(A, 10_000), None);
+    }
+
+    #[test]
+    fn who_has_ended_a_request_just_now_is_about_to_bring_the_next_one() {
+        let mut fronts = Fronts::default();
+        assert_eq!(fronts.just_now(A, 0), None);
+        fronts.note(A, T(100), true, 1_000);
+        fronts.note(A, T(107), true, 2_000);
+        assert_eq!((fronts.just_now(A, 2_250), fronts.just_now(A, 2_251)), (Some(T(107)), None));
+        assert_eq!(fronts.just_now(A, 0), None, "the clock was set back");
     }
 
     #[test]

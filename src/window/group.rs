@@ -56,20 +56,16 @@ struct Progress {
 impl Progress {
     fn others(&self, replica: ReplicaId, now_ms: i64) -> Others {
         let refused = self.backlogs.oldest_refused(replica, now_ms, |other| self.fronts.counts(other));
-        let front = |other| Some((other, self.fronts.recent(other, now_ms)?));
-        let behind = self.backlogs.behind(replica).filter_map(front);
+        let behind = self.backlogs.behind(replica).filter_map(|other| self.fronts.recent(other, now_ms));
         let inherited = self.backlogs.oldest_refused(replica, now_ms, |other| {
             self.fronts.counts(other) && self.backlogs.has_inherited(other)
         });
         let stuck = self.fronts.stuck(replica, now_ms);
-        let (mut slowest, mut inherited) = (refused.into_iter().chain(stuck).min(), inherited);
-        for (other, at) in behind {
-            slowest = Some(slowest.map_or(at, |slowest| slowest.min(at)));
-            // Between two of its requests nothing of it is refused, and still it has the rest to bring.
-            if self.backlogs.has_inherited(other) {
-                inherited = Some(inherited.map_or(at, |inherited| inherited.min(at)));
-            }
-        }
+        // Between two of its requests nothing of it is refused, and still it has the rest to bring.
+        let inheriting = self.backlogs.behind(replica).filter(|other| self.backlogs.has_inherited(*other));
+        let about_to = inheriting.filter_map(|other| self.fronts.just_now(other, now_ms));
+        let inherited = about_to.chain(inherited).min();
+        let slowest = behind.chain(refused).chain(stuck).min();
         Others { oldest: self.fronts.oldest_other(replica, now_ms), refused, inherited, slowest }
     }
 }
@@ -501,7 +497,8 @@ mod tests {
         let _ = group.begin_request(B, 1, false, 100_000);
         ends(&group, B, 1, 100, Some(100), 100_000);
         ends(&group, A, 1, 91, None, 101_000);
-        assert_eq!(group.others(B, 101_000).inherited, Some(T(90)));
+        assert_eq!(group.others(B, 101_250).inherited, Some(T(91)));
+        assert_eq!(group.others(B, 101_251).inherited, None, "it has no more, or is away");
         for (request, at) in [(2, 95), (3, 100), (4, 101)] {
             ends(&group, A, request, at, None, at * 1000 + 11_000);
         }

@@ -124,8 +124,12 @@ async fn a_loud_hop() {
     let board: Arc<Board> = Arc::default();
     board.gives("c", "one");
     let (one, two) = (Instance::start(&board, "one").await, Instance::start(&board, "two").await);
-    let wrong =
-        Instance::with(&board, "wrong", Wishes { secret: Some("another-s3cret-of-theirs"), ..Wishes::default() }).await;
+    let wrong = Instance::with(
+        &board,
+        "wrong",
+        Wishes { secret: Some("another-s3cret-of-theirs"), ..Wishes::default() },
+    )
+    .await;
     for from in [&one, &two, &wrong] {
         let heard = from.ask(&[sample("c", "m", "a", 0), sample("d", "m", "a", 0)]).await;
         assert!(!heard.text.contains("s3cret"), "{heard:?}");
