@@ -289,6 +289,17 @@ class Refused(unittest.TestCase):
             done = with_values({"config": UPSTREAM, "replicaCount": 2, **well})
             self.assertEqual(done.returncode, 0, done.stderr)
 
+    def test_instances_that_share_groups_by_a_database(self):
+        database = {"PROMDEDUP_COORDINATION_URL": {"secretName": "db", "key": "url"}}
+        self.refused({"replicaCount": 2, "configFromSecrets": database}, "files.PROMDEDUP_PEER_TOKEN_FILE is required")
+        documents = rendered(f"{CHART}/examples/coordinated-values.yaml")
+        names = list(environment(documents))
+        # Kubernetes puts in only what was named before.
+        self.assertLess(names.index("POD_IP"), names.index("PROMDEDUP_ADVERTISE_URL"))
+        self.assertEqual(environment(documents)["PROMDEDUP_ADVERTISE_URL"]["value"], "http://$(POD_IP):19290")
+        peers = one(documents, "NetworkPolicy")["spec"]["ingress"][0]["from"][-1]["podSelector"]["matchLabels"]
+        self.assertEqual(peers, one(documents, "Deployment")["spec"]["selector"]["matchLabels"])
+
     def test_what_does_not_go_together(self):
         cert = {"PROMDEDUP_TLS_CERT_FILE": {"secretName": "tls", "key": "tls.crt"}}
         self.refused({"files": cert}, "PROMDEDUP_TLS_CERT_FILE and PROMDEDUP_TLS_KEY_FILE belong together")

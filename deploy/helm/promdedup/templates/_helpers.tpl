@@ -58,6 +58,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and .Values.ingress.enabled .Values.ingress.hash.enabled }}yes{{ end }}
 {{- end }}
 
+{{/* Not empty if the instances share groups out by a database. */}}
+{{- define "promdedup.coordinated" -}}
+{{- if or .Values.config.PROMDEDUP_COORDINATION_URL (hasKey .Values.configFromSecrets "PROMDEDUP_COORDINATION_URL") }}yes{{ end }}
+{{- end }}
+
 {{/* A file's name in the volume: PROMDEDUP_TLS_CERT_FILE is tls-cert-file. */}}
 {{- define "promdedup.fileName" -}}
 {{- trimPrefix "PROMDEDUP_" . | lower | replace "_" "-" }}
@@ -71,8 +76,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- fail "config.PROMDEDUP_UPSTREAM_URL is required: the remote-write endpoint of Thanos Receive, such as http://thanos-receive.thanos.svc:19291/api/v1/receive" }}
 {{- end }}
 {{- $instances := include "promdedup.instancesMax" . | int }}
-{{- if and (gt $instances 1) (not (include "promdedup.hashed" .)) (not .Values.acknowledgeSplitGroups) }}
-{{- fail (printf "up to %d instances, and nothing that brings the replicas of an HA group together in one of them: they would forward the same samples twice. Set ingress.enabled (with ingress.hash.enabled), or one instance, or, if a ring hash of your own stands in front, acknowledgeSplitGroups" $instances) }}
+{{- if and (gt $instances 1) (not (include "promdedup.hashed" .)) (not (include "promdedup.coordinated" .)) (not .Values.acknowledgeSplitGroups) }}
+{{- fail (printf "up to %d instances, and nothing that brings the replicas of an HA group together in one of them: they would forward the same samples twice. Set configFromSecrets.PROMDEDUP_COORDINATION_URL to a PostgreSQL, or ingress.enabled (with ingress.hash.enabled), or one instance, or, if a ring hash of your own stands in front, acknowledgeSplitGroups" $instances) }}
+{{- end }}
+{{- if and (include "promdedup.coordinated" .) (not (hasKey .Values.files "PROMDEDUP_PEER_TOKEN_FILE")) }}
+{{- fail "files.PROMDEDUP_PEER_TOKEN_FILE is required with PROMDEDUP_COORDINATION_URL: a Secret with the token that instances know each other by, of at least 16 characters" }}
 {{- end }}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
 {{- fail (printf "autoscaling.minReplicas %d is more than autoscaling.maxReplicas %d" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
