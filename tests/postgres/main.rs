@@ -1,7 +1,15 @@
-//! Several instances of the real program behind a real nginx, and placement by a real PostgreSQL, which is started for it: the rules that the stand-in keeps, migrations and claims of many at once,
-//! news, TLS, and a database that goes away and comes back. `cargo test --features postgres --test postgres`.
+//! Several instances of the real program behind a real nginx, and placement by a real PostgreSQL, which is started for it: the rules
+//! that the stand-in keeps, migrations and claims of many at once, news, TLS, and a database that goes away and comes back.
+//! `cargo test --features postgres --test postgres`.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test says what it sees, and fails"
+)]
 
 mod binary;
 mod nginx;
