@@ -49,7 +49,15 @@ pub(super) fn start(
     tracing::info!(id = &*me.id, url = &*me.url, database = %config.database, "groups are shared with other instances");
     let store = Arc::new(Postgres::start(&config.database, me.clone()));
     let keeper = Keeper::new(me, store, Metrics::register(registry)?, id as u64, left);
-    tokio::spawn(Arc::clone(&keeper).run());
+    let running = tokio::spawn(Arc::clone(&keeper).run());
+    tokio::spawn(async move {
+        if let Err(error) = running.await
+            && error.is_panic()
+        {
+            tracing::error!(%error, "placement ended in a panic: so does this process, since others take its groups over");
+            std::process::exit(1);
+        }
+    });
     tokio::spawn(keep_looking(vec![config.peer_token.file()]).context("cannot listen to SIGHUP")?);
     Ok(keeper)
 }

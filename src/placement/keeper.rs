@@ -54,6 +54,8 @@ pub struct Keeper {
     failed_hops: DashMap<Arc<str>, u32>,
     /// A group is being given away; one at a time.
     giving: AtomicBool,
+    /// A group is being forgotten; one at a time.
+    forgetting: tokio::sync::Mutex<()>,
     dice: Mutex<Dice>,
 }
 
@@ -82,6 +84,7 @@ impl Keeper {
             beat_now: Notify::new(),
             failed_hops: DashMap::new(),
             giving: AtomicBool::new(false),
+            forgetting: tokio::sync::Mutex::default(),
             dice: Mutex::new(Dice::new(seed)),
         })
     }
@@ -178,17 +181,21 @@ impl Keeper {
     /// A group that was served here is another's.
     fn lost(self: &Arc<Self>, Lost { key, stays }: Lost) {
         self.metrics.lost.inc();
-        if stays.now() == 0 {
-            (self.left)(key);
-            self.cache.departed(key);
-            return;
-        }
         let keeper = Arc::clone(self);
         tokio::spawn(async move {
             stays.ended().await;
-            (keeper.left)(key);
+            keeper.forgets(key).await;
             keeper.cache.departed(key);
         });
+    }
+
+    /// Says that a group has left. Who is told may take its time, so one after the other, and none on this thread.
+    async fn forgets(self: &Arc<Self>, key: GroupKey) {
+        let _turn = self.forgetting.lock().await;
+        let keeper = Arc::clone(self);
+        if let Err(error) = tokio::task::spawn_blocking(move || (keeper.left)(key)).await {
+            tracing::error!(%error, "forgetting a group ended in a panic");
+        }
     }
 }
 

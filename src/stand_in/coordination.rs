@@ -112,6 +112,13 @@ impl Tables {
         self.rows().statements
     }
 
+    /// Loses all rows, as a database does that a backup from before is played back to.
+    pub fn forget(&self) {
+        let mut rows = self.rows();
+        rows.instances.clear();
+        rows.groups.clear();
+    }
+
     fn rows(&self) -> MutexGuard<'_, Rows> {
         self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -401,3 +401,51 @@ async fn a_group_that_nobody_sends_for_is_left_after_an_hour() {
     assert!(a.known(1).is_none());
     assert_eq!((tables.owner(GroupKey(1)), a.left()), (None, vec![GroupKey(1)]));
 }
+
+/// After the database was away for all: the others are about to be heard of again.
+#[tokio::test(start_paused = true)]
+async fn who_is_first_to_reach_the_database_again_takes_nothing_from_the_others() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    drop(b.mine(1).await);
+    assert_eq!(a.theirs(1).await, peer("b"));
+    a.store.set_reach(Reach::Refused);
+    b.store.set_reach(Reach::Refused);
+    sleep(EXPIRY * 2).await;
+    a.store.set_reach(Reach::Well);
+    beats(2).await;
+    assert_eq!(a.theirs(1).await, peer("b"), "it is served there all the time");
+    b.store.set_reach(Reach::Well);
+    beats(6).await;
+    assert_eq!(a.theirs(1).await, peer("b"));
+    assert!(b.is_mine(1) && b.left().is_empty());
+    // And one that never comes again is gone in the end.
+    a.store.set_reach(Reach::Refused);
+    b.store.set_reach(Reach::Refused);
+    b.task.abort();
+    sleep(EXPIRY * 2).await;
+    a.store.set_reach(Reach::Well);
+    sleep(EXPIRY + HEARTBEAT_EVERY * 2).await;
+    drop(a.mine(1).await);
+}
+
+/// A backup was played back, or a standby that was behind took over.
+#[tokio::test(start_paused = true)]
+async fn a_database_that_has_forgotten_is_believed_and_heartbeats_go_on() {
+    let before = tables();
+    let (a, b) = (One::start(&before, "a").await, One::start(&before, "b").await);
+    drop(a.mine(1).await);
+    a.keeper.leave(Duration::from_secs(1)).await;
+    drop(b.mine(1).await); // by its second epoch
+    b.store.set_reach(Reach::Refused);
+    sleep(EXPIRY * 2).await;
+    before.forget();
+    b.store.set_reach(Reach::Well);
+    beats(2).await;
+    let statements = before.statements();
+    beats(10).await;
+    assert!(before.statements() - statements <= 40, "{} statements", before.statements() - statements);
+    let c = One::start(&before, "c").await;
+    assert_eq!(c.theirs(1).await, peer("b"));
+    assert!(b.is_mine(1));
+}

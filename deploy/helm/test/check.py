@@ -292,6 +292,9 @@ class Refused(unittest.TestCase):
     def test_instances_that_share_groups_by_a_database(self):
         database = {"PROMDEDUP_COORDINATION_URL": {"secretName": "db", "key": "url"}}
         self.refused({"replicaCount": 2, "configFromSecrets": database}, "files.PROMDEDUP_PEER_TOKEN_FILE is required")
+        names = ("PROMDEDUP_PEER_TOKEN_FILE", "PROMDEDUP_TLS_CERT_FILE", "PROMDEDUP_TLS_KEY_FILE")
+        files = {name: {"secretName": "some", "key": "one"} for name in names}
+        self.refused({"configFromSecrets": database, "files": files}, "which is in no certificate")
         documents = rendered(f"{CHART}/examples/coordinated-values.yaml")
         names = list(environment(documents))
         # Kubernetes puts in only what was named before.

@@ -85,6 +85,9 @@ impl<U: Upstream> Pipeline<U> {
         let mut left = Vec::new();
         for (number, group) in buffers.routes.groups.iter_mut().enumerate() {
             // What is known of it may be old: the other one has asked, and was told that it is here.
+            if let Some(Whose::Theirs(peer)) = &group.whose {
+                peering.placement.misdirected(group.key, peer);
+            }
             if group.whose.take_if(|whose| !matches!(whose, Whose::Mine(_))).is_some()
                 || group.whose.is_none()
             {

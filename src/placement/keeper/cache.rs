@@ -158,8 +158,9 @@ impl Cache {
             }
             Slot::Occupied(slot) => slot.into_ref(),
         };
-        // An answer may be older than the news.
-        if claimed.epoch < entry.epoch {
+        // An answer may be older than the news. But what nobody has confirmed is the database's to say, also one that has lost epochs.
+        let unsure = matches!(&entry.state, State::Mine(mine) if !mine.sure);
+        if claimed.epoch < entry.epoch && !unsure {
             return None;
         }
         let epoch = claimed.epoch;
@@ -312,9 +313,13 @@ impl Cache {
     pub(super) fn all_begin_to_leave(&self) -> Vec<Arc<Stays>> {
         let mut stays = Vec::new();
         for mut entry in self.entries.iter_mut() {
-            if let State::Mine(mine) = &entry.state {
-                stays.push(Arc::clone(&mine.stays));
-                Self::switch(&mut entry.state);
+            match &entry.state {
+                State::Mine(mine) => {
+                    stays.push(Arc::clone(&mine.stays));
+                    Self::switch(&mut entry.state);
+                }
+                State::Leaving(mine) => stays.push(Arc::clone(&mine.stays)),
+                State::Theirs { .. } | State::Departing => {}
             }
         }
         stays
@@ -330,10 +335,12 @@ impl Cache {
     }
 
     /// It is not given away after all.
-    pub(super) fn stays(&self, key: GroupKey) {
+    pub(super) fn stays(&self, key: GroupKey, now: Instant) {
         if let Some(mut entry) = self.entries.get_mut(&key)
-            && matches!(entry.state, State::Leaving(_))
+            && let State::Leaving(mine) = &mut entry.state
         {
+            // As if it had come just now, or it would be the next one to be given away again.
+            mine.since = now;
             Self::switch(&mut entry.state);
         }
     }

@@ -3,7 +3,7 @@
 use super::Keeper;
 use super::cache::Tally;
 use crate::placement::balance;
-use crate::placement::store::{CLAIMED_AT_ONCE_MAX, Gift, HEARTBEAT_EVERY, Instance, News};
+use crate::placement::store::{CLAIMED_AT_ONCE_MAX, EXPIRY, Gift, HEARTBEAT_EVERY, Instance, News};
 use crate::placement::{GroupId, Peer};
 use crate::series::GroupKey;
 use std::collections::HashSet;
@@ -19,7 +19,7 @@ const OVERLAP: Duration = Duration::from_secs(20);
 /// What has long been nobody's is forgotten.
 const TIDY_EVERY: Duration = Duration::from_secs(600);
 /// Requests of a group that is to be given away may take so long. Then it stays.
-const LEAVING_MAX: Duration = Duration::from_secs(15);
+const LEAVING_MAX: Duration = Duration::from_secs(5);
 /// A group that somebody else took at the same moment is asked for again, so often.
 const TRIES_MAX: usize = 3;
 
@@ -28,18 +28,20 @@ impl Keeper {
         let mut ticks = interval(HEARTBEAT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = Instant::now();
+        let mut all_heard_of = last;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.beat_now.notified() => {}
             }
             let now = Instant::now();
-            self.one_beat(now - last, now).await;
+            self.one_beat(now - last, now, &mut all_heard_of).await;
             last = now;
         }
     }
 
-    async fn one_beat(self: &Arc<Self>, since_last: Duration, now: Instant) {
+    /// `all_heard_of`: from when on an instance that the database has not heard of is gone.
+    async fn one_beat(self: &Arc<Self>, since_last: Duration, now: Instant, all_heard_of: &mut Instant) {
         let tally = self.cache.tally(since_last, now);
         self.metrics.groups.set(i64::try_from(tally.groups).unwrap_or(i64::MAX));
         let beat = self.store.heartbeat(tally.load, self.is_draining());
@@ -48,10 +50,14 @@ impl Keeper {
         if pulse.lapsed && before {
             tracing::warn!("this instance was not heard of for too long: others may have taken its groups");
             self.cache.doubt();
+            // If it was the database that was away, it has not heard of the others either: they keep what they have.
+            *all_heard_of = now + EXPIRY;
         }
         self.metrics.instances.set(i64::try_from(pulse.others.len() + 1).unwrap_or(i64::MAX));
         let alive: HashSet<Arc<str>> = pulse.others.iter().map(|other| Arc::clone(&other.peer.id)).collect();
-        self.cache.keep_those_of(&alive);
+        if now >= *all_heard_of {
+            self.cache.keep_those_of(&alive);
+        }
         self.failed_hops.retain(|id, _| alive.contains(id));
         self.reconcile().await;
         if !self.is_draining() {
@@ -61,11 +67,14 @@ impl Keeper {
 
     /// Claims what is served here without the database knowing; what somebody else has is lost.
     async fn reconcile(self: &Arc<Self>) {
+        let mut before = Vec::new();
         loop {
             let unsure = self.cache.unsure(CLAIMED_AT_ONCE_MAX);
-            if unsure.is_empty() || self.is_leaving() || !self.claim_these(unsure).await {
+            let nothing_new = unsure.is_empty() || unsure == before;
+            if nothing_new || self.is_leaving() || !self.claim_these(unsure.clone()).await {
                 return;
             }
+            before = unsure;
         }
     }
 
@@ -179,12 +188,12 @@ impl Keeper {
             tracing::debug!("a group stays here: its requests did not end in time");
             // One that is about to end keeps nothing.
             if !self.is_leaving() {
-                self.cache.stays(key);
+                self.cache.stays(key, Instant::now());
             }
             return;
         }
         // The memory of it has to be gone before anybody else may serve it.
-        (self.left)(key);
+        self.forgets(key).await;
         let gift = Gift { key, epoch: outgoing.epoch, load: outgoing.load, to };
         let given = self.told(self.store.give(&gift)).await.flatten();
         if given.is_some() && gift.to.is_some() {

@@ -23,13 +23,13 @@ env:
   - name: {{ $name }}
     value: /etc/promdedup/{{ include "promdedup.fileName" $name }}
   {{- end }}
-  {{- if and (include "promdedup.coordinated" .) (not .Values.config.PROMDEDUP_ADVERTISE_URL) }}
+  {{- if and (include "promdedup.coordinated" .) (not .Values.config.PROMDEDUP_ADVERTISE_URL) (not (hasKey .Values.configFromSecrets "PROMDEDUP_ADVERTISE_URL")) }}
   - name: POD_IP
     valueFrom:
       fieldRef:
         fieldPath: status.podIP
   - name: PROMDEDUP_ADVERTISE_URL
-    value: {{ ternary "https" "http" (hasKey .Values.files "PROMDEDUP_TLS_CERT_FILE") }}://$(POD_IP):19290
+    value: http://$(POD_IP):19290
   {{- end }}
   {{- $requests := .Values.resources.requests | default dict }}
   {{- $limits := .Values.resources.limits | default dict }}

@@ -82,6 +82,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and (include "promdedup.coordinated" .) (not (hasKey .Values.files "PROMDEDUP_PEER_TOKEN_FILE")) }}
 {{- fail "files.PROMDEDUP_PEER_TOKEN_FILE is required with PROMDEDUP_COORDINATION_URL: a Secret with the token that instances know each other by, of at least 16 characters" }}
 {{- end }}
+{{- if and (include "promdedup.coordinated" .) (hasKey .Values.files "PROMDEDUP_TLS_CERT_FILE") (not .Values.config.PROMDEDUP_ADVERTISE_URL) }}
+{{- fail "PROMDEDUP_COORDINATION_URL and files.PROMDEDUP_TLS_CERT_FILE: instances reach each other by the pod's address, which is in no certificate. Let the ingress speak TLS, or set config.PROMDEDUP_ADVERTISE_URL to an https:// address that the certificate names" }}
+{{- end }}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
 {{- fail (printf "autoscaling.minReplicas %d is more than autoscaling.maxReplicas %d" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
 {{- end }}
