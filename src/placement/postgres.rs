@@ -43,7 +43,8 @@ SELECT id, url, load, draining, false FROM promdedup_instances
 WHERE id <> $1 AND heartbeat > now() - make_interval(secs => $5)";
 
 /// Who only learns writes nothing. Who takes looks once more under the row's lock, so of two that take at once one gets it; keys
-/// are in order, so that two with several do not wait for each other.
+/// are in order, so that two with several do not wait for each other. Nothing is taken from an owner that has it since a moment ago:
+/// its first heartbeat may be too new to be seen by who has waited for its lock.
 const CLAIM: &str = "
 WITH asked AS MATERIALIZED (
     SELECT key, tenant, name FROM unnest($1, $2, $3) AS asked (key, tenant, name)
@@ -56,7 +57,7 @@ WITH asked AS MATERIALIZED (
     SELECT key, tenant, name, $4, 1, now() FROM asked
     WHERE NOT EXISTS (SELECT FROM had WHERE had.key = asked.key) ORDER BY key
     ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, epoch = g.epoch + 1, since = now()
-    WHERE g.owner IS NULL OR NOT EXISTS (
+    WHERE g.owner IS NULL OR g.since <= now() - make_interval(secs => $6) AND NOT EXISTS (
         SELECT FROM promdedup_instances i
         WHERE i.id = g.owner AND i.heartbeat > now() - make_interval(secs => $6))
     RETURNING key, epoch, load

@@ -200,6 +200,12 @@ impl Store for MemoryStore {
             for group in groups {
                 let before = rows.groups.get(&group.key);
                 let taken = before.and_then(|row| row.owner.clone()).filter(|owner| rows.lives(owner, now));
+                // As of the real one: what was taken a moment ago is nobody else's, whether its owner lives or not.
+                if taken.is_none()
+                    && before.is_some_and(|row| row.owner.is_some() && row.since + EXPIRY > now)
+                {
+                    continue;
+                }
                 let (epoch, load) = before.map_or((0, 0.0), |row| (row.epoch, row.load));
                 let newly = taken.is_none();
                 let (owner, epoch) = match taken.as_ref().and_then(|owner| rows.peer(owner)) {
