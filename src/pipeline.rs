@@ -6,6 +6,7 @@
 
 mod batch;
 mod door;
+mod flying;
 mod judge;
 mod memory;
 mod metrics;
@@ -20,32 +21,27 @@ pub use door::{Incoming, Reply, Settings, Written};
 pub use metrics::Metrics;
 pub use observe::Verbatim;
 
-use crate::forward::{Answer, Outgoing, Upstream};
+use crate::forward::{Answer, Upstream};
 use crate::overhead::{Meter, Stage};
 use crate::peers::{Peers, Secret};
 use crate::placement::Placement;
 use crate::series::TenantHash;
-use crate::window::{Flight, Log, Metadata, Window};
+use crate::window::{Log, Window};
 pub use crate::wire::Protocol;
 use crate::wire::snappy::{self, Unpack};
 use crate::wire::v2::{self, Keep};
 use crate::wire::v2_out;
-use crate::wire::{Flaw, Malformed, splice};
+use crate::wire::{Flaw, Malformed};
+use flying::Landing;
 use http::HeaderValue;
 use judge::{Bench, Judged};
 use memory::Memory;
 use request::{Fate, Request};
 use route::{Peering, Routes, Way};
-use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use verdict::Outcome;
 
-/// How often a part is decided anew because flights of others carry its series.
-const ROUNDS_MAX: u32 = 64;
-/// From this round on they do not all come at once.
-const ROUNDS_TOGETHER_MAX: u32 = 4;
 /// Buffers kept for requests to come.
 const BUFFERS_MAX: usize = 64;
 /// Buffers of requests with a longer body are given back to the system.
@@ -92,15 +88,6 @@ struct Buffers {
 struct Size {
     compressed: usize,
     raw: usize,
-}
-
-/// What a part of the request came to.
-enum Landing {
-    Settled,
-    /// Upstream wants it in smaller pieces.
-    Split,
-    /// It has to come again, as a whole.
-    Failed,
 }
 
 impl<U: Upstream> Pipeline<U> {
@@ -313,240 +300,6 @@ impl<U: Upstream> Pipeline<U> {
             _ => Reply::new(400, malformed.to_string()),
         }
     }
-
-    /// One part of a request: decided, sent, settled.
-    async fn fly(
-        &self,
-        buffers: &mut Buffers,
-        part: Range<usize>,
-        incoming: &Incoming,
-        bench: &Bench<'_>,
-        outcome: &mut Outcome,
-    ) -> Landing {
-        let Some(flight) = self.board(buffers, part.clone(), bench, outcome).await else {
-            buffers.request.replace_fate(&part, Fate::Pending, Fate::Failed);
-            return Landing::Failed;
-        };
-        let Buffers { request, judged, out, .. } = buffers;
-        let samples = batch::assemble(request, part.clone(), judged, out);
-        let news = if part.start == 0 { self.append_metadata(request, bench, out) } else { Vec::new() };
-        if out.is_empty() {
-            buffers.log = flight.commit();
-            buffers.meter.end(Stage::Window);
-            return Landing::Settled;
-        }
-        if part.start == 0 {
-            request.unknown.iter().for_each(|field| splice::field(&request.body, *field, out));
-        }
-        let packed = match self.pack(buffers) {
-            Ok(Some(packed)) => packed,
-            Ok(None) => {
-                buffers.log = flight.commit();
-                return Landing::Settled;
-            }
-            Err(error) => {
-                buffers.log = flight.roll_back(true);
-                outcome.unavailable(format!("the outgoing body could not be packed: {error}"));
-                buffers.request.replace_fate(&part, Fate::Aboard, Fate::Failed);
-                return Landing::Failed;
-            }
-        };
-        let answer = match bench.observed {
-            Some(answer) => answer.clone(),
-            None => {
-                buffers.sent_bytes += packed.len() as u64;
-                buffers.meter.pause();
-                let answer = self.upstream.send(outgoing(packed, samples, incoming)).await;
-                buffers.meter.resume();
-                answer
-            }
-        };
-        if matches!(answer, Answer::Taken) {
-            self.window.metadata().remember(&news, bench.now_ms);
-        }
-        let landing = self.land(buffers, part, flight, &answer, bench, outcome);
-        buffers.meter.end(Stage::Window);
-        landing
-    }
-
-    /// The outgoing body as upstream takes it. `None`: there is nothing in it that 2.0 has a place for.
-    fn pack(&self, buffers: &mut Buffers) -> anyhow::Result<Option<Vec<u8>>> {
-        let Buffers { two, composer, out, meter, .. } = buffers;
-        let raw = match self.settings.upstream_protocol {
-            Protocol::One => out,
-            Protocol::Two => {
-                let lost = composer.compose(out, two)?;
-                if lost > 0 {
-                    tracing::debug!(
-                        exemplars = lost,
-                        "2.0 has no place for exemplars without a sample of their series"
-                    );
-                }
-                two
-            }
-        };
-        meter.end(Stage::Encode);
-        if raw.is_empty() {
-            return Ok(None);
-        }
-        let mut packed = Vec::new();
-        snappy::compress(raw, &mut packed)?;
-        meter.end(Stage::Compress);
-        self.metrics.sent(raw.len(), packed.len());
-        Ok(Some(packed))
-    }
-
-    /// Appends the metadata that upstream has not had lately. Returns what it is to be remembered by.
-    fn append_metadata(&self, request: &Request, bench: &Bench<'_>, out: &mut Vec<u8>) -> Vec<u128> {
-        let mut news = Vec::new();
-        for field in &request.metadata {
-            let key = Metadata::key(field.of(&request.body), bench.tenant);
-            if self.window.metadata().is_news(key, bench.now_ms) {
-                splice::field(&request.body, *field, out);
-                news.push(key);
-            }
-        }
-        news
-    }
-
-    /// Decides a part until no other flight is in its way. `None`: that took too long.
-    async fn board(
-        &self,
-        buffers: &mut Buffers,
-        part: Range<usize>,
-        bench: &Bench<'_>,
-        outcome: &mut Outcome,
-    ) -> Option<Flight> {
-        let deadline = tokio::time::Instant::now() + self.settings.busy_wait_max;
-        let leant = buffers.judged.leans.len();
-        for round in 0..ROUNDS_MAX {
-            let Some(mut flight) = Flight::begin(&self.window, std::mem::take(&mut buffers.log)) else {
-                self.metrics.flights_hit.inc();
-                outcome.unavailable("too many requests are in flight".to_owned());
-                return None;
-            };
-            bench.judge(&mut buffers.request, part.clone(), &mut flight, &mut buffers.judged);
-            if buffers.judged.busy.is_empty() {
-                flight.depart();
-                buffers.meter.end(Stage::Window);
-                return Some(flight);
-            }
-            // Nothing may be reserved while we wait, or two requests could wait for each other.
-            buffers.log = flight.roll_back(true);
-            buffers.request.decide_again(&part, &buffers.judged);
-            // What leant on one of them may have to go first: if it failed, whatever goes beyond would leave a gap.
-            for (_, _, s) in buffers.judged.leans.drain(leant..) {
-                buffers.request.fates[s as usize] = Fate::Pending;
-            }
-            buffers.meter.end(Stage::Window);
-            buffers.meter.pause();
-            for on in &buffers.judged.busy {
-                if tokio::time::timeout_at(deadline, self.window.ended(*on)).await.is_err() {
-                    outcome.busy();
-                    return None;
-                }
-            }
-            if round >= ROUNDS_TOGETHER_MAX {
-                // Two that want each other's series give way at the same moment, and again: now one comes later.
-                let late_ms = self.late.fetch_add(1, Ordering::Relaxed) % 4;
-                tokio::time::sleep(Duration::from_millis(late_ms)).await;
-            }
-            buffers.meter.resume();
-            if self.settings.first_contact_hold_ms > 0 {
-                buffers.request.look_again(&self.window, bench.later_ms());
-            }
-        }
-        outcome.busy();
-        None
-    }
-
-    /// Settles a flight by upstream's answer.
-    fn land(
-        &self,
-        buffers: &mut Buffers,
-        part: Range<usize>,
-        flight: Flight,
-        answer: &Answer,
-        bench: &Bench<'_>,
-        outcome: &mut Outcome,
-    ) -> Landing {
-        let request = &mut buffers.request;
-        let repeats = bench.retry
-            || matches!(answer, Answer::Conflict { .. })
-                && bench.is_in_doubt(request, &part, &buffers.judged);
-        let benign = verdict::benign(answer, &flight, repeats);
-        let fate = match answer {
-            Answer::TooBig { .. } if part.len() > 1 && bench.observed.is_none() => {
-                buffers.log = flight.roll_back(true);
-                request.decide_again(&part, &buffers.judged);
-                return Landing::Split;
-            }
-            Answer::Taken => Fate::Forwarded,
-            Answer::Conflict { .. } if benign.is_some() => Fate::Forwarded,
-            Answer::Conflict { .. } | Answer::Refused { .. } | Answer::TooBig { .. } => Fate::Rejected,
-            Answer::Unavailable { .. } | Answer::NoAnswer { .. } => Fate::Failed,
-        };
-        if fate == Fate::Failed {
-            let answered = !matches!(answer, Answer::NoAnswer { .. });
-            if !answered {
-                bench.doubt(request, &part);
-            }
-            if self.settings.first_contact_hold_ms > 0 {
-                bench.refuse(request, &part);
-            }
-            buffers.log = flight.roll_back(answered);
-        } else {
-            buffers.log = flight.commit();
-            request.count_changes(&buffers.judged);
-        }
-        if let Some(reason) = benign {
-            self.metrics.benign(request, &part, reason, &self.window);
-        }
-        if fate == Fate::Rejected {
-            request.reject_exemplars(&buffers.judged);
-        }
-        outcome.note(answer, benign.is_some());
-        request.replace_fate(&part, Fate::Aboard, fate);
-        if fate == Fate::Failed { Landing::Failed } else { Landing::Settled }
-    }
-
-    /// Waits for the flights whose reservations duplicates lean on. If one fails, so does the duplicate.
-    async fn lean(&self, buffers: &mut Buffers, bench: &Bench<'_>, outcome: &mut Outcome) {
-        let leans = std::mem::take(&mut buffers.judged.leans);
-        if leans.is_empty() {
-            return;
-        }
-        buffers.meter.pause();
-        let mut touched = false;
-        for (on, _, s) in &leans {
-            let well = self.window.ended(*on).await;
-            buffers.request.fates[*s as usize] = if well { Fate::Pending } else { Fate::Failed };
-            touched |= well;
-            if !well {
-                outcome.leaned();
-            }
-        }
-        if !touched {
-            return;
-        }
-        buffers.meter.resume();
-        // They are duplicates of what is upstream now. Deciding them once more notes that their replica is alive.
-        if let Some(mut flight) = Flight::begin(&self.window, std::mem::take(&mut buffers.log)) {
-            for (_, item, s) in &leans {
-                if buffers.request.fates[*s as usize] != Fate::Failed {
-                    bench.note(&mut buffers.request, *item, *s, &mut flight);
-                }
-            }
-            buffers.log = flight.roll_back(true);
-        }
-        buffers.meter.end(Stage::Window);
-        for (_, _, s) in &leans {
-            let fate = &mut buffers.request.fates[*s as usize];
-            if *fate != Fate::Failed {
-                *fate = Fate::Duplicate;
-            }
-        }
-    }
 }
 
 impl Size {
@@ -558,15 +311,5 @@ impl Size {
     fn part(self, bytes: usize, all: usize) -> Self {
         let of = |size: usize| (size as u128 * bytes as u128 / all.max(1) as u128) as usize;
         Self { compressed: of(self.compressed), raw: of(self.raw) }
-    }
-}
-
-fn outgoing(packed: Vec<u8>, samples: u64, incoming: &Incoming) -> Outgoing {
-    Outgoing {
-        body: packed.into(),
-        samples,
-        tenant: incoming.tenant.clone(),
-        request_id: incoming.request_id.clone(),
-        traceparent: incoming.traceparent.clone(),
     }
 }
