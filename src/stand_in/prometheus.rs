@@ -137,6 +137,8 @@ struct ReplicaShared {
     sent_bodies: Mutex<Bodies>,
     acknowledged_bodies: Mutex<Bodies>,
     stats: StatCells,
+    /// Why a batch was dropped, the last time.
+    last_refusal: Mutex<Option<String>>,
 }
 
 impl ReplicaShared {
@@ -196,6 +198,7 @@ impl Replica {
             sent_bodies: Mutex::new(Bodies::new(options.bodies_max)),
             acknowledged_bodies: Mutex::new(Bodies::new(options.bodies_max)),
             stats: StatCells::default(),
+            last_refusal: Mutex::new(None),
             options,
         };
         let mut replica = Self { shared: Arc::new(shared), running: JoinSet::new(), scraper: None, epoch: 0 };
@@ -268,6 +271,12 @@ impl Replica {
             log_overflows: stats.log_overflows.load(Relaxed),
             unrecorded: self.shared.ledger().unrecorded,
         }
+    }
+
+    /// Status and text of the last answer because of which a batch was dropped.
+    #[must_use]
+    pub fn last_refusal(&self) -> Option<String> {
+        self.shared.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All that was sent, by the labels of the series without the replica label.

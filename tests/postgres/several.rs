@@ -149,7 +149,12 @@ impl Stage {
         for replica in &mut self.replicas {
             assert!(replica.finish(2 * PATIENCE).await, "{} has not delivered everything", replica.name());
             let stats = replica.stats();
-            assert_eq!((stats.dropped_batches, stats.log_overflows), (0, 0), "{stats:?}");
+            assert_eq!(
+                (stats.dropped_batches, stats.log_overflows),
+                (0, 0),
+                "{stats:?} {:?}",
+                replica.last_refusal()
+            );
         }
         for metric in
             ["promdedup_hops_total", "promdedup_requests_total", "promdedup_placement_statements_total"]

@@ -236,7 +236,8 @@ impl Stage {
             assert_eq!(
                 (stats.dropped_batches, stats.log_overflows),
                 (0, 0),
-                "{stats:?}\nnginx: {}",
+                "{stats:?} {:?}\nnginx: {}",
+                replica.last_refusal(),
                 self.nginx.process.log()
             );
         }

@@ -191,7 +191,11 @@ impl Shard {
             429 if shared.options.retry_on_http_429 => {
                 Outcome::Again { retry_after: reply.retry_after_s().map(Duration::from_secs) }
             }
-            _ => Outcome::Dropped,
+            status => {
+                let said = format!("{status} in attempt {attempt}: {}", reply.text);
+                *shared.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+                Outcome::Dropped
+            }
         }
     }
 
