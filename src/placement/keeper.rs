@@ -6,6 +6,7 @@
 mod cache;
 mod desk;
 mod load;
+mod others;
 mod rounds;
 
 use super::balance::Dice;
@@ -16,9 +17,10 @@ use crate::series::GroupKey;
 use cache::{Cache, Lost};
 use dashmap::DashMap;
 use desk::Desk;
+use others::Others;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
@@ -57,6 +59,7 @@ pub struct Keeper {
     /// A group is being forgotten; one at a time.
     forgetting: tokio::sync::Mutex<()>,
     dice: Mutex<Dice>,
+    others: Mutex<Others>,
 }
 
 impl fmt::Debug for Keeper {
@@ -86,6 +89,7 @@ impl Keeper {
             giving: AtomicBool::new(false),
             forgetting: tokio::sync::Mutex::default(),
             dice: Mutex::new(Dice::new(seed)),
+            others: Mutex::new(Others::none(Instant::now())),
         })
     }
 
@@ -170,6 +174,10 @@ impl Keeper {
 
     fn is_up(&self) -> bool {
         self.up.load(Ordering::Acquire)
+    }
+
+    fn others(&self) -> MutexGuard<'_, Others> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hear(self: &Arc<Self>, change: Change) {

@@ -26,8 +26,11 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-/// Most changes that are read at once. Whoever has missed more finds the rest by asking.
+/// Most rows that are read at once. Whoever has missed more finds the rest by asking.
+const OWNERS_MAX: i64 = 1 << 17;
 const CHANGES_MAX: i64 = 1 << 16;
+/// When many groups are new there are many instances that want to know it.
+const NEW_MAX: i64 = 1 << 12;
 
 const HEARTBEAT: &str = "
 WITH before AS (
@@ -89,9 +92,19 @@ WITH gone AS (
 )
 SELECT count(*), pg_notify('promdedup', 'left ' || $1)::text FROM freed";
 
+const OWNERS: &str = "
+SELECT g.key, g.owner, i.url, g.epoch FROM promdedup_groups g JOIN promdedup_instances i ON i.id = g.owner
+WHERE i.heartbeat > now() - make_interval(secs => $1) LIMIT $2";
+
 const CHANGES: &str = "
-SELECT g.key, g.owner, i.url, g.epoch FROM promdedup_groups g LEFT JOIN promdedup_instances i ON i.id = g.owner
-WHERE g.epoch > 1 AND g.since > now() - make_interval(secs => $1) ORDER BY g.since DESC LIMIT $2";
+WITH living AS MATERIALIZED (
+    SELECT id, url FROM promdedup_instances WHERE heartbeat > now() - make_interval(secs => $2)
+)
+(SELECT g.key, g.owner, i.url, g.epoch FROM promdedup_groups g LEFT JOIN living i ON i.id = g.owner
+WHERE g.epoch > 1 AND g.since > now() - make_interval(secs => $1) ORDER BY g.since DESC LIMIT $3)
+UNION ALL
+(SELECT g.key, g.owner, i.url, g.epoch FROM promdedup_groups g JOIN living i ON i.id = g.owner
+WHERE g.epoch = 1 AND g.since > now() - make_interval(secs => $1) ORDER BY g.since DESC LIMIT $4)";
 
 const TIDY: &str = "
 WITH gone AS (
@@ -163,7 +176,7 @@ impl Store for Postgres {
         })
     }
 
-    fn claim<'a>(&'a self, groups: &'a [GroupId]) -> Answer<'a, Vec<Claimed>> {
+    fn claim<'a>(&'a self, groups: &'a [GroupId], expiry: Duration) -> Answer<'a, Vec<Claimed>> {
         Box::pin(async move {
             let groups = &groups[..groups.len().min(CLAIMED_AT_ONCE_MAX)];
             let keys: Vec<[u8; 16]> = groups.iter().map(|group| group.key.0.to_be_bytes()).collect();
@@ -179,7 +192,7 @@ impl Store for Postgres {
                         (&names, Type::TEXT_ARRAY),
                         (&&*self.me.id, Type::TEXT),
                         (&&*self.me.url, Type::TEXT),
-                        (&EXPIRY.as_secs_f64(), Type::FLOAT8),
+                        (&expiry.as_secs_f64(), Type::FLOAT8),
                     ],
                 )
                 .await?;
@@ -225,16 +238,24 @@ impl Store for Postgres {
         })
     }
 
+    fn owners(&self) -> Answer<'_, Vec<Change>> {
+        Box::pin(async move {
+            let expiry = EXPIRY.as_secs_f64();
+            let parameters: Parameters<'_> = &[(&expiry, Type::FLOAT8), (&OWNERS_MAX, Type::INT8)];
+            self.rows(OWNERS, parameters).await?.iter().map(change).collect()
+        })
+    }
+
     fn changes(&self, within: Duration) -> Answer<'_, Vec<Change>> {
         Box::pin(async move {
-            let within = within.as_secs_f64();
-            let parameters: Parameters<'_> = &[(&within, Type::FLOAT8), (&CHANGES_MAX, Type::INT8)];
-            let changes = self.rows(CHANGES, parameters).await?.into_iter().map(|row| {
-                let url: Option<&str> = get(&row, 2)?;
-                let owner = url.map(|_| peer(&row, 1, 2)).transpose()?;
-                Ok(Change { key: key(&row)?, owner, epoch: get(&row, 3)? })
-            });
-            changes.collect()
+            let (within, expiry) = (within.as_secs_f64(), EXPIRY.as_secs_f64());
+            let parameters: Parameters<'_> = &[
+                (&within, Type::FLOAT8),
+                (&expiry, Type::FLOAT8),
+                (&CHANGES_MAX, Type::INT8),
+                (&NEW_MAX, Type::INT8),
+            ];
+            self.rows(CHANGES, parameters).await?.iter().map(change).collect()
         })
     }
 
@@ -258,6 +279,12 @@ fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, column: usize) -
 
 fn peer(row: &Row, id: usize, url: usize) -> Result<Peer, StoreError> {
     Ok(Peer { id: Arc::from(get::<&str>(row, id)?), url: Arc::from(get::<&str>(row, url)?) })
+}
+
+fn change(row: &Row) -> Result<Change, StoreError> {
+    let url: Option<&str> = get(row, 2)?;
+    let owner = url.map(|_| peer(row, 1, 2)).transpose()?;
+    Ok(Change { key: key(row)?, owner, epoch: get(row, 3)? })
 }
 
 fn key(row: &Row) -> Result<GroupKey, StoreError> {

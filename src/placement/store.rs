@@ -15,7 +15,7 @@ pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
 pub const EXPIRY: Duration = Duration::from_secs(8);
 /// How long a statement may take, waiting for a connection included.
 pub const STATEMENT_MAX: Duration = Duration::from_secs(2);
-/// Most groups of one statement.
+/// Most groups of one statement that claims.
 pub const CLAIMED_AT_ONCE_MAX: usize = 500;
 
 /// Why a statement came to nothing. Its words are for the log, and hold no credentials.
@@ -70,12 +70,12 @@ pub struct Claimed {
     pub newly: bool,
 }
 
-/// A group that changed hands.
+/// A group that changed hands, or has its first owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The group.
     pub key: GroupKey,
-    /// Who has it; `None`: nobody.
+    /// Who has it; `None`: nobody, or one that is gone.
     pub owner: Option<Peer>,
     /// See [`Claimed::epoch`].
     pub epoch: i64,
@@ -84,7 +84,7 @@ pub struct Change {
 /// What the database tells without being asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// A group changed hands.
+    /// A group changed hands. That it is new is not told.
     Changed(Change),
     /// An instance ended and left all its groups.
     Left(Arc<str>),
@@ -111,9 +111,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Says that this instance lives. The first one makes it known.
     fn heartbeat(&self, load: f64, draining: bool) -> Answer<'_, Pulse>;
 
-    /// Takes those groups that have no owner, or one that is gone, and says of each whose it is now. At most
+    /// Takes those groups that have no owner, or one that was not heard of for `expiry`, and says of each whose it is now. At most
     /// [`CLAIMED_AT_ONCE_MAX`], each once. A group that somebody else takes at this very moment may be missing from the answer.
-    fn claim<'a>(&'a self, groups: &'a [GroupId]) -> Answer<'a, Vec<Claimed>>;
+    fn claim<'a>(&'a self, groups: &'a [GroupId], expiry: Duration) -> Answer<'a, Vec<Claimed>>;
 
     /// Gives a group of this instance away, and says its new epoch; `None`: it was not this one's any more, or the new owner is
     /// gone or about to end.
@@ -122,7 +122,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Leaves all groups and the list of instances. Says how many groups there were.
     fn leave(&self) -> Answer<'_, u64>;
 
-    /// What has changed hands within the last `within`; who has a group first is no change.
+    /// Who has which group: of all of them, or of very many.
+    fn owners(&self) -> Answer<'_, Vec<Change>>;
+
+    /// What has changed hands within the last `within`, and which groups are new since then: all, or of each very many.
     fn changes(&self, within: Duration) -> Answer<'_, Vec<Change>>;
 
     /// Forgets what has long been nobody's.

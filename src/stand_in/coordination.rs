@@ -75,7 +75,16 @@ impl fmt::Debug for Tables {
 
 impl Rows {
     fn lives(&self, id: &str, now: Duration) -> bool {
-        self.instances.get(id).is_some_and(|row| row.heartbeat + EXPIRY > now)
+        self.was_heard_of(id, EXPIRY, now)
+    }
+
+    fn was_heard_of(&self, id: &str, within: Duration, now: Duration) -> bool {
+        self.instances.get(id).is_some_and(|row| row.heartbeat + within > now)
+    }
+
+    fn change(&self, key: GroupKey, row: &GroupRow, now: Duration) -> Change {
+        let owner = row.owner.as_ref().filter(|owner| self.lives(owner, now));
+        Change { key, owner: owner.and_then(|owner| self.peer(owner)), epoch: row.epoch }
     }
 
     fn peer(&self, id: &Arc<str>) -> Option<Peer> {
@@ -194,15 +203,16 @@ impl Store for MemoryStore {
         })
     }
 
-    fn claim<'a>(&'a self, groups: &'a [GroupId]) -> Answer<'a, Vec<Claimed>> {
+    fn claim<'a>(&'a self, groups: &'a [GroupId], expiry: Duration) -> Answer<'a, Vec<Claimed>> {
         self.answer(move |rows, now| {
             let (mut claimed, mut news) = (Vec::new(), Vec::new());
             for group in groups {
                 let before = rows.groups.get(&group.key);
-                let taken = before.and_then(|row| row.owner.clone()).filter(|owner| rows.lives(owner, now));
+                let taken = before.and_then(|row| row.owner.clone());
+                let taken = taken.filter(|owner| rows.was_heard_of(owner, expiry, now));
                 // As of the real one: what was taken a moment ago is nobody else's, whether its owner lives or not.
                 if taken.is_none()
-                    && before.is_some_and(|row| row.owner.is_some() && row.since + EXPIRY > now)
+                    && before.is_some_and(|row| row.owner.is_some() && row.since + expiry > now)
                 {
                     continue;
                 }
@@ -265,16 +275,18 @@ impl Store for MemoryStore {
         })
     }
 
+    fn owners(&self) -> Answer<'_, Vec<Change>> {
+        self.answer(move |rows, now| {
+            let all = rows.groups.iter().map(|(key, row)| rows.change(*key, row, now));
+            (all.filter(|change| change.owner.is_some()).collect(), Vec::new())
+        })
+    }
+
     fn changes(&self, within: Duration) -> Answer<'_, Vec<Change>> {
         self.answer(move |rows, now| {
-            let changed = |row: &GroupRow| row.epoch > 1 && row.since + within > now;
-            let lately = rows.groups.iter().filter(|(_, row)| changed(row));
-            let changes = lately.map(|(key, row)| Change {
-                key: *key,
-                owner: row.owner.as_ref().and_then(|owner| rows.peer(owner)),
-                epoch: row.epoch,
-            });
-            (changes.collect(), Vec::new())
+            let lately = rows.groups.iter().filter(|(_, row)| row.since + within > now);
+            let changes = lately.map(|(key, row)| rows.change(*key, row, now));
+            (changes.filter(|change| change.epoch > 1 || change.owner.is_some()).collect(), Vec::new())
         })
     }
 

@@ -429,6 +429,60 @@ async fn who_is_first_to_reach_the_database_again_takes_nothing_from_the_others(
     drop(a.mine(1).await);
 }
 
+/// Whoever comes in learns who has what, and what is new: nothing of that is to be served twice when the database is away.
+#[tokio::test(start_paused = true)]
+async fn what_exists_is_known_before_anybody_sends_for_it() {
+    let tables = tables();
+    let a = One::start(&tables, "a").await;
+    drop(a.mine(1).await);
+    let b = One::start(&tables, "b").await;
+    assert!(matches!(b.known(1), Some(Whose::Theirs(owner)) if owner == peer("a")));
+    drop(a.mine(2).await);
+    assert!(b.known(2).is_none(), "of this it has not heard yet");
+    sleep(Duration::from_secs(11)).await;
+    assert!(matches!(b.known(2), Some(Whose::Theirs(owner)) if owner == peer("a")));
+    b.store.set_reach(Reach::Refused);
+    beats(2).await;
+    assert_eq!(b.theirs(1).await, peer("a"));
+    // What is taken without a name is claimed under that of whoever sends.
+    for _ in 0..3 {
+        b.keeper.hopped(&peer("a"), false);
+    }
+    a.task.abort();
+    drop((b.mine(1).await, b.mine(2).await));
+    sleep(EXPIRY).await;
+    b.store.set_reach(Reach::Well);
+    sleep(EXPIRY * 3).await;
+    assert_eq!(b.left(), [], "served all the time");
+    for number in [1, 2] {
+        assert!(b.is_mine(number));
+        assert_eq!(tables.owner(GroupKey(number)), Some((peer("b").id, 2)));
+    }
+}
+
+/// One is back before the others, and was sent a group that it did not know.
+#[tokio::test(start_paused = true)]
+async fn what_was_served_twice_stays_with_whom_the_database_knew() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    drop(b.mine(1).await);
+    for one in [&a, &b] {
+        one.store.set_reach(Reach::Refused);
+    }
+    beats(1).await;
+    drop(a.mine(1).await);
+    sleep(EXPIRY * 2).await;
+    a.store.set_reach(Reach::Well);
+    beats(2).await;
+    assert!(a.is_mine(1), "nobody knows whether the other one lives");
+    b.store.set_reach(Reach::Well);
+    beats(2).await;
+    assert_eq!(a.theirs(1).await, peer("b"));
+    assert_eq!(a.left(), [GroupKey(1)], "its memory goes");
+    assert!(b.is_mine(1) && b.left().is_empty());
+    assert_eq!(tables.owner(GroupKey(1)), Some((peer("b").id, 1)));
+}
+
 /// A backup was played back, or a standby that was behind took over.
 #[tokio::test(start_paused = true)]
 async fn a_database_that_has_forgotten_is_believed_and_heartbeats_go_on() {

@@ -23,7 +23,7 @@ pub(crate) fn group(number: u128) -> GroupId {
 }
 
 async fn claim(store: &Arc<dyn Store>, number: u128) -> Claimed {
-    let claimed = store.claim(&[group(number)]).await.expect("answered");
+    let claimed = store.claim(&[group(number)], EXPIRY).await.expect("answered");
     assert_eq!(claimed.len(), 1, "{claimed:?}");
     claimed[0].clone()
 }
@@ -75,13 +75,13 @@ pub(crate) async fn claims(world: &impl World) {
     assert_eq!(whose(a, 1).await, (one.clone(), 1, true));
     assert_eq!(whose(a, 1).await, (one.clone(), 1, false), "it is known that it has it");
     assert_eq!(whose(b, 1).await, (one.clone(), 1, false));
-    let mut both = b.claim(&[group(2), group(1)]).await.expect("answered");
+    let mut both = b.claim(&[group(2), group(1)], EXPIRY).await.expect("answered");
     both.sort_by_key(|claimed| claimed.key);
     let owners: Vec<_> = both.iter().map(|claimed| (&claimed.owner, claimed.newly)).collect();
     assert_eq!(owners, [(one, false), (other, true)]);
-    assert_eq!(a.claim(&[]).await.expect("answered"), []);
+    assert_eq!(a.claim(&[], EXPIRY).await.expect("answered"), []);
     let strange = GroupId { key: GroupKey(u128::MAX), tenant: "\0'\"".to_owned(), name: "ä\0/%".to_owned() };
-    let claimed = a.claim(&[strange]).await.expect("answered");
+    let claimed = a.claim(&[strange], EXPIRY).await.expect("answered");
     assert_eq!((claimed[0].key, &claimed[0].owner), (GroupKey(u128::MAX), one));
 }
 
@@ -93,6 +93,9 @@ pub(crate) async fn takeovers(world: &impl World) {
     beat(b, 0.0).await;
     assert_eq!(whose(b, 1).await, (one.clone(), 1, false));
     world.pass(Duration::from_secs(2)).await;
+    let longer = EXPIRY + Duration::from_secs(3);
+    let claimed = b.claim(&[group(1)], longer).await.expect("answered");
+    assert_eq!((&claimed[0].owner, claimed[0].newly), (one, false), "it was not gone for as long as that");
     assert_eq!(whose(b, 1).await, (other.clone(), 2, true));
     beat(a, 0.0).await;
     assert_eq!(whose(a, 1).await, (other.clone(), 2, false), "who comes back learns what happened");
@@ -130,7 +133,7 @@ pub(crate) async fn gifts(world: &impl World) {
 pub(crate) async fn leaving(world: &impl World) {
     let all = joined(world, &["a", "b"]).await;
     let [(a, _), (b, other)] = &all[..] else { panic!("two") };
-    a.claim(&[group(1), group(2)]).await.expect("answered");
+    a.claim(&[group(1), group(2)], EXPIRY).await.expect("answered");
     whose(b, 3).await;
     assert_eq!(a.leave().await, Ok(2));
     assert_eq!(b.heartbeat(0.0, false).await.expect("answered").others, []);
@@ -141,18 +144,36 @@ pub(crate) async fn leaving(world: &impl World) {
 
 pub(crate) async fn changes(world: &impl World) {
     let all = joined(world, &["a", "b"]).await;
-    let [(a, _), (b, other)] = &all[..] else { panic!("two") };
+    let [(a, one), (b, other)] = &all[..] else { panic!("two") };
     let minute = Duration::from_secs(60);
-    a.claim(&[group(1), group(2)]).await.expect("answered");
-    assert_eq!(b.changes(minute).await, Ok(vec![]), "who has it first is no change");
+    let change =
+        |number, owner: Option<&Peer>, epoch| Change { key: GroupKey(number), owner: owner.cloned(), epoch };
+    let owners = async || {
+        let mut owners = b.owners().await.expect("answered");
+        owners.sort_by_key(|change| change.key);
+        owners
+    };
+    let changes = async |within| {
+        let mut changes = b.changes(within).await.expect("answered");
+        changes.sort_by_key(|change| change.key);
+        changes
+    };
+    a.claim(&[group(1), group(2)], EXPIRY).await.expect("answered");
+    let new = [change(1, Some(one), 1), change(2, Some(one), 1)];
+    assert_eq!((changes(minute).await, owners().await), (new.to_vec(), new.to_vec()));
     a.give(&gift(1, 1, Some(other))).await.expect("answered");
-    let change = Change { key: GroupKey(1), owner: Some(other.clone()), epoch: 2 };
-    assert_eq!(a.changes(minute).await, Ok(vec![change.clone()]));
+    let moved = [change(1, Some(other), 2), change(2, Some(one), 1)];
+    assert_eq!((changes(minute).await, owners().await), (moved.to_vec(), moved.to_vec()));
     world.pass(minute).await;
-    assert_eq!(a.changes(minute).await, Ok(vec![]));
-    assert_eq!(a.changes(2 * minute).await, Ok(vec![change]));
+    beat(a, 0.0).await;
+    assert_eq!(changes(minute).await, []);
+    assert_eq!(owners().await, [change(2, Some(one), 1)], "b was not heard of, and has nothing any more");
+    assert_eq!(changes(2 * minute).await, [change(1, None, 2), change(2, Some(one), 1)]);
+    beat(b, 0.0).await;
+    assert_eq!(changes(2 * minute).await, moved);
     a.give(&gift(2, 1, None)).await.expect("answered");
-    assert_eq!(b.changes(minute).await, Ok(vec![Change { key: GroupKey(2), owner: None, epoch: 2 }]));
+    assert_eq!(changes(minute).await, [change(2, None, 2)]);
+    assert_eq!(owners().await, [change(1, Some(other), 2)]);
 }
 
 pub(crate) async fn news(world: &impl World) {

@@ -22,7 +22,7 @@ mod server;
 mod several;
 
 use promdedup::config::{Config, Database};
-use promdedup::placement::store::{News, Store, StoreError};
+use promdedup::placement::store::{EXPIRY, News, Store, StoreError};
 use promdedup::placement::{Keeper, Metrics, Peer, Placement, Postgres, Whose, look};
 use promdedup::series::GroupKey;
 use prometheus::Registry;
@@ -135,7 +135,7 @@ async fn many_that_start_and_claim_at_once_agree() {
             for some in groups.chunks(if place < 4 { 1 } else { 50 }) {
                 let mut left = some.to_vec();
                 while !left.is_empty() {
-                    let claimed = store.claim(&left).await.expect("answered");
+                    let claimed = store.claim(&left, EXPIRY).await.expect("answered");
                     left.retain(|group| claimed.iter().all(|claimed| claimed.key != group.key));
                     told.extend(claimed);
                 }
@@ -170,7 +170,7 @@ async fn news_come_at_once() {
         each.heartbeat(0.0, false).await.expect("answered");
     }
     assert_eq!(b.news().await, News::Missed);
-    a.claim(&[group(1)]).await.expect("answered");
+    a.claim(&[group(1)], EXPIRY).await.expect("answered");
     let asked = Instant::now();
     a.leave().await.expect("answered");
     assert_eq!(b.news().await, News::Left(peer("a").id));

@@ -28,8 +28,9 @@ struct Instance {
     data: String,
     relay: Relay,
     variables: Vec<(&'static str, String)>,
-    folder: TempDir,
+    /// Before the folder: when it is dropped in a panic it shows what it has logged there.
     process: Process,
+    folder: TempDir,
     admin: String,
 }
 
@@ -42,7 +43,7 @@ impl Instance {
         variables.push(("PROMDEDUP_LISTEN", data.clone()));
         variables.push(("PROMDEDUP_ADVERTISE_URL", format!("http://{}", relay.address)));
         let (process, admin) = run(number, &variables, &folder).await;
-        Self { number, data, relay, variables, folder, process, admin }
+        Self { number, data, relay, variables, process, folder, admin }
     }
 
     async fn restart(&mut self) {

@@ -29,7 +29,8 @@ pub(super) struct Cache {
 
 #[derive(Debug)]
 struct Entry {
-    group: GroupId,
+    /// `None`: nobody has sent for it here yet.
+    group: Option<GroupId>,
     epoch: i64,
     state: State,
 }
@@ -133,15 +134,21 @@ impl Cache {
             return Whose::Mine(Stay::alone());
         }
         let entry = self.entries.entry(group.key).or_insert_with(|| Entry {
-            group: group.clone(),
+            group: Some(group.clone()),
             epoch: 0,
             state: State::Mine(Mine::new(now, false, 0.0)),
         });
         entry.whose()
     }
 
-    /// What the database has answered to a claim.
-    pub(super) fn settle(&self, group: &GroupId, claimed: Claimed, now: Instant) -> Option<Lost> {
+    /// What the database has answered to a claim. `lives`: its owner, surely.
+    pub(super) fn settle(
+        &self,
+        group: &GroupId,
+        claimed: Claimed,
+        lives: bool,
+        now: Instant,
+    ) -> Option<Lost> {
         let mine = claimed.owner.id == self.me;
         if !self.has_room() && !self.entries.contains_key(&group.key) {
             return None;
@@ -153,11 +160,12 @@ impl Cache {
         let mut entry = match self.entries.entry(group.key) {
             Slot::Vacant(slot) => {
                 let state = state(claimed.owner, claimed.load);
-                slot.insert(Entry { group: group.clone(), epoch: claimed.epoch, state });
+                slot.insert(Entry { group: Some(group.clone()), epoch: claimed.epoch, state });
                 return None;
             }
             Slot::Occupied(slot) => slot.into_ref(),
         };
+        entry.group.get_or_insert_with(|| group.clone());
         // An answer may be older than the news. But what nobody has confirmed is the database's to say, also one that has lost epochs.
         let unsure = matches!(&entry.state, State::Mine(mine) if !mine.sure);
         if claimed.epoch < entry.epoch && !unsure {
@@ -166,7 +174,9 @@ impl Cache {
         let epoch = claimed.epoch;
         match &mut entry.state {
             State::Mine(known) if mine => known.sure = true,
-            State::Mine(_) => return Some(self.lose(&mut entry, claimed.owner, epoch)),
+            // It may have been taken from one that is gone: asked for again, until that is known.
+            State::Mine(_) if !lives => return None,
+            State::Mine(_) => return Some(Self::lose(group.key, &mut entry, claimed.owner, epoch)),
             State::Theirs { departing: true, .. } if mine => entry.state = State::Departing,
             State::Theirs { peer, departing: true } => *peer = claimed.owner,
             State::Theirs { .. } => entry.state = state(claimed.owner, claimed.load),
@@ -176,20 +186,33 @@ impl Cache {
         None
     }
 
-    /// What was told without being asked. Of groups that are not known here nothing has to be.
+    /// What was told without being asked.
     pub(super) fn hear(&self, change: Change) -> Option<Lost> {
-        let mut entry = self.entries.get_mut(&change.key)?;
+        let has_room = self.entries.len() < KNOWN_MAX;
+        let mut entry = match self.entries.entry(change.key) {
+            Slot::Occupied(slot) => slot.into_ref(),
+            Slot::Vacant(slot) => {
+                // What is this instance's own is asked for, so that it is known with its load.
+                if let Some(peer) = change.owner.filter(|owner| owner.id != self.me && has_room) {
+                    let state = State::Theirs { peer, departing: false };
+                    slot.insert(Entry { group: None, epoch: change.epoch, state });
+                }
+                return None;
+            }
+        };
         if change.epoch <= entry.epoch {
             return None;
         }
         let epoch = change.epoch;
         match (&mut entry.state, change.owner) {
             (State::Mine(known), Some(owner)) if owner.id == self.me => known.sure = true,
-            (State::Mine(_), Some(owner)) => return Some(self.lose(&mut entry, owner, epoch)),
+            (State::Mine(_), Some(owner)) => {
+                return Some(Self::lose(change.key, &mut entry, owner, epoch));
+            }
             (State::Mine(known), None) => known.sure = false,
             (State::Theirs { peer, .. }, Some(owner)) if owner.id != self.me => *peer = owner,
             (State::Theirs { .. }, _) => {
-                // Asked for again, so that it is known with its load.
+                // As above.
                 let goes = entry.forget();
                 drop(entry);
                 if goes {
@@ -205,14 +228,14 @@ impl Cache {
         None
     }
 
-    fn lose(&self, entry: &mut Entry, owner: Peer, epoch: i64) -> Lost {
+    fn lose(key: GroupKey, entry: &mut Entry, owner: Peer, epoch: i64) -> Lost {
         let before = std::mem::replace(&mut entry.state, State::Theirs { peer: owner, departing: true });
         entry.epoch = epoch;
         let stays = match before {
             State::Mine(mine) => mine.stays,
             _ => Arc::default(),
         };
-        Lost { key: entry.group.key, stays }
+        Lost { key, stays }
     }
 
     /// The last request of a group that was lost has ended.
@@ -247,12 +270,15 @@ impl Cache {
     /// Serves all groups of a peer here: it cannot be reached, and nobody can be asked.
     pub(super) fn take_from(&self, id: &str, now: Instant) -> usize {
         let mut taken = 0;
-        for mut entry in self.entries.iter_mut() {
-            if entry.belongs_to(id) && matches!(entry.state, State::Theirs { departing: false, .. }) {
-                entry.state = State::Mine(Mine::new(now, false, 0.0));
-                taken += 1;
+        self.entries.retain(|_, entry| {
+            if !entry.belongs_to(id) || !matches!(entry.state, State::Theirs { departing: false, .. }) {
+                return true;
             }
-        }
+            entry.state = State::Mine(Mine::new(now, false, 0.0));
+            taken += 1;
+            // The database could not be told of one without a name: whoever asks for it brings one.
+            entry.group.is_some()
+        });
         taken
     }
 
@@ -269,7 +295,7 @@ impl Cache {
     pub(super) fn unsure(&self, most: usize) -> Vec<GroupId> {
         let unsure =
             self.entries.iter().filter(|entry| matches!(&entry.state, State::Mine(mine) if !mine.sure));
-        unsure.take(most).map(|entry| entry.group.clone()).collect()
+        unsure.filter_map(|entry| entry.group.clone()).take(most).collect()
     }
 
     /// Measures the load of each group since the last time.

@@ -3,10 +3,9 @@
 use super::Keeper;
 use super::cache::Tally;
 use crate::placement::balance;
-use crate::placement::store::{CLAIMED_AT_ONCE_MAX, EXPIRY, Gift, HEARTBEAT_EVERY, Instance, News};
+use crate::placement::store::{CLAIMED_AT_ONCE_MAX, Gift, HEARTBEAT_EVERY, Instance, News};
 use crate::placement::{GroupId, Peer};
 use crate::series::GroupKey;
-use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -28,20 +27,18 @@ impl Keeper {
         let mut ticks = interval(HEARTBEAT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = Instant::now();
-        let mut all_heard_of = last;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.beat_now.notified() => {}
             }
             let now = Instant::now();
-            self.one_beat(now - last, now, &mut all_heard_of).await;
+            self.one_beat(now - last, now).await;
             last = now;
         }
     }
 
-    /// `all_heard_of`: from when on an instance that the database has not heard of is gone.
-    async fn one_beat(self: &Arc<Self>, since_last: Duration, now: Instant, all_heard_of: &mut Instant) {
+    async fn one_beat(self: &Arc<Self>, since_last: Duration, now: Instant) {
         let tally = self.cache.tally(since_last, now);
         self.metrics.groups.set(i64::try_from(tally.groups).unwrap_or(i64::MAX));
         let beat = self.store.heartbeat(tally.load, self.is_draining());
@@ -50,15 +47,21 @@ impl Keeper {
         if pulse.lapsed && before {
             tracing::warn!("this instance was not heard of for too long: others may have taken its groups");
             self.cache.doubt();
-            // If it was the database that was away, it has not heard of the others either: they keep what they have.
-            *all_heard_of = now + EXPIRY;
+        }
+        if !before && let Some(owners) = self.told(self.store.owners()).await {
+            // Nothing that exists is new here if the database is away before it was asked for.
+            owners.into_iter().for_each(|change| self.hear(change));
         }
         self.metrics.instances.set(i64::try_from(pulse.others.len() + 1).unwrap_or(i64::MAX));
-        let alive: HashSet<Arc<str>> = pulse.others.iter().map(|other| Arc::clone(&other.peer.id)).collect();
-        if now >= *all_heard_of {
-            self.cache.keep_those_of(&alive);
+        {
+            let mut others = self.others();
+            others.heard_of(pulse.others.iter().map(|other| Arc::clone(&other.peer.id)).collect(), now);
+            // If the database was away, it has not heard of the others either: they keep what they have.
+            if others.are_all_heard_of(now) {
+                self.cache.keep_those_of(others.alive());
+            }
+            self.failed_hops.retain(|id, _| others.alive().contains(id));
         }
-        self.failed_hops.retain(|id, _| alive.contains(id));
         self.reconcile().await;
         if !self.is_draining() {
             self.give_one(tally, &pulse.others);
@@ -100,7 +103,8 @@ impl Keeper {
     async fn claim_these(self: &Arc<Self>, mut groups: Vec<GroupId>) -> bool {
         let mut told = false;
         for _ in 0..TRIES_MAX {
-            let statement = self.store.claim(&groups);
+            let expiry = self.others().expiry(Instant::now());
+            let statement = self.store.claim(&groups, expiry);
             let Some(claimed) = self.told(statement).await else { return told };
             let now = Instant::now();
             for claimed in claimed {
@@ -108,7 +112,8 @@ impl Keeper {
                 let group = groups.swap_remove(place);
                 told = true;
                 self.metrics.claims.inc_by(u64::from(claimed.newly));
-                if let Some(lost) = self.cache.settle(&group, claimed, now) {
+                let lives = self.others().surely_lives(&claimed.owner.id, now);
+                if let Some(lost) = self.cache.settle(&group, claimed, lives, now) {
                     self.lost(lost);
                 }
             }
