@@ -435,6 +435,7 @@ async fn what_exists_is_known_before_anybody_sends_for_it() {
     let tables = tables();
     let a = One::start(&tables, "a").await;
     drop(a.mine(1).await);
+    sleep(Duration::from_secs(60)).await;
     let b = One::start(&tables, "b").await;
     assert!(matches!(b.known(1), Some(Whose::Theirs(owner)) if owner == peer("a")));
     drop(a.mine(2).await);
