@@ -52,6 +52,8 @@ pub struct Reply {
     pub retry_after_s: Option<u32>,
     /// What is delivered of it; nothing of a request that has to be sent again.
     pub written: Written,
+    /// Whoever asks again had better ask another instance: the connection ends, so that a load balancer deals the next one.
+    pub elsewhere: bool,
     /// In observe mode: upstream's answer, which is the sender's as it is.
     pub echo: Option<Box<Echo>>,
 }
@@ -82,6 +84,6 @@ pub struct Settings {
 impl Reply {
     pub(super) fn new(status: u16, text: String) -> Self {
         let retry_after_s = (status == 503).then_some(1);
-        Self { status, text, retry_after_s, written: Written::default(), echo: None }
+        Self { status, text, retry_after_s, written: Written::default(), elsewhere: false, echo: None }
     }
 }

@@ -37,6 +37,7 @@ impl From<Relayed> for Reply {
                 text: String::new(),
                 retry_after_s: None,
                 written: Written::default(),
+                elsewhere: false,
                 echo: Some(Box::new(echo)),
             },
             Err(error) => Self::new(503, format!("upstream did not answer: {error}")),

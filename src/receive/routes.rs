@@ -458,6 +458,9 @@ fn answered(reply: Reply) -> Response {
     if let Some(seconds) = reply.retry_after_s {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
+    if reply.elsewhere {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 

@@ -42,6 +42,7 @@ impl Serve for Fake {
                 text: "come back".to_owned(),
                 retry_after_s: Some(7),
                 written: Written::default(),
+                elsewhere: false,
                 echo: None,
             };
         }
@@ -50,6 +51,7 @@ impl Serve for Fake {
             text: String::new(),
             retry_after_s: None,
             written: Written { samples: 3, histograms: 2, exemplars: 1 },
+            elsewhere: false,
             echo: None,
         }
     }

@@ -10,6 +10,7 @@ const TEXT_MAX_BYTES: usize = 8 << 10;
 pub(super) struct Answers {
     worst: Option<Reply>,
     written: Written,
+    elsewhere: bool,
 }
 
 impl Answers {
@@ -18,6 +19,7 @@ impl Answers {
         self.written.samples += reply.written.samples;
         self.written.histograms += reply.written.histograms;
         self.written.exemplars += reply.written.exemplars;
+        self.elsewhere |= reply.elsewhere;
         match &mut self.worst {
             Some(worst) if rank(worst.status) > rank(reply.status) => {}
             Some(worst) if worst.status == reply.status => {
@@ -36,7 +38,7 @@ impl Answers {
     pub(super) fn reply(self) -> Reply {
         let reply = self.worst.unwrap_or_else(|| Reply::new(204, String::new()));
         let written = if reply.status == 503 { Written::default() } else { self.written };
-        Reply { written, ..reply }
+        Reply { written, elsewhere: self.elsewhere, ..reply }
     }
 }
 
@@ -90,6 +92,20 @@ mod tests {
             answers.add(part(400, text, 0));
         }
         assert_eq!(answers.reply().text, "first; second; second");
+    }
+
+    #[test]
+    fn one_part_that_goes_better_elsewhere_is_enough() {
+        for order in [[true, false], [false, true]] {
+            let mut answers = Answers::default();
+            order
+                .iter()
+                .for_each(|elsewhere| answers.add(Reply { elsewhere: *elsewhere, ..part(503, "", 0) }));
+            assert!(answers.reply().elsewhere, "{order:?}");
+        }
+        let mut answers = Answers::default();
+        answers.add(part(503, "", 0));
+        assert!(!answers.reply().elsewhere);
     }
 
     #[test]

@@ -301,7 +301,9 @@ async fn pass(peering: &Peering, peer: &Peer, hop: Hop) -> Option<Reply> {
         }
         Hopped::Unreached { error } => {
             tracing::debug!(peer = %peer.url, error, "another instance was not reached");
-            Some(Reply::new(503, format!("the instance that serves the group did not answer: {error}")))
+            let text = format!("the instance that serves the group did not answer: {error}");
+            // Another instance may reach it.
+            Some(Reply { elsewhere: true, ..Reply::new(503, text) })
         }
     }
 }

@@ -147,7 +147,8 @@ impl Keeper {
                 continue;
             }
             self.poll_since(&mut polled).await;
-            if tidied.elapsed() >= TIDY_EVERY {
+            // After the database was away for long, instances that live look as if they had been gone for long.
+            if tidied.elapsed() >= TIDY_EVERY && self.others().are_all_heard_of(Instant::now()) {
                 tidied = Instant::now();
                 self.told(self.store.tidy()).await;
             }

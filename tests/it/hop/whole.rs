@@ -89,6 +89,10 @@ async fn an_owner_that_is_gone_costs_a_retry() {
     let heard = two.ask(&[sample("c", "m", "b", 21)]).await;
     assert_eq!((heard.status, heard.has("retry-after: 1")), (503, true), "{heard:?}");
     assert!(heard.text.contains("the instance that serves the group did not answer"), "{heard:?}");
+    assert!(
+        heard.has("connection: close"),
+        "the next one is to go to an instance that may reach it: {heard:?}"
+    );
     assert_eq!(*two.seat.hopped.lock().unwrap(), [true, false]);
     assert_eq!(two.count("promdedup_hops_total", &["result=\"unreached\""]).await, 1);
     // Its heartbeat has expired.
