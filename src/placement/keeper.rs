@@ -104,9 +104,11 @@ impl Keeper {
         let mut gone = self.gone.subscribe();
         let rounds = async { tokio::join!(self.beat(), self.claim(), self.listen(), self.poll()) };
         tokio::select! {
-            _ = rounds => {}
+            // In this order: a heartbeat that is due as well would put this instance on the list again.
+            biased;
             // Cannot fail: the sender is in here.
             _ = gone.wait_for(|gone| *gone) => {}
+            _ = rounds => {}
         }
     }
 

@@ -271,6 +271,19 @@ async fn leaving_without_the_database_takes_no_longer_than_allowed() {
     assert!(asked.elapsed() <= Duration::from_secs(5), "{:?}", asked.elapsed());
 }
 
+/// A heartbeat that was due at that moment would put it on the list again.
+#[tokio::test(start_paused = true)]
+async fn one_that_has_left_does_not_come_back_to_the_list() {
+    for _ in 0..32 {
+        let tables = tables();
+        let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+        // Its heartbeat that says so is due at once.
+        b.keeper.leave(Duration::from_secs(1)).await;
+        beats(2).await;
+        assert_eq!(a.metric("promdedup_placement_instances"), 1);
+    }
+}
+
 /// Samples for the groups every second, which come to the first and go on to whoever has the group.
 async fn bring(all: &[&One], loads: &[(u128, u64)], seconds: u64) {
     for _ in 0..seconds {
