@@ -13,6 +13,7 @@ pub use readiness::Readiness;
 
 use crate::config::AdminConfig;
 use crate::overdue::{Patience, Watch, Watched};
+use crate::placement::Keeper;
 use crate::receive::Gate;
 use crate::reload::{Look, keep_looking};
 use crate::telemetry::{LimitHits, Refusals};
@@ -25,7 +26,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{IntCounter, IntGaugeVec, Opts, Registry};
-use status::Status;
+use status::{Source, Status};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -120,6 +121,11 @@ impl Admin {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Has the status tell who has which group. `database`: how it is called, without credentials.
+    pub fn tell_of_placement(&self, keeper: Arc<Keeper>, database: String) {
+        self.status.tell_of(Source { keeper, database });
     }
 
     /// Starts the thread.

@@ -84,6 +84,9 @@ impl App<Pipeline<HttpUpstream>> {
             placement = Some(Arc::clone(&keeper));
             Ok(pipeline.with_placement(keeper, Arc::new(peers)))
         })?;
+        if let Some(keeper) = &placement {
+            app.admin.tell_of_placement(Arc::clone(keeper), coordination.database.to_string());
+        }
         app.placement = placement;
         Ok(app)
     }

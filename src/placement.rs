@@ -8,11 +8,13 @@ pub mod balance;
 mod keeper;
 mod metrics;
 mod postgres;
+mod shown;
 pub mod store;
 
 pub use keeper::{Keeper, Left};
 pub use metrics::Metrics;
 pub use postgres::{Postgres, look};
+pub use shown::{DatabaseHealth, Holding, OtherInstance, OwnedGroup, Shown};
 
 use crate::series::GroupKey;
 use std::fmt;

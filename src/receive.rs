@@ -146,7 +146,8 @@ fn room<S: Serve>(
     let admission = Admission::new(config.in_flight_max_bytes, &metrics, limits);
     let security = |problem| ReceiveError::Security { what: "authentication", problem };
     let auth = Auth::new(config, failures, registry, limits).map_err(security)?;
-    let peers = service.secret_of_peers().map(|secret| PeerDoor::new(secret, failures));
+    let peers =
+        service.secret_of_peers().map(|secret| PeerDoor::new(secret, failures, registry)).transpose()?;
     Ok(Arc::new(Room::new(config, service, metrics, admission, (auth, peers), limits)))
 }
 

@@ -4,6 +4,7 @@
 //! `maud`. Refuses to load anything from elsewhere.
 
 mod graph;
+mod placement;
 
 use super::status::{GroupView, ReplicaView, View};
 use graph::graph;
@@ -39,6 +40,7 @@ pub(super) fn html(view: &View) -> Markup {
                     (graphs(view))
                     @for group in &view.groups { (group_table(group)) }
                     @if view.groups.is_empty() { p .dim { "No sender has come yet." } }
+                    @if let Some(placement) = &view.placement { (placement::section(placement)) }
                     (upstream(view))
                     (refusals(view))
                 }
@@ -74,6 +76,7 @@ fn warnings(view: &View) -> Markup {
     });
     html! {
         @if let Some(why) = &view.unready { p .note .bad { "Not ready: " (why) } }
+        @if let Some(placement) = &view.placement { (placement::warning(placement)) }
         @for warning in &view.warnings { p .note { b { (named(&warning.group)) } ": " (warning.advice) } }
         @for (group, replica, pause) in silent {
             p .note {

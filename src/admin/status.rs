@@ -4,8 +4,12 @@
 //! one set of figures every ten seconds for that and for the graphs, and nothing else. Refuses to judge: alerts do.
 
 mod groups;
+mod placement;
 mod pulse;
 
+#[cfg(test)]
+pub(super) use placement::Counted;
+pub(super) use placement::{PlacementView, Source};
 pub(super) use pulse::Life;
 
 use super::readiness::Readiness;
@@ -19,7 +23,7 @@ use prometheus::proto::MetricFamily;
 use pulse::Pulses;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -38,6 +42,8 @@ pub(super) struct Status {
     mode: Mode,
     registry: Registry,
     refusals: Arc<Refusals>,
+    /// Set if several instances share the groups out.
+    placement: OnceLock<Source>,
     begun: Instant,
     /// The oldest first; never empty.
     remembered: Mutex<VecDeque<(Instant, Figures)>>,
@@ -64,6 +70,8 @@ pub(super) struct View {
     pub(super) upstream_mean_s: Option<f64>,
     /// Limits that were hit, and how often.
     pub(super) limits: BTreeMap<String, f64>,
+    /// `None`: there are no other instances.
+    pub(super) placement: Option<PlacementView>,
     /// What senders were told lately that will not help to send again, the newest first.
     pub(super) refusals: Vec<(Duration, Refusal)>,
     /// How long ago, and the figures then; the oldest first, now last.
@@ -107,7 +115,13 @@ impl Status {
     pub(super) fn new(mode: Mode, registry: Registry, refusals: Arc<Refusals>) -> Self {
         let begun = Instant::now();
         let remembered = Mutex::new(VecDeque::from([(begun, Figures::default())]));
-        Self { mode, registry, refusals, begun, remembered, pulses: Mutex::default() }
+        let placement = OnceLock::new();
+        Self { mode, registry, refusals, placement, begun, remembered, pulses: Mutex::default() }
+    }
+
+    /// From now on it tells of placement, too. The first one stays.
+    pub(super) fn tell_of(&self, placement: Source) {
+        let _ = self.placement.set(placement);
     }
 
     /// Never ends.
@@ -153,6 +167,7 @@ impl Status {
             upstream: by(&families, "promdedup_upstream_requests_total", "code"),
             upstream_mean_s: mean(&families, "promdedup_upstream_duration_seconds"),
             limits: by(&families, "promdedup_limit_hit_total", "limit"),
+            placement: self.placement.get().map(|placement| placement.now(&families)),
             refusals: self.refusals.newest_first(now),
             history,
         }
@@ -177,7 +192,7 @@ impl View {
                 "text": refusal.text,
             })
         };
-        json!({
+        let mut json = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "mode": self.mode.name(),
             "ready": self.unready.is_none(),
@@ -196,7 +211,11 @@ impl View {
             "upstream": { "answers": self.upstream, "mean_seconds": self.upstream_mean_s },
             "limits_hit": self.limits,
             "refusals": self.refusals.iter().map(refusal).collect::<Vec<_>>(),
-        })
+        });
+        if let Some(placement) = &self.placement {
+            json["placement"] = placement.json();
+        }
+        json
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod cache;
 mod desk;
+mod heard;
 mod load;
 mod others;
 mod rounds;
@@ -17,6 +18,7 @@ use crate::series::GroupKey;
 use cache::{Cache, Lost};
 use dashmap::DashMap;
 use desk::Desk;
+use heard::Heard;
 use others::Others;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +43,7 @@ pub struct Keeper {
     cache: Cache,
     desk: Desk,
     metrics: Metrics,
+    heard: Heard,
     /// The database answered when it was last asked, or was not asked yet.
     up: AtomicBool,
     /// The database knows this instance, so that groups can be its own.
@@ -79,6 +82,7 @@ impl Keeper {
             left,
             desk: Desk::default(),
             metrics,
+            heard: Heard::new(Instant::now()),
             up: AtomicBool::new(true),
             registered: watch::Sender::new(false),
             draining: AtomicBool::new(false),
@@ -158,6 +162,7 @@ impl Keeper {
         match answer.await {
             Ok(told) => {
                 self.metrics.database_up.set(1);
+                self.heard.database(Ok(()), Instant::now());
                 if !self.up.swap(true, Ordering::AcqRel) {
                     tracing::info!("the coordination database answers again");
                 }
@@ -166,6 +171,7 @@ impl Keeper {
             Err(error) => {
                 self.metrics.statement_errors.inc();
                 self.metrics.database_up.set(0);
+                self.heard.database(Err(&error), Instant::now());
                 if self.up.swap(false, Ordering::AcqRel) {
                     tracing::warn!(%error, "no coordination: placement stays as it is, new groups are served where they come");
                 }

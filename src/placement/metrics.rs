@@ -1,11 +1,13 @@
 //! What is counted of PLACEMENT. Per instance, without labels: groups are named by other rooms' metrics.
 
-use prometheus::{IntCounter, IntGauge, Registry};
+use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 
 /// Resolved counters.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     pub(super) groups: IntGauge,
+    pub(super) unconfirmed: IntGauge,
+    pub(super) load: Gauge,
     pub(super) instances: IntGauge,
     pub(super) database_up: IntGauge,
     pub(super) claims: IntCounter,
@@ -29,8 +31,18 @@ impl Metrics {
             let gauge = IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone())).map(|()| gauge)
         };
+        let load = Gauge::new(
+            "promdedup_placement_load_samples_per_second",
+            "Samples a second of this instance's groups, duplicates included: what it is balanced by.",
+        )?;
+        registry.register(Box::new(load.clone()))?;
         Ok(Self {
             groups: gauge("promdedup_placement_groups", "HA groups that are this instance's.")?,
+            unconfirmed: gauge(
+                "promdedup_placement_unconfirmed_groups",
+                "Of these, those that are served here without the coordination database having said so.",
+            )?,
+            load,
             instances: gauge(
                 "promdedup_placement_instances",
                 "Instances that share the groups out and are alive, this one included, as it last heard.",

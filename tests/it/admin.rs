@@ -1,5 +1,7 @@
 //! Metrics and probes of the wired process.
 
+mod placement;
+
 use crate::peer::{Line, Peer, config, soon};
 use crate::tls::authority::Files;
 use base64::Engine;

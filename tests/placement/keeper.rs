@@ -12,27 +12,27 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-struct One {
-    keeper: Arc<Keeper>,
-    store: Arc<MemoryStore>,
+pub(crate) struct One {
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) store: Arc<MemoryStore>,
     left: Arc<Mutex<Vec<GroupKey>>>,
     registry: Registry,
     task: JoinHandle<()>,
 }
 
-fn tables() -> Tables {
+pub(crate) fn tables() -> Tables {
     let begun = Instant::now();
     Tables::new(move || begun.elapsed())
 }
 
 impl One {
-    async fn start(tables: &Tables, name: &str) -> Self {
+    pub(crate) async fn start(tables: &Tables, name: &str) -> Self {
         let one = Self::starting(tables, name, Reach::Well);
         sleep(Duration::from_millis(1)).await;
         one
     }
 
-    fn starting(tables: &Tables, name: &str, reach: Reach) -> Self {
+    pub(crate) fn starting(tables: &Tables, name: &str, reach: Reach) -> Self {
         let (registry, left) = (Registry::new(), Arc::new(Mutex::new(Vec::new())));
         let store = Arc::new(tables.store(peer(name)));
         store.set_reach(reach);
@@ -49,14 +49,14 @@ impl One {
     }
 
     /// A stay of the group, which has to be this instance's.
-    async fn mine(&self, number: u128) -> Stay {
+    pub(crate) async fn mine(&self, number: u128) -> Stay {
         match self.ask(number).await {
             Whose::Mine(stay) => stay,
             other => panic!("{other:?}"),
         }
     }
 
-    async fn theirs(&self, number: u128) -> Peer {
+    pub(crate) async fn theirs(&self, number: u128) -> Peer {
         match self.ask(number).await {
             Whose::Theirs(peer) => peer,
             other => panic!("{other:?}"),
@@ -75,7 +75,7 @@ impl One {
         self.left.lock().unwrap().clone()
     }
 
-    fn metric(&self, name: &str) -> u64 {
+    pub(crate) fn metric(&self, name: &str) -> u64 {
         let family = self.registry.gather().into_iter().find(|family| family.name() == name).unwrap();
         let metric = &family.get_metric()[0];
         (metric.get_counter().get_value() + metric.get_gauge().get_value()) as u64
@@ -83,7 +83,7 @@ impl One {
 }
 
 /// A few heartbeats pass.
-async fn beats(count: u32) {
+pub(crate) async fn beats(count: u32) {
     sleep(HEARTBEAT_EVERY * count + Duration::from_millis(10)).await;
 }
 

@@ -5,6 +5,7 @@
 mod fleet;
 mod keeper;
 mod rules;
+mod shown;
 mod stories;
 
 use promdedup::placement::Peer;

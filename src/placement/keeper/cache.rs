@@ -4,12 +4,13 @@
 //! and to ask: whoever calls knows what to do about a group that was lost.
 
 use super::load::Load;
+use crate::placement::shown::{Holding, OwnedGroup};
 use crate::placement::store::{Change, Claimed};
 use crate::placement::{GroupId, Peer, Stay, Stays, Whose};
 use crate::series::GroupKey;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -54,6 +55,9 @@ struct Mine {
     stays: Arc<Stays>,
     /// The database has said so. Else it could not be asked, or this instance was not heard of for long.
     sure: bool,
+    /// Since when it has been here.
+    here: Instant,
+    /// Since when it may settle: later than that, if it was not given away after all.
     since: Instant,
     /// When somebody last sent for it.
     sent: Instant,
@@ -79,6 +83,8 @@ pub(super) struct Outgoing {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) groups: usize,
+    /// Those of them that the database has not said so of.
+    pub(super) unsure: usize,
     /// Samples a second of all.
     pub(super) load: f64,
     /// Those that may be given away, with samples a second.
@@ -89,7 +95,7 @@ pub(super) struct Tally {
 
 impl Mine {
     fn new(now: Instant, sure: bool, load: f64) -> Self {
-        Self { stays: Arc::default(), sure, since: now, sent: now, load: Load::of(load) }
+        Self { stays: Arc::default(), sure, here: now, since: now, sent: now, load: Load::of(load) }
     }
 }
 
@@ -104,6 +110,24 @@ impl Entry {
 
     fn belongs_to(&self, id: &str) -> bool {
         matches!(&self.state, State::Theirs { peer, .. } if *peer.id == *id)
+    }
+
+    fn shown(&self, now: Instant) -> Option<OwnedGroup> {
+        let (mine, holding) = match &self.state {
+            State::Mine(mine) if mine.sure => (mine, Holding::Confirmed),
+            State::Mine(mine) => (mine, Holding::Unconfirmed),
+            State::Leaving(mine) => (mine, Holding::Leaving),
+            State::Theirs { .. } | State::Departing => return None,
+        };
+        let group = self.group.as_ref()?;
+        Some(OwnedGroup {
+            name: group.name.clone(),
+            tenant: group.tenant.clone(),
+            epoch: self.epoch,
+            held: now.saturating_duration_since(mine.here),
+            samples_per_second: mine.load.per_second(),
+            holding,
+        })
     }
 
     /// Whether the entry may go, so that it is asked for again. If not, it goes with the last request.
@@ -310,6 +334,7 @@ impl Cache {
             }
             mine.load.measured(samples, since_last);
             tally.groups += 1;
+            tally.unsure += usize::from(!mine.sure);
             tally.load += mine.load.per_second();
             if mine.sure && now - mine.since >= SETTLED {
                 tally.settled.push((key, mine.load.per_second()));
@@ -319,6 +344,31 @@ impl Cache {
             }
         }
         tally
+    }
+
+    /// This instance's groups, those that bring the most first, and how many there are beyond `most`; and how many groups are known
+    /// to be each other instance's.
+    pub(super) fn shown(
+        &self,
+        most: usize,
+        now: Instant,
+    ) -> (Vec<OwnedGroup>, usize, HashMap<Arc<str>, usize>) {
+        let (mut loads, mut others) = (Vec::new(), HashMap::new());
+        for entry in self.entries.iter() {
+            match &entry.state {
+                State::Mine(mine) | State::Leaving(mine) => {
+                    loads.push((mine.load.per_second(), *entry.key()))
+                }
+                State::Theirs { peer, .. } => *others.entry(Arc::clone(&peer.id)).or_default() += 1,
+                State::Departing => {}
+            }
+        }
+        loads.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.0.cmp(&b.1.0)));
+        let left_out = loads.len().saturating_sub(most);
+        // One that has gone since is not missed.
+        let groups =
+            loads.iter().take(most).filter_map(|(_, key)| self.entries.get(key)?.shown(now)).collect();
+        (groups, left_out, others)
     }
 
     /// Begins to give a group away.

@@ -41,8 +41,12 @@ impl Keeper {
     async fn one_beat(self: &Arc<Self>, since_last: Duration, now: Instant) {
         let tally = self.cache.tally(since_last, now);
         self.metrics.groups.set(i64::try_from(tally.groups).unwrap_or(i64::MAX));
+        self.metrics.unconfirmed.set(i64::try_from(tally.unsure).unwrap_or(i64::MAX));
+        self.metrics.load.set(tally.load);
+        self.heard.load(tally.load);
         let beat = self.store.heartbeat(tally.load, self.is_draining());
         let Some(pulse) = self.told(beat).await else { return };
+        self.heard.pulse(&pulse.others, Instant::now());
         let before = self.registered.send_replace(true);
         if pulse.lapsed && before {
             tracing::warn!("this instance was not heard of for too long: others may have taken its groups");

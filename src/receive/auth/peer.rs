@@ -6,12 +6,14 @@ use super::{Denied, Failures};
 use crate::peers::{PEER_HEADER, Secret};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use prometheus::{IntCounter, Registry};
 
 /// The door of the other instances.
 #[derive(Debug)]
 pub(in crate::receive) struct PeerDoor {
     secret: Secret,
     failures: Failures,
+    received: IntCounter,
 }
 
 /// Marks a request that has come through it. A sender cannot: it is no header.
@@ -19,8 +21,17 @@ pub(in crate::receive) struct PeerDoor {
 pub(in crate::receive) struct FromPeer;
 
 impl PeerDoor {
-    pub(in crate::receive) fn new(secret: Secret, failures: &Failures) -> Self {
-        Self { secret, failures: failures.clone() }
+    pub(in crate::receive) fn new(
+        secret: Secret,
+        failures: &Failures,
+        registry: &Registry,
+    ) -> prometheus::Result<Self> {
+        let received = IntCounter::new(
+            "promdedup_hops_received_total",
+            "Requests, or parts of them, that other instances have passed on to this one.",
+        )?;
+        registry.register(Box::new(received.clone()))?;
+        Ok(Self { secret, failures: failures.clone(), received })
     }
 
     /// Whether a request with these headers is another instance's. The secret is taken out of them.
@@ -36,6 +47,7 @@ impl PeerDoor {
         }
         // Whatever came with it is none of the other instance's.
         headers.remove(AUTHORIZATION);
+        self.received.inc();
         Ok(true)
     }
 }
@@ -46,14 +58,14 @@ mod tests {
     use crate::config::PeerSecrets;
     use http::HeaderValue;
     use http::header::HeaderName;
-    use prometheus::Registry;
     use std::sync::Arc;
 
     fn check(secret: Option<&'static str>, shown: &[&'static str], expect: Result<bool, Denied>) {
         let secret = secret.map(|text| Arc::new(PeerSecrets::of(text).expect("a secret")));
         let secret = Secret::new(move || secret.clone());
-        let failures = Failures::new(&Registry::new()).expect("metrics");
-        let door = PeerDoor::new(secret, &failures);
+        let registry = Registry::new();
+        let failures = Failures::new(&registry).expect("metrics");
+        let door = PeerDoor::new(secret, &failures, &registry).expect("metrics");
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer x"));
         for value in shown {
@@ -64,6 +76,7 @@ mod tests {
         assert!(!headers.contains_key(PEER_HEADER), "{shown:?}");
         assert_eq!(headers.contains_key(AUTHORIZATION), admitted != Ok(true), "{shown:?}");
         assert_eq!(failures.peer.get(), u64::from(expect.is_err()), "{shown:?}");
+        assert_eq!(door.received.get(), u64::from(expect == Ok(true)), "{shown:?}");
     }
 
     #[test]
