@@ -13,7 +13,7 @@ pub mod store;
 
 pub use keeper::{Keeper, Left};
 pub use metrics::Metrics;
-pub use postgres::{Postgres, look};
+pub use postgres::{Looked, Postgres, Role, look, role};
 pub use shown::{DatabaseHealth, Holding, OtherInstance, OwnedGroup, Shown};
 
 use crate::series::GroupKey;

@@ -2,15 +2,15 @@
 //!
 //! Owns what is well, a warning, or failed. Changes nothing anywhere.
 
+mod coordination;
 pub(super) mod health;
 mod line;
 mod prometheus;
 mod sample;
 mod yaml;
 
-use crate::config::{Config, CoordinationConfig, Identity, OidcConfig, Passwords, Settings, Tokens};
+use crate::config::{Config, Identity, OidcConfig, Passwords, Settings, Tokens};
 use crate::forward::{Answer, HttpUpstream};
-use crate::placement;
 use crate::receive;
 use crate::socket::NetworkBytes;
 use crate::telemetry::LimitHits;
@@ -51,12 +51,13 @@ pub(super) fn run(config: Config, arguments: &CheckArguments) -> anyhow::Result<
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let looked = runtime.block_on(prometheus::look(&arguments.prometheus_urls, &config));
     looked.into_iter().for_each(&mut tell);
+    let instances = runtime.block_on(coordination::look(&config));
     let url = config.forward.url.clone();
     let registry = Registry::new();
     let (network, limits) = (NetworkBytes::new(&registry)?, LimitHits::new(&registry)?);
     let upstream = HttpUpstream::new(config.forward, &registry, &network, &limits)?;
     runtime.block_on(issuer(config.receive.auth.oidc.as_ref())).into_iter().for_each(&mut tell);
-    runtime.block_on(coordination(config.coordination.as_ref())).into_iter().for_each(&mut tell);
+    instances.into_iter().for_each(&mut tell);
     tell(verdict(&format!("upstream {url}"), runtime.block_on(upstream.probe())));
     runtime.shutdown_background();
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -68,16 +69,6 @@ async fn issuer(config: Option<&OidcConfig>) -> Option<Line> {
     let what = format!("OpenID provider {}", config.issuer);
     Some(match receive::ask_issuer(config).await {
         Ok(keys) => Line::well(what, format!("{keys} key(s)")),
-        Err(error) => Line::failure(what, error),
-    })
-}
-
-/// Whether the database, if there is to be one, can be used by instances to share groups out.
-async fn coordination(config: Option<&CoordinationConfig>) -> Option<Line> {
-    let database = &config?.database;
-    let what = format!("coordination database {database}");
-    Some(match placement::look(database).await {
-        Ok(found) => Line::well(what, found),
         Err(error) => Line::failure(what, error),
     })
 }

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 /// What PLACEMENT needs, if several instances share the groups out.
 #[derive(Debug, Clone)]
@@ -83,6 +83,51 @@ impl Database {
         }
         let verified = connection.get_ssl_mode() == SslMode::Require || tls.authorities.is_some();
         Ok(Self { connection, tls, verified })
+    }
+
+    /// Each of its hosts alone, whatever it is to be for; the user, the password and TLS are those of all.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<Self> {
+        let all = &self.connection;
+        let (ports, addresses) = (all.get_ports(), all.get_hostaddrs());
+        let alone = |(place, host): (usize, &Host)| {
+            let mut one = tokio_postgres::Config::new();
+            match host {
+                Host::Tcp(host) => one.host(host),
+                Host::Unix(path) => one.host_path(path),
+            };
+            if let Some(port) = ports.get(place).or(ports.first()) {
+                one.port(*port);
+            }
+            if let Some(address) = addresses.get(place) {
+                one.hostaddr(*address);
+            }
+            if let Some(user) = all.get_user() {
+                one.user(user);
+            }
+            if let Some(name) = all.get_dbname() {
+                one.dbname(name);
+            }
+            if let Some(options) = all.get_options() {
+                one.options(options);
+            }
+            if let Some(password) = all.get_password() {
+                one.password(password);
+            }
+            if let Some(timeout) = all.get_connect_timeout() {
+                one.connect_timeout(*timeout);
+            }
+            one.ssl_mode(all.get_ssl_mode()).ssl_negotiation(all.get_ssl_negotiation());
+            one.channel_binding(all.get_channel_binding());
+            Self { connection: one, tls: self.tls.clone(), verified: self.verified }
+        };
+        all.get_hosts().iter().enumerate().map(alone).collect()
+    }
+
+    /// Whether only a host that can be written to will do.
+    #[must_use]
+    pub fn wants_primary(&self) -> bool {
+        self.connection.get_target_session_attrs() == TargetSessionAttrs::ReadWrite
     }
 }
 
@@ -160,7 +205,10 @@ pub enum PeerTokenError {
 
 /// The secret between instances, read again when its file changes.
 #[derive(Debug, Clone)]
-pub struct PeerToken(Arc<Reloaded<PeerSecrets>>);
+pub struct PeerToken {
+    path: PathBuf,
+    secrets: Arc<Reloaded<PeerSecrets>>,
+}
 
 /// What the file holds: one token a line. The first is sent, each is taken, so that a new one can take an old one's place in one
 /// instance after the other.
@@ -184,19 +232,26 @@ impl PeerToken {
     pub fn open(path: &Path) -> Result<Self, String> {
         let file = path.to_owned();
         let make = move || PeerSecrets::read(&file).map_err(|error| format!("the file {error}"));
-        Ok(Self(Arc::new(Reloaded::new("secret between instances", vec![path.to_owned()], make)?)))
+        let secrets = Reloaded::new("secret between instances", vec![path.to_owned()], make)?;
+        Ok(Self { path: path.to_owned(), secrets: Arc::new(secrets) })
     }
 
     /// As of the last look.
     #[must_use]
     pub fn current(&self) -> Arc<PeerSecrets> {
-        self.0.current()
+        self.secrets.current()
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// To be looked at by [`crate::reload::keep_looking`].
     #[must_use]
     pub fn file(&self) -> Arc<dyn Look> {
-        Arc::clone(&self.0) as Arc<dyn Look>
+        Arc::clone(&self.secrets) as Arc<dyn Look>
     }
 }
 
@@ -244,6 +299,12 @@ impl PeerSecrets {
         self.sent.clone()
     }
 
+    /// How many tokens are taken.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.taken.len()
+    }
+
     /// Whether another instance's token is one of ours. Takes equally long wherever it differs.
     #[must_use]
     pub fn takes(&self, given: &[u8]) -> bool {
@@ -281,6 +342,27 @@ mod tests {
     }
 
     #[test]
+    fn hosts_of_databases_one_by_one() {
+        let all = database(
+            "postgresql://u:p@a:1,b:2/x?target_session_attrs=read-write&sslmode=require&options=-c%20x%3Dy",
+        )
+        .expect("taken");
+        assert!(all.wants_primary());
+        let hosts = all.hosts();
+        assert_eq!(hosts.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:1/x", "b:2/x"]);
+        for host in hosts {
+            let connection = &host.connection;
+            assert!(!host.wants_primary() && host.verified, "whatever it is to be for");
+            assert_eq!((connection.get_user(), connection.get_password()), (Some("u"), Some(&b"p"[..])));
+            assert_eq!(
+                (connection.get_ssl_mode(), connection.get_options()),
+                (SslMode::Require, Some("-c x=y"))
+            );
+        }
+        assert!(!database("postgres://a,b/x").expect("taken").wants_primary());
+    }
+
+    #[test]
     fn passwords_of_databases_are_not_shown() {
         for url in [
             "postgres://u:s3cret@db/x",
@@ -306,6 +388,7 @@ mod tests {
         let (old, new) = ("0123456789abcdef", "fedcba9876543210x");
         let secrets = PeerSecrets::of(&format!("\n {new}\n{old}\n")).expect("valid");
         assert_eq!(secrets.sent(), new);
+        assert_eq!(secrets.count(), 2);
         assert!(secrets.takes(old.as_bytes()) && secrets.takes(new.as_bytes()));
         for wrong in ["", "0123456789abcdeF", "0123456789abcde", "0123456789abcdef0"] {
             assert!(!secrets.takes(wrong.as_bytes()), "{wrong}");

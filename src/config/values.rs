@@ -189,6 +189,11 @@ pub(super) fn advertise_url(text: &str) -> Result<String, Wrong> {
     if url.path_and_query().is_some_and(|path| path.as_str() != "/") {
         return Err("it has a path, and all instances have the same".to_owned());
     }
+    // Whoever puts an address in that he does not know beforehand, as Kubernetes a pod's, needs brackets for one of IPv6.
+    let host = match host.trim_matches(['[', ']']) {
+        bare if bare.parse::<std::net::Ipv4Addr>().is_ok() => bare,
+        _ => host,
+    };
     let nowhere =
         host.trim_matches(['[', ']']).parse().is_ok_and(|address: std::net::IpAddr| address.is_unspecified());
     if nowhere {
@@ -327,11 +332,18 @@ mod tests {
     fn advertised_addresses() {
         assert_eq!(advertise_url("http://10.0.0.7:19290/"), Ok("http://10.0.0.7:19290".to_owned()));
         assert_eq!(advertise_url(" https://[fd00::7]:443"), Ok("https://[fd00::7]:443".to_owned()));
+        assert_eq!(advertise_url("http://[10.0.0.7]:19290"), Ok("http://10.0.0.7:19290".to_owned()));
         let without_port = advertise_url("http://promdedup-0.promdedup");
         assert_eq!(without_port, Err("the port is missing".to_owned()));
-        for bad in
-            ["", "10.0.0.7:19290", "http://0.0.0.0:1", "http://[::]:1", "http://a:1/x", "http://u:p@a:1"]
-        {
+        for bad in [
+            "",
+            "10.0.0.7:19290",
+            "http://0.0.0.0:1",
+            "http://[0.0.0.0]:1",
+            "http://[::]:1",
+            "http://a:1/x",
+            "http://u:p@a:1",
+        ] {
             assert!(advertise_url(bad).is_err(), "{bad:?}");
         }
     }

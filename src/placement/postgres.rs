@@ -9,7 +9,7 @@ mod news;
 mod schema;
 mod tls;
 
-pub use look::look;
+pub use look::{Looked, Role, look, role};
 
 use super::store::{
     Answer, CLAIMED_AT_ONCE_MAX, Change, Claimed, EXPIRY, Gift, Instance, News, Pulse, STATEMENT_MAX, Store,

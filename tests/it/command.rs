@@ -1,6 +1,7 @@
 //! The binary as an operator meets it: exit codes, what it prints, signals.
 
 mod check;
+mod coordination;
 
 use crate::peer::{Line, Peer, soon};
 use std::io::{BufRead, BufReader, Read};

@@ -16,7 +16,8 @@ async fn groups_of_this_instance_are_shown_with_epoch_and_since_when() {
     b.keeper.leave(Duration::from_secs(1)).await;
     beats(1).await;
     let (one, two) = (a.mine(1).await, a.mine(2).await);
-    (one.brought(10), two.brought(1_000));
+    one.brought(10);
+    two.brought(1_000);
     beats(3).await;
     let shown = a.keeper.shown(10, 10);
     assert_eq!((&shown.me, shown.groups_left_out, &shown.others[..]), (&peer("a"), 0, &[][..]));

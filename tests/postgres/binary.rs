@@ -104,11 +104,21 @@ async fn serve_joins_and_leaves_and_shows_no_password() {
     for path in ["/metrics", "/", "/-/ready", "/api/v1/status"] {
         said += &page(admin, path).await;
     }
+    assert!(said.contains("\"other_instances_left_out\": 0"), "it tells of placement: {said}");
+    assert!(
+        said.contains("\"heartbeat_age_seconds\": 0.") || said.contains("\"heartbeat_age_seconds\": 1."),
+        "{said}"
+    );
+    assert_eq!(said.matches("data-instance=").count(), 1, "the other one is on the page: {said}");
     terminate(&one);
     assert_eq!(ended(one).await, Some(0));
     until(other_admin, "promdedup_placement_instances 1").await;
     server.kill();
     until(other_admin, "promdedup_placement_database_up 0").await;
+    for path in ["/metrics", "/", "/api/v1/status"] {
+        said += &page(other_admin, path).await;
+    }
+    assert!(said.contains("has not answered for"), "the page says that the database is away: {said}");
     // The database is away: the end is a good one all the same.
     terminate(&other);
     assert_eq!(ended(other).await, Some(0));

@@ -23,7 +23,7 @@ mod several;
 
 use promdedup::config::{Config, Database};
 use promdedup::placement::store::{EXPIRY, News, Store, StoreError};
-use promdedup::placement::{Keeper, Metrics, Peer, Placement, Postgres, Whose, look};
+use promdedup::placement::{GroupId, Keeper, Metrics, Peer, Placement, Postgres, Role, Whose, look, role};
 use promdedup::series::GroupKey;
 use prometheus::Registry;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -253,6 +253,30 @@ async fn of_several_hosts_the_one_that_can_be_written_to_is_used() {
     assert!(store(&frozen, "a").heartbeat(0.0, false).await.is_err(), "there is none to write to");
     let told = look(&database(&server.url("frozen"), &[])).await.expect_err("read-only");
     assert!(told.contains("read-only") && told.contains("target_session_attrs"), "{told}");
+    assert_eq!(role(&database(&server.url("frozen"), &[])).await, Ok(Role::ReadOnly));
+    let hosts = database(&url, &[]).hosts();
+    assert!(role(&hosts[0]).await.expect_err("nobody").contains("cannot be reached"));
+    assert_eq!(role(&hosts[1]).await, Ok(Role::Primary), "with user and password of all");
+}
+
+/// What a database of another encoding does not have characters for, cannot be claimed.
+#[tokio::test]
+async fn another_encoding_is_warned_of_for_a_reason() {
+    let server = Server::start().await;
+    server.ask("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await;
+    let url = server.url("latin");
+    let told = look(&database(&url, &[])).await.expect("it could be used");
+    let [warning] = &told.warnings[..] else { panic!("{told:?}") };
+    assert!(warning.contains("its encoding is LATIN1") && warning.contains("ENCODING 'UTF8'"), "{warning}");
+    let store = store(&url, "a");
+    store.heartbeat(0.0, false).await.expect("answered");
+    store.claim(&[group(1)], EXPIRY).await.expect("it has these");
+    let far = GroupId { name: "\u{6771}\u{4eac}".to_owned(), ..group(2) };
+    let refused = store
+        .claim(&[far, group(3)], EXPIRY)
+        .await
+        .expect_err("it has not these, and the other one goes with them");
+    assert!(matches!(&refused, StoreError::Refused(text) if text.contains("LATIN1")), "{refused}");
 }
 
 #[tokio::test]
@@ -291,10 +315,11 @@ async fn check_says_what_there_is() {
     let server = Server::start().await;
     let url = server.database("looked_at").await;
     let told = look(&database(&url, &[])).await.expect("well");
-    assert!(told.starts_with("PostgreSQL ") && told.contains("no tables yet"), "{told}");
+    assert!(told.found.starts_with("PostgreSQL ") && told.found.contains("no tables yet"), "{told:?}");
     store(&url, "a").heartbeat(0.0, false).await.expect("answered");
     let told = look(&database(&url, &[])).await.expect("well");
-    assert!(told.contains("tables of version 1") && told.contains("1 instance(s) alive"), "{told}");
+    assert!(told.found.contains("tables of version 1, 1 instance(s) alive"), "{told:?}");
+    assert_eq!(told.warnings, Vec::<String>::new());
     server
         .ask(
             "looked_at",
