@@ -299,9 +299,32 @@ class Refused(unittest.TestCase):
         names = list(environment(documents))
         # Kubernetes puts in only what was named before.
         self.assertLess(names.index("POD_IP"), names.index("PROMDEDUP_ADVERTISE_URL"))
-        self.assertEqual(environment(documents)["PROMDEDUP_ADVERTISE_URL"]["value"], "http://$(POD_IP):19290")
+        # With brackets, since the pod's address may be one of IPv6.
+        self.assertEqual(environment(documents)["PROMDEDUP_ADVERTISE_URL"]["value"], "http://[$(POD_IP)]:19290")
         peers = one(documents, "NetworkPolicy")["spec"]["ingress"][0]["from"][-1]["podSelector"]["matchLabels"]
         self.assertEqual(peers, one(documents, "Deployment")["spec"]["selector"]["matchLabels"])
+
+    def test_each_instance_is_reached_by_an_address_of_its_own(self):
+        several = {
+            "replicaCount": 2,
+            "configFromSecrets": {"PROMDEDUP_COORDINATION_URL": {"secretName": "db", "key": "url"}},
+            "files": {
+                name: {"secretName": "some", "key": "one"}
+                for name in ("PROMDEDUP_PEER_TOKEN_FILE", "PROMDEDUP_TLS_CERT_FILE", "PROMDEDUP_TLS_KEY_FILE")
+            },
+        }
+        same = {"PROMDEDUP_ADVERTISE_URL": "https://promdedup.thanos.svc:19290"}
+        self.refused(several, "is the same for up to 2 instances", same)
+        own = {"PROMDEDUP_ADVERTISE_URL": "https://[$(POD_IP)]:19290"}
+        done = with_values({"config": {**UPSTREAM, **own}, **several})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        documents = [each for each in yaml.safe_load_all(done.stdout) if each]
+        variables = [each["name"] for each in container(documents)["env"]]
+        self.assertEqual(len(variables), len(set(variables)), variables)
+        self.assertLess(variables.index("POD_IP"), variables.index("PROMDEDUP_ADVERTISE_URL"))
+        self.assertEqual(environment(documents)["PROMDEDUP_ADVERTISE_URL"]["value"], own["PROMDEDUP_ADVERTISE_URL"])
+        # Without a database nobody has to know the pod's address.
+        self.assertNotIn("POD_IP", environment(rendered(sets()["minimal"])))
 
     def test_what_does_not_go_together(self):
         cert = {"PROMDEDUP_TLS_CERT_FILE": {"secretName": "tls", "key": "tls.crt"}}

@@ -1,6 +1,19 @@
 {{/* The environment. No secret is in it: those are files, or references to secrets. */}}
 {{- define "promdedup.env" -}}
+{{- $advertised := or .Values.config.PROMDEDUP_ADVERTISE_URL (hasKey .Values.configFromSecrets "PROMDEDUP_ADVERTISE_URL") }}
 env:
+  {{- if include "promdedup.coordinated" . }}
+  {{- /* First, since Kubernetes puts in only what was named before. */}}
+  - name: POD_IP
+    valueFrom:
+      fieldRef:
+        fieldPath: status.podIP
+  {{- if not $advertised }}
+  {{- /* An address of IPv6 needs the brackets, and one of IPv4 may have them. */}}
+  - name: PROMDEDUP_ADVERTISE_URL
+    value: http://[$(POD_IP)]:19290
+  {{- end }}
+  {{- end }}
   {{- range $name, $value := .Values.config }}
   {{- if not (or (hasKey $.Values.configFromSecrets $name) (eq (toString $value) "")) }}
   {{- $text := toString $value }}
@@ -22,14 +35,6 @@ env:
   {{- range $name, $file := .Values.files }}
   - name: {{ $name }}
     value: /etc/promdedup/{{ include "promdedup.fileName" $name }}
-  {{- end }}
-  {{- if and (include "promdedup.coordinated" .) (not .Values.config.PROMDEDUP_ADVERTISE_URL) (not (hasKey .Values.configFromSecrets "PROMDEDUP_ADVERTISE_URL")) }}
-  - name: POD_IP
-    valueFrom:
-      fieldRef:
-        fieldPath: status.podIP
-  - name: PROMDEDUP_ADVERTISE_URL
-    value: http://$(POD_IP):19290
   {{- end }}
   {{- $requests := .Values.resources.requests | default dict }}
   {{- $limits := .Values.resources.limits | default dict }}

@@ -82,8 +82,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and (include "promdedup.coordinated" .) (not (hasKey .Values.files "PROMDEDUP_PEER_TOKEN_FILE")) }}
 {{- fail "files.PROMDEDUP_PEER_TOKEN_FILE is required with PROMDEDUP_COORDINATION_URL: a Secret with the token that instances know each other by, of at least 16 characters" }}
 {{- end }}
-{{- if and (include "promdedup.coordinated" .) (hasKey .Values.files "PROMDEDUP_TLS_CERT_FILE") (not .Values.config.PROMDEDUP_ADVERTISE_URL) }}
-{{- fail "PROMDEDUP_COORDINATION_URL and files.PROMDEDUP_TLS_CERT_FILE: instances reach each other by the pod's address, which is in no certificate. Let the ingress speak TLS, or set config.PROMDEDUP_ADVERTISE_URL to an https:// address that the certificate names" }}
+{{- $own := default "" $config.PROMDEDUP_ADVERTISE_URL }}
+{{- if and (include "promdedup.coordinated" .) (hasKey .Values.files "PROMDEDUP_TLS_CERT_FILE") (not $own) }}
+{{- fail "PROMDEDUP_COORDINATION_URL and files.PROMDEDUP_TLS_CERT_FILE: instances reach each other by the pod's address, which is in no certificate. Let the ingress or a mesh speak TLS; or, where each pod's certificate names its address, set config.PROMDEDUP_ADVERTISE_URL to https://[$(POD_IP)]:19290" }}
+{{- end }}
+{{- if and (include "promdedup.coordinated" .) (gt $instances 1) $own (not (contains "$(" $own)) }}
+{{- fail (printf "config.PROMDEDUP_ADVERTISE_URL %s is the same for up to %d instances, and each has to be reached by its own: leave it out, or put $(POD_IP) in" $own $instances) }}
 {{- end }}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
 {{- fail (printf "autoscaling.minReplicas %d is more than autoscaling.maxReplicas %d" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
