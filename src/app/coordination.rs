@@ -21,6 +21,7 @@ pub(super) fn peers(coordination: &CoordinationConfig, config: &Config) -> Peers
     PeersConfig {
         timeout: 2 * config.forward.timeout + HOP_MORE,
         tls: Some(coordination.peer_tls.clone()),
+        server_name: coordination.peer_server_name.clone(),
         tenant_header: config.receive.tenant_header.clone(),
         connections_max: config.forward.connections_max,
         pools: config.forward.pools,

@@ -7,6 +7,7 @@ use crate::reload::{Look, Reloaded};
 use http::HeaderValue;
 use ring::hmac;
 use ring::rand::SystemRandom;
+use rustls::pki_types::ServerName;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -25,6 +26,8 @@ pub struct CoordinationConfig {
     pub peer_token: PeerToken,
     /// How TLS is spoken to those whose address is `https://`.
     pub peer_tls: ClientTls,
+    /// What their certificates have to name; `None`: the host of each one's address.
+    pub peer_server_name: Option<ServerName<'static>>,
 }
 
 /// A PostgreSQL database and how it is reached. Shows no password, whatever way it is printed.

@@ -3,6 +3,7 @@
 use super::{LogFormat, Mode};
 use crate::wire::Protocol;
 use http::{HeaderName, HeaderValue, Uri};
+use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -200,6 +201,11 @@ pub(super) fn advertise_url(text: &str) -> Result<String, Wrong> {
         return Err("an address to listen on, which nobody can connect to".to_owned());
     }
     Ok(format!("{scheme}://{host}:{port}"))
+}
+
+/// What a certificate names.
+pub(super) fn server_name(text: &str) -> Result<ServerName<'static>, Wrong> {
+    ServerName::try_from(text.to_owned()).map_err(|_| "neither a name of DNS nor an IP address".to_owned())
 }
 
 /// The address of an OpenID provider.

@@ -77,6 +77,7 @@ pub(super) const COORDINATION_CA_FILE: &str = "PROMDEDUP_COORDINATION_CA_FILE";
 pub(super) const ADVERTISE_URL: &str = "PROMDEDUP_ADVERTISE_URL";
 pub(super) const PEER_TOKEN_FILE: &str = "PROMDEDUP_PEER_TOKEN_FILE";
 pub(super) const PEER_CA_FILE: &str = "PROMDEDUP_PEER_CA_FILE";
+pub(super) const PEER_TLS_SERVER_NAME: &str = "PROMDEDUP_PEER_TLS_SERVER_NAME";
 pub(super) const WORKERS: &str = "PROMDEDUP_WORKERS";
 pub(super) const LOG: &str = "PROMDEDUP_LOG";
 pub(super) const LOG_FORMAT: &str = "PROMDEDUP_LOG_FORMAT";
@@ -335,6 +336,12 @@ pub const VARIABLES: &[Variable] = &[
         "",
         AUTHORITIES,
         "Who signs the certificates of the other instances, where these serve TLS; without it the public authorities that Mozilla trusts",
+    ),
+    known(
+        PEER_TLS_SERVER_NAME,
+        "",
+        "a name of DNS, such as promdedup.thanos.svc, or an IP address",
+        "What the certificates of the other instances have to name; without it the host of each one's advertised address",
     ),
     known(WORKERS, "cores granted by the cgroup", "a number from 1 to 1024", "Data-plane threads"),
     known(

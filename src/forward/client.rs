@@ -93,6 +93,7 @@ impl HttpUpstream {
         let way = Way {
             what: "TLS files for the upstream",
             tls: secure.then_some(&config.tls),
+            server_name: None,
             timeout: config.timeout,
             traffic: &network.upstream,
         };

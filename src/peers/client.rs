@@ -12,6 +12,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER, USER
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use prometheus::Registry;
+use rustls::pki_types::ServerName;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -28,6 +29,8 @@ pub struct PeersConfig {
     pub timeout: Duration,
     /// How TLS is spoken to those whose address is `https://`; `None`: to none.
     pub tls: Option<ClientTls>,
+    /// What their certificates have to name; `None`: the host of each one's address.
+    pub server_name: Option<ServerName<'static>>,
     /// Header that carries the tenant.
     pub tenant_header: HeaderName,
     /// Idle connections kept to an instance, by each thread.
@@ -61,6 +64,7 @@ impl HttpPeers {
         let way = Way {
             what: "TLS files for other instances",
             tls: config.tls.as_ref(),
+            server_name: config.server_name,
             timeout: CONNECT_MAX.min(config.timeout),
             traffic: &metrics.traffic,
         };

@@ -192,9 +192,12 @@ fn several_instances_need_an_address_and_a_secret() {
         token,
         ("PROMDEDUP_COORDINATION_CA_FILE", "/no/such/file"),
         ("PROMDEDUP_PEER_CA_FILE", "/no/such/file"),
+        ("PROMDEDUP_PEER_TLS_SERVER_NAME", "promdedup.thanos.svc"),
     ] {
         refused(&[alone], alone.0, &["PROMDEDUP_COORDINATION_URL is not given"]);
     }
+    let wrong = ("PROMDEDUP_PEER_TLS_SERVER_NAME", "https://promdedup");
+    refused(&[url, own, token, wrong], wrong.0, &["neither a name of DNS nor an IP address"]);
     refused(&[url, (own.0, "http://0.0.0.0:19290"), token], own.0, &["nobody can connect to"]);
     refused(&[("PROMDEDUP_COORDINATION_URL", "mysql://u:s3cret@db/x"), own, token], url.0, &["postgres://"]);
     refused(

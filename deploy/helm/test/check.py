@@ -295,6 +295,11 @@ class Refused(unittest.TestCase):
         names = ("PROMDEDUP_PEER_TOKEN_FILE", "PROMDEDUP_TLS_CERT_FILE", "PROMDEDUP_TLS_KEY_FILE")
         files = {name: {"secretName": "some", "key": "one"} for name in names}
         self.refused({"configFromSecrets": database, "files": files}, "which is in no certificate")
+        named = {"PROMDEDUP_PEER_TLS_SERVER_NAME": "promdedup.thanos.svc"}
+        done = with_values({"config": {**UPSTREAM, **named}, "configFromSecrets": database, "files": files})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        documents = [each for each in yaml.safe_load_all(done.stdout) if each]
+        self.assertEqual(environment(documents)["PROMDEDUP_ADVERTISE_URL"]["value"], "https://[$(POD_IP)]:19290")
         documents = rendered(f"{CHART}/examples/coordinated-values.yaml")
         names = list(environment(documents))
         # Kubernetes puts in only what was named before.

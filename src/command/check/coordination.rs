@@ -146,6 +146,7 @@ async fn hop(coordination: &CoordinationConfig, config: &Config) -> Result<Hoppe
     let settings = PeersConfig {
         timeout: HOP_MAX,
         tls: Some(coordination.peer_tls.clone()),
+        server_name: coordination.peer_server_name.clone(),
         tenant_header: config.receive.tenant_header.clone(),
         connections_max: 1,
         pools: 1,

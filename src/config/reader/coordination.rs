@@ -8,9 +8,13 @@ impl Reader {
     /// `None` as well when something is wrong, which is noted.
     pub(super) fn coordination(&mut self) -> Option<CoordinationConfig> {
         let Some(url) = self.text(var::COORDINATION_URL) else {
-            for name in
-                [var::COORDINATION_CA_FILE, var::ADVERTISE_URL, var::PEER_TOKEN_FILE, var::PEER_CA_FILE]
-            {
+            for name in [
+                var::COORDINATION_CA_FILE,
+                var::ADVERTISE_URL,
+                var::PEER_TOKEN_FILE,
+                var::PEER_CA_FILE,
+                var::PEER_TLS_SERVER_NAME,
+            ] {
                 if self.given.contains_key(name) {
                     let problem =
                         format!("{} is not given, so there are no other instances", var::COORDINATION_URL);
@@ -44,12 +48,14 @@ impl Reader {
             }
         };
         let advertise_url = self.needed(var::ADVERTISE_URL, values::advertise_url);
+        let peer_server_name = self.once(var::PEER_TLS_SERVER_NAME, values::server_name);
         let peer_token = self.needed(var::PEER_TOKEN_FILE, |path| PeerToken::open(path.as_ref()));
         Some(CoordinationConfig {
             database: database?,
             advertise_url: advertise_url?,
             peer_token: peer_token?,
             peer_tls,
+            peer_server_name,
         })
     }
 

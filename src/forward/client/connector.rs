@@ -35,6 +35,8 @@ pub(crate) struct Way<'a> {
     pub(crate) what: &'static str,
     /// `None`: no address is `https://`.
     pub(crate) tls: Option<&'a ClientTls>,
+    /// What certificates have to name; `None`: the host of the address.
+    pub(crate) server_name: Option<ServerName<'static>>,
     /// Of connecting, and of a handshake.
     pub(crate) timeout: Duration,
     /// Where their bytes are counted.
@@ -44,6 +46,7 @@ pub(crate) struct Way<'a> {
 #[derive(Debug)]
 struct Tls {
     config: Reloaded<ClientConfig>,
+    server_name: Option<ServerName<'static>>,
     handshake_timeout: Duration,
 }
 
@@ -75,7 +78,8 @@ impl Tls {
             end.into_iter().for_each(|end| traffic.certificate_ends(end));
             Ok(made)
         };
-        Ok(Self { config: Reloaded::new(way.what, paths, make)?, handshake_timeout: way.timeout })
+        let config = Reloaded::new(way.what, paths, make)?;
+        Ok(Self { config, server_name: way.server_name.clone(), handshake_timeout: way.timeout })
     }
 
     async fn connect(
@@ -84,7 +88,8 @@ impl Tls {
         stream: Counted,
     ) -> Result<TlsStream<Counted>, Box<dyn Error + Send + Sync>> {
         let connector = TlsConnector::from(self.config.fresh());
-        let connecting = connector.connect(server_name(url)?, stream);
+        let name = self.server_name.clone().map_or_else(|| server_name(url), Ok)?;
+        let connecting = connector.connect(name, stream);
         match timeout(self.handshake_timeout, connecting).await {
             Ok(connected) => Ok(connected?),
             Err(_) => Err("the TLS handshake took too long".into()),

@@ -162,11 +162,12 @@ pub(super) struct Wishes<'a> {
     pub(super) secret: Option<&'static str>,
     pub(super) scheme: &'static str,
     pub(super) tls: Option<ClientTls>,
+    pub(super) server_name: Option<&'static str>,
 }
 
 impl Default for Wishes<'_> {
     fn default() -> Self {
-        Self { more: &[], secret: Some(SECRET), scheme: "http", tls: None }
+        Self { more: &[], secret: Some(SECRET), scheme: "http", tls: None, server_name: None }
     }
 }
 
@@ -190,6 +191,7 @@ impl Instance {
         let settings = PeersConfig {
             timeout: TIMEOUT,
             tls: wishes.tls,
+            server_name: wishes.server_name.map(|name| name.try_into().expect("a name")),
             tenant_header: HeaderName::from_static("thanos-tenant"),
             connections_max: 8,
             pools: 2,

@@ -116,6 +116,31 @@ async fn hops_go_over_tls() {
     assert_eq!(one.got().len(), 1);
 }
 
+/// The addresses of pods are in no certificate, and all pods have the same one.
+#[tokio::test]
+async fn what_certificates_name_may_be_said_apart_from_the_address() {
+    let (board, files, authority): (Arc<Board>, _, _) = (Arc::default(), Files::new(), Authority::new());
+    board.gives("c", "one");
+    let pair = authority.signs("promdedup.thanos.svc");
+    let (certificate, key) = (files.put("tls.crt", &pair.certificate), files.put("tls.key", &pair.key));
+    let more = [("PROMDEDUP_TLS_CERT_FILE", certificate.as_str()), ("PROMDEDUP_TLS_KEY_FILE", key.as_str())];
+    let served = Wishes { more: &more, scheme: "https", ..Wishes::default() };
+    let one = Instance::with(&board, "one", served).await;
+    let authorities = files.put("ca.crt", &authority.pem);
+    for (name, server_name, status) in [
+        ("two", Some("promdedup.thanos.svc"), 204),
+        ("three", None, 503),
+        ("four", Some("promdedup.other.svc"), 503),
+    ] {
+        let tls = Some(ClientTls { authorities: Some(authorities.clone().into()), identity: None });
+        let from = Instance::with(&board, name, Wishes { tls, server_name, ..Wishes::default() }).await;
+        let heard = from.ask(&[sample("c", "m", "a", 0)]).await;
+        assert_eq!(heard.status, status, "{name}: {heard:?}");
+        assert_eq!(heard.text.contains("invalid peer certificate"), status == 503, "{name}: {heard:?}");
+    }
+    assert_eq!(one.got(), names(&[("m", 1)]));
+}
+
 /// The story of the test below, with a log that says all there is.
 #[tokio::test]
 #[ignore = "run by the test below, in a process of its own"]

@@ -11,7 +11,7 @@ env:
   {{- if not $advertised }}
   {{- /* An address of IPv6 needs the brackets, and one of IPv4 may have them. */}}
   - name: PROMDEDUP_ADVERTISE_URL
-    value: http://[$(POD_IP)]:19290
+    value: {{ ternary "https" "http" (hasKey .Values.files "PROMDEDUP_TLS_CERT_FILE") }}://[$(POD_IP)]:19290
   {{- end }}
   {{- end }}
   {{- range $name, $value := .Values.config }}

@@ -83,8 +83,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- fail "files.PROMDEDUP_PEER_TOKEN_FILE is required with PROMDEDUP_COORDINATION_URL: a Secret with the token that instances know each other by, of at least 16 characters" }}
 {{- end }}
 {{- $own := default "" $config.PROMDEDUP_ADVERTISE_URL }}
-{{- if and (include "promdedup.coordinated" .) (hasKey .Values.files "PROMDEDUP_TLS_CERT_FILE") (not $own) }}
-{{- fail "PROMDEDUP_COORDINATION_URL and files.PROMDEDUP_TLS_CERT_FILE: instances reach each other by the pod's address, which is in no certificate. Let the ingress or a mesh speak TLS; or, where each pod's certificate names its address, set config.PROMDEDUP_ADVERTISE_URL to https://[$(POD_IP)]:19290" }}
+{{- if and (include "promdedup.coordinated" .) (hasKey .Values.files "PROMDEDUP_TLS_CERT_FILE") (not $own) (not $config.PROMDEDUP_PEER_TLS_SERVER_NAME) }}
+{{- fail "PROMDEDUP_COORDINATION_URL and files.PROMDEDUP_TLS_CERT_FILE: instances reach each other by the pod's address, which is in no certificate. Set config.PROMDEDUP_PEER_TLS_SERVER_NAME to a name that the certificate has, such as that of the Service; or, where each pod's certificate names its address, config.PROMDEDUP_ADVERTISE_URL to https://[$(POD_IP)]:19290" }}
 {{- end }}
 {{- if and (include "promdedup.coordinated" .) (gt $instances 1) $own (not (contains "$(" $own)) }}
 {{- fail (printf "config.PROMDEDUP_ADVERTISE_URL %s is the same for up to %d instances, and each has to be reached by its own: leave it out, or put $(POD_IP) in" $own $instances) }}
