@@ -2,6 +2,7 @@
 
 use crate::history::{NEVER, Sent};
 use crate::run::Played;
+use crate::settled;
 use crate::story::{Kind, PAUSE_MAX_MS, SeriesPlan, Story, TargetPlan};
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,6 +26,24 @@ pub(crate) struct Verdict {
     pub(crate) stored: usize,
     /// What must not be, and the series that it is about.
     pub(crate) broken: Vec<Broken>,
+    pub(crate) fleet: FleetFigures,
+}
+
+/// Figures of several instances.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FleetFigures {
+    /// How long until all agreed when the last fault was over.
+    pub(crate) settled_ms: i64,
+    /// How long two instances served one group, over all groups.
+    pub(crate) split_ms: i64,
+    /// How often a group came to an instance.
+    pub(crate) moves: usize,
+    /// Batches that were refused for good in a split, or soon after.
+    pub(crate) dropped_in_split: usize,
+    /// Samples that upstream refused, because it had another one of that time or a newer one.
+    pub(crate) conflicts: u64,
+    /// Samples that upstream got twice.
+    pub(crate) repeated: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +63,7 @@ struct Stored {
 }
 
 impl Verdict {
-    fn broke(&mut self, promise: &'static str, series: Option<usize>, what: String) {
+    pub(crate) fn broke(&mut self, promise: &'static str, series: Option<usize>, what: String) {
         self.broken.push(Broken { promise, what, series });
     }
 }
@@ -54,6 +73,7 @@ pub(crate) fn judge(played: &Played) -> Verdict {
     let story = &played.world.story;
     let mut verdict = Verdict::default();
     whole(played, &mut verdict);
+    settled::judge(played, &mut verdict);
     let history = played.world.history();
     let mut by_series = vec![];
     let (mut stored_count, mut expected) = (0.0, 0.0);
@@ -124,10 +144,13 @@ fn whole(played: &Played, verdict: &mut Verdict) {
         let series = broken.split([' ', ':']).nth(1).and_then(|number| number.parse().ok());
         verdict.broke("acknowledged only what upstream has", series, broken.clone());
     }
-    if let Some(first) = history.dropped.first()
+    let is_split = |at_ms, group: usize| played.served.get(group).is_some_and(|served| served.is_split(at_ms));
+    let mut dropped = history.dropped.iter().filter(|dropped| !is_split(dropped.at_ms, dropped.group));
+    if let Some(first) = dropped.next()
         && !story.loses_data()
     {
-        verdict.broke("nothing is refused", None, format!("{} batches: {first}", history.dropped.len()));
+        let what = format!("{} batches, the first at {}: {}", 1 + dropped.count(), first.at_ms, first.what);
+        verdict.broke("nothing is refused", Some(first.series), what);
     }
     if played.undelivered > 0 {
         verdict.broke("queues drain", None, format!("{} samples are undelivered", played.undelivered));

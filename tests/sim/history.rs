@@ -1,6 +1,6 @@
 //! What was sent, what arrived, what was acknowledged, and a log of it all for whoever wants to read a story.
 
-use crate::story::{Kind, SeriesPlan, Story};
+use crate::story::{Kind, SeriesPlan, Story, TargetPlan};
 use promdedup::stand_in::Labels;
 use promdedup::stand_in::request::label_block;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ pub(crate) struct History {
     pub(crate) series: Vec<SeriesHistory>,
     by_labels: HashMap<Labels, usize>,
     /// Batches that senders threw away, as upstream or the proxy told them to.
-    pub(crate) dropped: Vec<String>,
+    pub(crate) dropped: Vec<Dropped>,
     /// Broken promises that only show at the moment they are broken.
     pub(crate) broken: Vec<String>,
     /// The series whose story is told, if any.
@@ -33,6 +33,16 @@ pub(crate) struct SeriesHistory {
     pub(crate) sent: Vec<Vec<Sent>>,
 }
 
+/// A batch that a sender threw away.
+#[derive(Clone, Debug)]
+pub(crate) struct Dropped {
+    pub(crate) at_ms: i64,
+    /// The first series in it.
+    pub(crate) series: usize,
+    pub(crate) group: usize,
+    pub(crate) what: String,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     /// Its own time, with the replica's clock.
@@ -42,6 +52,13 @@ pub(crate) struct Sent {
     pub(crate) arrived_ms: i64,
     /// When its sender saw it acknowledged.
     pub(crate) acked_ms: i64,
+}
+
+/// The group label that all groups have in common, and the one that tells them apart.
+pub(crate) const CLUSTER: &str = "c";
+
+pub(crate) fn prometheus_of(group: usize) -> String {
+    if group == 0 { "m/k".to_owned() } else { format!("m/k-{group}") }
 }
 
 impl Sent {
@@ -65,15 +82,17 @@ impl History {
             let own = ["scrape_duration_seconds", "up"].map(|name| (name.to_owned(), SeriesPlan::Steady));
             let own = own.into_iter().filter(|_| target.kind == Kind::Scraped);
             for (name, plan) in names.chain(own) {
-                history.add(number, &name, plan, target.kind, story.replicas.len());
+                history.add(number, &name, plan, target, story.replicas.len());
             }
         }
         history
     }
 
-    fn add(&mut self, target: usize, name: &str, plan: SeriesPlan, kind: Kind, replicas: usize) {
+    fn add(&mut self, target: usize, name: &str, plan: SeriesPlan, of: &TargetPlan, replicas: usize) {
+        let kind = of.kind;
+        let prometheus = prometheus_of(of.group);
         let name = if kind == Kind::Rules { format!("rule{target}:{name}") } else { name.to_owned() };
-        let mut labels = Labels::new([("__name__", name.as_str()), ("cluster", "c"), ("prometheus", "m/k")]);
+        let mut labels = Labels::new([("__name__", name.as_str()), ("cluster", CLUSTER), ("prometheus", prometheus.as_str())]);
         if kind == Kind::Scraped {
             labels = labels.with("instance", &format!("i{target}")).with("job", "j");
         }

@@ -7,18 +7,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails with a panic")]
 
 mod checker;
+mod database;
 mod dice;
+mod fleets;
+mod front;
 mod history;
 mod make;
 mod many;
+mod peers;
 mod proxy;
 mod queue;
 mod replica;
 mod run;
 mod scenes;
+mod settled;
 mod shorten;
 mod story;
 mod table;
+mod tally;
 mod upstream;
 mod world;
 

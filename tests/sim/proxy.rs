@@ -1,15 +1,18 @@
-//! The proxy: the real routes, admission, pipeline, window and policy, in one life after another.
+//! The proxy, or one instance of it: the real routes, admission, pipeline, window and policy, in one life after another.
 
 use crate::history::EPOCH_MS;
+use crate::peers::{Member, Seat};
 use crate::upstream::{Door, TIMEOUT, Thanos};
 use crate::world::World;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderName, Request};
+use http::{HeaderName, Request, Response};
 use promdedup::config::{AuthConfig, Mode, ReceiveConfig};
 use promdedup::overhead::CpuTime;
+use promdedup::peers::Secret;
 use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Reply, Settings};
+use promdedup::placement::Keeper;
 use promdedup::receive::{Phase, PhaseControl, Serve, routes};
 use promdedup::series::{PlaceLabels, ReplicaNames};
 use promdedup::telemetry::LimitHits;
@@ -18,17 +21,22 @@ use promdedup::wire::labels::LabelBounds;
 use prometheus::Registry;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower_service::Service;
 
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+
 #[derive(Debug)]
 pub(crate) struct Proxy {
     world: Arc<World>,
     thanos: Arc<Thanos>,
+    /// Among other instances.
+    seat: Option<Seat>,
+    lives: AtomicU64,
     life: Mutex<Option<Life>>,
     /// The counters of all lives, by name and labels.
     counted: Mutex<BTreeMap<String, u64>>,
@@ -46,37 +54,42 @@ struct Life {
     crashed: watch::Sender<bool>,
     sweeper: Arc<JoinHandle<()>>,
     begun_ms: i64,
+    member: Option<Member>,
 }
-
-/// What a sender hears: a status, and how long to wait.
-pub(crate) type Heard = (u16, Option<i64>);
 
 #[derive(Debug)]
 struct Served {
     pipeline: Pipeline<Door>,
     world: Arc<World>,
     open: Arc<AtomicUsize>,
+    /// How far its clock is ahead.
+    ahead_ms: i64,
 }
 
 impl Serve for Served {
     async fn serve(self: Arc<Self>, incoming: Incoming) -> Reply {
         self.open.fetch_add(1, Relaxed);
-        let reply = self.pipeline.serve(incoming, EPOCH_MS + self.world.now_ms()).await;
+        let reply = self.pipeline.serve(incoming, EPOCH_MS + self.world.now_ms() + self.ahead_ms).await;
         self.open.fetch_sub(1, Relaxed);
         reply
+    }
+
+    fn secret_of_peers(&self) -> Option<Secret> {
+        self.pipeline.secret_of_peers()
     }
 }
 
 impl Proxy {
-    pub(crate) fn start(world: &Arc<World>, thanos: &Arc<Thanos>) -> Self {
-        let proxy = Self {
+    /// Not there yet.
+    pub(crate) fn new(world: &Arc<World>, thanos: &Arc<Thanos>, seat: Option<Seat>) -> Self {
+        Self {
             world: Arc::clone(world),
             thanos: Arc::clone(thanos),
+            seat,
+            lives: AtomicU64::new(0),
             life: Mutex::default(),
             counted: Mutex::default(),
-        };
-        proxy.begin();
-        proxy
+        }
     }
 
     /// A new process, with an empty window.
@@ -89,7 +102,17 @@ impl Proxy {
         let limits = LimitHits::new(&registry).unwrap();
         let metrics = Metrics::register(&registry, &CpuTime::off(), &limits).unwrap();
         let pipeline = Pipeline::new(settings(plan.hold_ms), Arc::clone(&window), door, metrics);
-        let served = Served { pipeline, world: Arc::clone(&self.world), open: Arc::clone(&open) };
+        let (pipeline, member) = match &self.seat {
+            None => (pipeline, None),
+            Some(seat) => {
+                let life = self.lives.fetch_add(1, Relaxed);
+                let (pipeline, member) = seat.join(&self.world, life, pipeline, &registry, &dead);
+                (pipeline, Some(member))
+            }
+        };
+        let ahead = self.seat.as_ref().zip(self.world.story.fleet.as_ref());
+        let ahead_ms = ahead.map_or(0, |(seat, fleet)| fleet.ahead_ms[seat.number]);
+        let served = Served { pipeline, world: Arc::clone(&self.world), open: Arc::clone(&open), ahead_ms };
         let phase = PhaseControl::default();
         let router =
             routes(&receive_config(), Arc::new(served), &registry, &limits, phase.subscribe()).unwrap();
@@ -106,6 +129,7 @@ impl Proxy {
             crashed,
             sweeper,
             begun_ms: self.world.now_ms(),
+            member,
         };
         *self.life.lock().unwrap() = Some(life);
     }
@@ -116,14 +140,22 @@ impl Proxy {
         life.dead.store(true, Relaxed);
         life.crashed.send_replace(true);
         life.sweeper.abort();
+        life.member.iter().for_each(Member::kill);
         self.count(&life);
     }
 
     /// SIGTERM: drains, and ends.
     pub(crate) async fn drain(&self) {
         let Some(life) = self.life() else { return };
+        if let (Some(member), Some(fleet)) = (&life.member, &self.world.story.fleet) {
+            life.phase.set(Phase::Leaving);
+            member.keeper.drain();
+            self.world.pause(fleet.lead_ms).await;
+            life.phase.set(Phase::Draining);
+            member.keeper.leave(DRAIN_MAX).await;
+        }
         life.phase.set(Phase::Draining);
-        for _ in 0..30_000 / 50 {
+        for _ in 0..DRAIN_MAX.as_millis() / 50 {
             if life.open.load(Relaxed) == 0 {
                 break;
             }
@@ -139,8 +171,28 @@ impl Proxy {
         self.life.lock().unwrap().clone()
     }
 
-    /// A request as a sender makes it. `None`: the connection is refused or breaks.
-    pub(crate) async fn call(&self, body: Bytes, attempt: u32) -> Option<Heard> {
+    /// Whether it takes connections.
+    pub(crate) fn accepts(&self) -> bool {
+        self.life().is_some_and(|life| self.seat.is_none() || life.phase.now() < Phase::Draining)
+    }
+
+    /// Whoever is its process looks how the database is reached now.
+    pub(crate) fn look_for_the_database(&self) {
+        self.life().and_then(|life| life.member).iter().for_each(Member::look_for_the_database);
+    }
+
+    /// Who has which group, as the process knows it.
+    pub(crate) fn keeper(&self) -> Option<Arc<Keeper>> {
+        Some(self.life()?.member?.keeper)
+    }
+
+    /// A request as a sender, or with more headers another instance, makes it. `None`: the connection is refused or breaks.
+    pub(crate) async fn call(
+        &self,
+        body: Bytes,
+        attempt: u32,
+        more: &[(&'static str, &'static str)],
+    ) -> Option<Response<Body>> {
         let mut life = self.life()?;
         let mut request = Request::post("/api/v1/receive")
             .header("content-encoding", "snappy")
@@ -150,6 +202,9 @@ impl Proxy {
         if attempt > 0 {
             request = request.header("retry-attempt", attempt);
         }
+        for (name, value) in more {
+            request = request.header(*name, *value);
+        }
         let request = request.body(Body::from(body)).unwrap();
         let mut crashed = life.crashed.subscribe();
         let response = tokio::select! {
@@ -157,15 +212,12 @@ impl Proxy {
             response = life.router.call(request) => response.unwrap(),
             _ = crashed.wait_for(|crashed| *crashed) => return None,
         };
-        let retry_after = response.headers().get("retry-after");
-        let retry_after_ms = retry_after.and_then(|s| Some(s.to_str().ok()?.parse::<i64>().ok()? * 1000));
-        Some((response.status().as_u16(), retry_after_ms))
+        Some(response)
     }
 
-    /// The newest sample of a series that upstream has, and whether this life of the proxy has seen little of it.
-    pub(crate) fn newest_upstream_ms(&self, series: usize) -> (bool, Option<i64>) {
-        let begun_ms = self.life().map_or(0, |life| life.begun_ms);
-        (self.thanos.stored_since(series, begun_ms) < 4, self.thanos.newest_ms(series))
+    /// Since when there is this process.
+    pub(crate) fn begun_ms(&self) -> i64 {
+        self.life().map_or(0, |life| life.begun_ms)
     }
 
     /// Requests in the pipeline, and series in the window with their bound kept.

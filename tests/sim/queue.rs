@@ -5,7 +5,8 @@
 //! above 2xx drops the batch.
 
 use crate::dice::Dice;
-use crate::history::EPOCH_MS;
+use crate::front::Heard;
+use crate::history::{Dropped, EPOCH_MS};
 use crate::replica::Replica;
 use promdedup::stand_in::request::{compress, put_sample};
 use std::collections::VecDeque;
@@ -48,7 +49,7 @@ struct Shard {
 /// What became of an attempt.
 enum Outcome {
     Acknowledged,
-    Dropped(u16),
+    Refused(u16, String),
     Again { after_ms: Option<i64> },
 }
 
@@ -175,16 +176,20 @@ async fn send(replica: &Arc<Replica>, batch: &[Item], dice: &mut Dice) {
         let heard = tokio::time::timeout(REMOTE_TIMEOUT, exchange).await.ok().flatten();
         world.thawed(replica.number).await;
         let outcome = match heard {
-            Some((200..300, _)) => Outcome::Acknowledged,
-            Some((500.., after_ms)) => Outcome::Again { after_ms },
+            Some(Heard { status: 200..300, .. }) => Outcome::Acknowledged,
+            Some(Heard { status: 500.., after_ms, .. }) => Outcome::Again { after_ms },
             None => Outcome::Again { after_ms: None },
-            Some((status, _)) => Outcome::Dropped(status),
+            Some(Heard { status, text, .. }) => Outcome::Refused(status, text),
         };
         match outcome {
             Outcome::Acknowledged => return acknowledged(replica, batch),
-            Outcome::Dropped(status) => {
-                let line = format!("r{} drops {} samples for a {status}", replica.number, batch.len());
-                return world.history().dropped.push(line);
+            Outcome::Refused(status, text) => {
+                let what = format!(
+                    "r{} drops {} samples at attempt {attempt} for a {status}: {text}",
+                    replica.number,
+                    batch.len()
+                );
+                return dropped(replica, batch, what);
             }
             Outcome::Again { after_ms } => {
                 let pause_ms = after_ms.unwrap_or(backoff_ms);
@@ -202,7 +207,7 @@ async fn exchange(
     body: bytes::Bytes,
     attempt: u32,
     dice: &mut Dice,
-) -> Option<crate::proxy::Heard> {
+) -> Option<Heard> {
     let world = &replica.world;
     let link = || world.state().links[replica.number];
     let way_ms = world.story.link.way_ms;
@@ -214,8 +219,8 @@ async fn exchange(
         return None;
     }
     arrived(replica, batch, attempt);
-    let heard = replica.proxy.call(body, attempt).await;
-    told(replica, batch, heard);
+    let heard = replica.front.call(body, attempt).await;
+    told(replica, batch, heard.as_ref());
     world.pause(dice.of(0..=way_ms) + link().delay_ms).await;
     if link().cut {
         std::future::pending::<()>().await;
@@ -240,14 +245,27 @@ fn arrived(replica: &Replica, batch: &[Item], attempt: u32) {
     }
 }
 
-fn told(replica: &Replica, batch: &[Item], heard: Option<crate::proxy::Heard>) {
+fn told(replica: &Replica, batch: &[Item], heard: Option<&Heard>) {
     let mut history = replica.world.history();
     let Some(told) = history.told else { return };
     for item in batch.iter().filter(|item| item.series as usize == told) {
         history.tell(told, replica.world.now_ms(), || {
-            format!("        r{} is answered {heard:?} for {:.3}", replica.number, item.at_ms as f64 / 1e3)
+            let at = item.at_ms as f64 / 1e3;
+            match heard {
+                Some(Heard { status, text, by, .. }) => {
+                    format!("        r{} is answered {status} by i{by} for {at:.3} {text}", replica.number)
+                }
+                None => format!("        r{} is not answered for {at:.3}", replica.number),
+            }
         });
     }
+}
+
+fn dropped(replica: &Replica, batch: &[Item], what: String) {
+    let at_ms = replica.world.now_ms();
+    let series = batch.first().map_or(0, |item| item.series as usize);
+    let group = replica.world.story.replicas[replica.number].group;
+    replica.world.history().dropped.push(Dropped { at_ms, series, group, what });
 }
 
 fn acknowledged(replica: &Replica, batch: &[Item]) {
@@ -266,7 +284,7 @@ fn acknowledged(replica: &Replica, batch: &[Item]) {
             continue;
         }
         // What an acknowledgement means, held against the upstream at this moment.
-        let (young, newest_ms) = replica.proxy.newest_upstream_ms(series);
+        let (young, newest_ms) = replica.front.newest_upstream_ms(series);
         // Two intervals as the window knows them: a takeover for silence makes them up to twice as long (rule 9).
         let mut reach_ms = world.story.two_intervals_ms(target, plan, item.at_ms) * 2;
         if young && let Some(before) = before {

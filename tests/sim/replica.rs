@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use crate::history::{NEVER, Sent};
-use crate::proxy::Proxy;
+use crate::front::Front;
 use crate::queue::{self, Item, Queue};
 use crate::story::{Kind, SeriesPlan, TargetPlan};
 use crate::world::World;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 pub(crate) struct Replica {
     pub(crate) number: usize,
     pub(crate) world: Arc<World>,
-    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) front: Arc<Front>,
     pub(crate) queue: Mutex<Queue>,
     /// The tasks of its process.
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -42,11 +42,11 @@ struct Loop {
 }
 
 impl Replica {
-    pub(crate) fn new(number: usize, world: &Arc<World>, proxy: &Arc<Proxy>) -> Arc<Self> {
+    pub(crate) fn new(number: usize, world: &Arc<World>, front: &Arc<Front>) -> Arc<Self> {
         Arc::new(Self {
             number,
             world: Arc::clone(world),
-            proxy: Arc::clone(proxy),
+            front: Arc::clone(front),
             queue: Mutex::default(),
             tasks: Mutex::default(),
             lives: Mutex::default(),
@@ -107,7 +107,8 @@ impl Replica {
         let mut dice = self.dice(77);
         let mut loops: Vec<Loop> = story.targets.iter().map(|_| Loop::default()).collect();
         let mut due = BinaryHeap::new();
-        for (target, plan) in story.targets.iter().enumerate() {
+        let group = story.replicas[self.number].group;
+        for (target, plan) in story.targets.iter().enumerate().filter(|(_, plan)| plan.group == group) {
             due.push(Reverse((self.next(plan, self.world.now_ms()), Job::Scrape(target))));
         }
         while let Some(Reverse((due_ms, job))) = due.pop() {

@@ -3,17 +3,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a program of the tests")]
 
 mod checker;
+mod database;
 mod dice;
+mod fleets;
+mod front;
 mod history;
 mod make;
 mod many;
+mod peers;
 mod proxy;
 mod queue;
 mod replica;
 mod run;
+mod settled;
 mod shorten;
 mod story;
 mod table;
+mod tally;
 mod upstream;
 mod world;
 
@@ -31,6 +37,9 @@ struct Options {
     /// Tell the story of this seed: what was wrong with it, if anything, or else that of `--series`.
     #[arg(long)]
     seed: Option<u64>,
+    /// Of several instances.
+    #[arg(long)]
+    several: bool,
     /// The series to tell of: its number.
     #[arg(long, requires = "seed")]
     series: Option<usize>,
@@ -39,14 +48,17 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     match options.seed {
-        Some(seed) => tell(seed, options.series),
+        Some(seed) => tell(seed, options.several, options.series),
+        None if options.several => play_fleets(&options),
         None => play_all(&options),
     }
 }
 
-fn tell(seed: u64, series: Option<usize>) -> ExitCode {
-    let (story, verdict) = many::one(seed);
-    println!("{:?}\n{story}{verdict:#?}", make::Class::of(seed));
+fn tell(seed: u64, several: bool, series: Option<usize>) -> ExitCode {
+    let story = if several { fleets::story(seed) } else { make::story(seed) };
+    let class = if several { format!("{:?}", fleets::Class::of(seed)) } else { format!("{:?}", make::Class::of(seed)) };
+    let verdict = checker::judge(&run::play(&story, None));
+    println!("{class}\n{story}{verdict:#?}");
     match (series, verdict.broken.first()) {
         (Some(_), _) | (None, None) => {
             let played = run::play(&story, series.or(Some(verdict.hole.1)));
@@ -70,5 +82,16 @@ fn play_all(options: &Options) -> ExitCode {
     println!("worse than it may be ({}):", problems.len());
     problems.iter().for_each(|problem| println!("  {problem}"));
     println!("{} schedules in {:.0?}", options.schedules, begun.elapsed());
+    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn play_fleets(options: &Options) -> ExitCode {
+    let begun = std::time::Instant::now();
+    let seeds = options.from..options.from + options.schedules;
+    let mut table = many::fleets(seeds, |played| println!("{played} played after {:.0?}", begun.elapsed()));
+    println!("\n{}", table.print());
+    println!("{} schedules in {:.0?}", options.schedules, begun.elapsed());
+    let problems = table.problems();
+    problems.iter().for_each(|problem| println!("  {problem}"));
     if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -2,6 +2,7 @@
 //!
 //! All times are in ms from the beginning of the story, unless they say otherwise.
 
+use promdedup::stand_in::coordination::Reach;
 use std::fmt;
 
 /// A sender that was refused comes again within that time, and a little.
@@ -18,12 +19,16 @@ pub(crate) struct Story {
     pub(crate) targets: Vec<TargetPlan>,
     pub(crate) link: Link,
     pub(crate) proxy: ProxyPlan,
+    /// With several instances of it.
+    pub(crate) fleet: Option<FleetPlan>,
     pub(crate) faults: Vec<Fault>,
 }
 
 /// A Prometheus.
 #[derive(Clone, Debug)]
 pub(crate) struct ReplicaPlan {
+    /// The HA group that it is of.
+    pub(crate) group: usize,
     pub(crate) shards: usize,
     /// How far its clock is ahead, and since when: sample times carry it.
     pub(crate) clock: Vec<(i64, i64)>,
@@ -32,6 +37,8 @@ pub(crate) struct ReplicaPlan {
 /// Something that is scraped, or a group of rules.
 #[derive(Clone, Debug)]
 pub(crate) struct TargetPlan {
+    /// Whose replicas scrape it.
+    pub(crate) group: usize,
     /// Each interval and since when; the first since the beginning.
     pub(crate) intervals_ms: Vec<(i64, i64)>,
     /// When each replica scrapes, within the interval.
@@ -91,6 +98,21 @@ pub(crate) struct ProxyPlan {
     pub(crate) hold_ms: i64,
 }
 
+/// Several instances that share the groups out.
+#[derive(Clone, Debug)]
+pub(crate) struct FleetPlan {
+    /// By instance: how far its clock is ahead.
+    pub(crate) ahead_ms: Vec<i64>,
+    /// A statement to the database takes so long each way, at most.
+    pub(crate) database_ms: i64,
+    /// From one instance to another, and back, at most.
+    pub(crate) hop_ms: i64,
+    /// Requests are dealt by chance, and not in turn.
+    pub(crate) by_chance: bool,
+    /// An instance that was asked to end goes on for so long.
+    pub(crate) lead_ms: i64,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
     pub(crate) at_ms: i64,
@@ -147,6 +169,29 @@ pub(crate) enum What {
     ProxyTerm,
     /// SIGKILL.
     ProxyCrash,
+    /// One of several instances, or what they have in common.
+    Fleet(Mishap),
+}
+
+/// What may happen to several instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// SIGKILL; a new process comes after the time.
+    Crash { instance: usize },
+    /// SIGTERM: it leaves its groups and ends; a new process comes after the time.
+    Ends { instance: usize },
+    /// It is not there before.
+    Comes { instance: usize },
+    /// It gets on with the database like that, alone.
+    NoDatabase { instance: usize, reach: Reach },
+    /// All do.
+    DatabaseAway { reach: Reach },
+    /// Statements take up to so much longer, each way.
+    DatabaseSlow { more_ms: i64 },
+    /// All rows are lost.
+    DatabaseForgets,
+    /// Neither reaches the other: connections are refused, or hang.
+    Apart { one: usize, other: usize, hangs: bool },
 }
 
 /// What is wrong with the upstream.
@@ -209,6 +254,7 @@ impl Story {
 
     pub(crate) fn is_healthy(&self) -> bool {
         self.faults.is_empty()
+            && self.fleet.is_none()
             && self.replicas.iter().all(|replica| replica.clock.is_empty())
             && self.targets.iter().all(|target| target.intervals_ms.len() == 1)
     }
@@ -242,6 +288,7 @@ impl Story {
                 what,
                 What::ProxyCrash
                     | What::ProxyTerm
+                    | What::Fleet(_)
                     | What::Partition { .. }
                     | What::Flaky { .. }
                     | What::Frozen { .. }
@@ -252,9 +299,19 @@ impl Story {
         })
     }
 
+    /// Whether an instance is not there in the beginning.
+    pub(crate) fn comes_later(&self, instance: usize) -> bool {
+        self.has(|what| *what == What::Fleet(Mishap::Comes { instance }))
+    }
+
+    /// How many HA groups there are.
+    pub(crate) fn groups(&self) -> usize {
+        self.replicas.iter().map(|replica| replica.group + 1).max().unwrap_or(0)
+    }
+
     /// Whether there is a time in which upstream takes nothing, or not all.
     pub(crate) fn has_outage(&self) -> bool {
-        self.has(|what| matches!(what, What::Upstream(_) | What::ProxyCrash | What::ProxyTerm))
+        self.has(|what| matches!(what, What::Upstream(_) | What::ProxyCrash | What::ProxyTerm | What::Fleet(_)))
     }
 
     /// Whether upstream refuses data for good, so that senders drop some.
@@ -294,7 +351,8 @@ impl What {
     /// What it is called in tables.
     pub(crate) fn name(&self) -> String {
         let text = format!("{self:?}");
-        text.split(" {").next().unwrap_or_default().to_owned()
+        let name = text.split(" {").next().unwrap_or_default();
+        name.trim_start_matches("Fleet(").trim_end_matches(')').to_owned()
     }
 
     /// The replica that it strikes; faults of the rest strike everybody.
@@ -309,7 +367,7 @@ impl What {
             | Self::Skipped { replica, .. }
             | Self::Unreachable { replica, .. }
             | Self::Removed { replica, .. } => Some(replica),
-            Self::Upstream(_) | Self::ProxyTerm | Self::ProxyCrash => None,
+            Self::Upstream(_) | Self::ProxyTerm | Self::ProxyCrash | Self::Fleet(_) => None,
         }
     }
 }
@@ -317,6 +375,9 @@ impl What {
 impl fmt::Display for Story {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} s, {:?}, {:?}", self.span_ms / 1000, self.link, self.proxy)?;
+        if let Some(fleet) = &self.fleet {
+            writeln!(f, "  {fleet:?}")?;
+        }
         for (nth, replica) in self.replicas.iter().enumerate() {
             writeln!(f, "  replica {nth}: {} shard(s), clock {:?}", replica.shards, replica.clock)?;
         }

@@ -3,7 +3,7 @@
 use crate::dice::Dice;
 use crate::history::History;
 use crate::story::{Fault, Sick, Story, What};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 pub(crate) struct World {
     pub(crate) story: Story,
     began: Instant,
+    pub(crate) rest: Arc<Rest>,
     history: Mutex<History>,
     state: Mutex<State>,
     /// By replica: stopped in the middle of things.
@@ -24,6 +25,8 @@ pub(crate) struct State {
     pub(crate) dice: Dice,
     pub(crate) links: Vec<LinkState>,
     pub(crate) sick: Option<Sick>,
+    /// What is wrong.
+    pub(crate) faults: Vec<Fault>,
     /// By replica: sets of targets.
     pub(crate) skipped: Vec<u64>,
     pub(crate) unreachable: Vec<u64>,
@@ -38,7 +41,7 @@ pub(crate) struct LinkState {
 }
 
 impl World {
-    pub(crate) fn new(story: Story, told: Option<usize>) -> Self {
+    pub(crate) fn new(story: Story, told: Option<usize>, rest: Arc<Rest>) -> Self {
         let replicas = story.replicas.len();
         let mut history = History::of(&story);
         history.told = told;
@@ -46,6 +49,7 @@ impl World {
             dice: Dice::new(story.seed, 1),
             links: vec![LinkState::default(); replicas],
             sick: None,
+            faults: vec![],
             skipped: vec![0; replicas],
             unreachable: vec![0; replicas],
             removed: vec![0; replicas],
@@ -53,6 +57,7 @@ impl World {
         Self {
             story,
             began: Instant::now(),
+            rest,
             history: Mutex::new(history),
             state: Mutex::new(state),
             frozen: (0..replicas).map(|_| watch::Sender::new(false)).collect(),
@@ -88,6 +93,10 @@ impl World {
     /// Begins or ends a fault of the world. Those of processes are not its business.
     pub(crate) fn change(&self, fault: &Fault, begins: bool) {
         let mut state = self.state();
+        match begins {
+            true => state.faults.push(*fault),
+            false => state.faults.retain(|other| other.at_ms != fault.at_ms || other.what != fault.what),
+        }
         let set =
             |bits: &mut u64, targets: u64| *bits = if begins { *bits | targets } else { *bits & !targets };
         match fault.what {
@@ -101,7 +110,31 @@ impl World {
             What::Removed { replica, targets } => set(&mut state.removed[replica], targets),
             What::Upstream(sick) => state.sick = begins.then_some(sick),
             What::Frozen { replica } => drop(self.frozen[replica].send_replace(begins)),
-            What::Death { .. } | What::Reshard { .. } | What::ProxyTerm | What::ProxyCrash => {}
+            What::Death { .. }
+            | What::Reshard { .. }
+            | What::ProxyTerm
+            | What::ProxyCrash
+            | What::Fleet(_) => {}
         }
+    }
+}
+
+/// Whether the one thread of a story has nothing to do. What other threads do for it is done then, so that it happens in the same
+/// order each time.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    rests: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Rest {
+    pub(crate) fn set(&self, rests: bool) {
+        *self.rests.lock().unwrap() = rests;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn wait(&self) {
+        let rests = self.rests.lock().unwrap();
+        drop(self.changed.wait_while(rests, |rests| !*rests).unwrap());
     }
 }

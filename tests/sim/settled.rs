@@ -1,0 +1,76 @@
+//! Who served which group, held against the faults of the story: one instance at a time, and all agree soon after.
+
+use crate::checker::{FleetFigures, Verdict};
+use crate::front::Served;
+use crate::run::Played;
+
+/// When the last fault is over, all agree within this time: a heartbeat's expiry, a beat, and a poll for news that got lost.
+pub(crate) const SETTLED_MAX_MS: i64 = 30_000;
+/// So long a group may be on its way from one instance to another while nothing is wrong.
+const MOVED_MAX_MS: i64 = 15_000;
+/// What two instances sent upstream for one group is felt for so long when one of them has stopped.
+const FELT_MS: i64 = 60_000;
+
+impl Served {
+    /// Whether two instances served the group at a time, or lately.
+    pub(crate) fn is_split(&self, at_ms: i64) -> bool {
+        self.splits().any(|(from_ms, until_ms)| (from_ms..until_ms.saturating_add(FELT_MS)).contains(&at_ms))
+    }
+
+    fn splits(&self) -> impl Iterator<Item = (i64, i64)> {
+        spans(&self.by, |by| u32::count_ones(by) > 1)
+    }
+
+    fn disagreements(&self) -> impl Iterator<Item = (i64, i64)> {
+        spans(&self.disagree, |disagree| disagree)
+    }
+}
+
+/// From when until when it was so.
+fn spans<T: Copy>(changes: &[(i64, T)], is_so: impl Fn(T) -> bool) -> impl Iterator<Item = (i64, i64)> {
+    changes.iter().enumerate().filter(move |(_, (_, what))| is_so(*what)).map(|(nth, (from_ms, _))| {
+        (*from_ms, changes.get(nth + 1).map_or(i64::MAX, |(until_ms, _)| *until_ms))
+    })
+}
+
+/// Judges what one instance alone has not.
+pub(crate) fn judge(played: &Played, verdict: &mut Verdict) {
+    let story = &played.world.story;
+    if story.fleet.is_none() {
+        return;
+    }
+    let calm_ms = story.faults.iter().map(|fault| fault.at_ms + fault.for_ms).max().unwrap_or(0);
+    let mut figures = FleetFigures::default();
+    for (group, served) in played.served.iter().enumerate() {
+        figures.split_ms += served.splits().map(|(from_ms, until_ms)| until_ms.min(story.span_ms) - from_ms).sum::<i64>();
+        figures.moves += served.by.windows(2).filter(|pair| pair[1].1 != 0 && pair[0].1 != pair[1].1).count();
+        for (from_ms, until_ms) in served.disagreements().filter(|(_, until_ms)| *until_ms > calm_ms) {
+            let since_ms = from_ms.max(calm_ms);
+            let for_ms = until_ms.saturating_sub(since_ms);
+            let (promise, most_ms) = match from_ms <= calm_ms {
+                true => ("placement settles", SETTLED_MAX_MS),
+                false => ("instances agree", MOVED_MAX_MS),
+            };
+            if from_ms <= calm_ms {
+                figures.settled_ms = figures.settled_ms.max(for_ms);
+            }
+            if for_ms > most_ms {
+                let what = format!("group {group}: {for_ms} ms from {since_ms} on, calm at {calm_ms}");
+                verdict.broke(promise, None, what);
+            }
+        }
+        if served.by.is_empty() {
+            verdict.broke("each group is served", None, format!("group {group}"));
+        }
+    }
+    if played.orphans > 0 {
+        verdict.broke("each group's owner lives", None, format!("{} groups", played.orphans));
+    }
+    let history = played.world.history();
+    figures.dropped_in_split =
+        history.dropped.iter().filter(|dropped| played.served[dropped.group].is_split(dropped.at_ms)).count();
+    let seen = played.thanos.tsdb().violations;
+    figures.conflicts = seen.out_of_order + seen.duplicate_timestamp;
+    figures.repeated = seen.duplicate_identical;
+    verdict.fleet = figures;
+}
