@@ -229,10 +229,10 @@ impl Placement for Keeper {
                 return Whose::Moving;
             }
             if self.is_up()
-                && let Some(mut answered) = self.desk.ask(group)
+                && let Some(answered) = self.desk.ask(group)
             {
                 // Whichever way it ends: what is known then counts.
-                let _ = timeout(ASK_MAX, answered.changed()).await;
+                let _ = timeout(ASK_MAX, answered.acquire()).await;
             }
             self.known(group.key).unwrap_or_else(|| self.cache.serve(group, Instant::now()))
         })

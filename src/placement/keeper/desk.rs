@@ -1,43 +1,45 @@
 //! Where requests wait that have to know whose their group is: one question a group, however many wait for its answer.
 //!
-//! Questions that come while the database is being asked are asked together, when that has answered.
+//! Questions that come while the database is being asked are asked together, when that has answered. All is in order, so that a
+//! simulation can tell the same story twice.
 
 use crate::placement::GroupId;
 use crate::series::GroupKey;
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, watch};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, Semaphore};
 
 /// Most groups asked for at one time. Beyond, a group is served where it comes, and asked for later.
 const ASKED_MAX: usize = 1 << 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Desk {
-    questions: Mutex<HashMap<GroupKey, Question>>,
+    questions: Mutex<BTreeMap<GroupKey, Question>>,
     filled: Notify,
 }
 
 #[derive(Debug)]
 struct Question {
     group: GroupId,
-    answered: watch::Sender<()>,
+    /// Closed when it is answered.
+    answered: Arc<Semaphore>,
     /// Somebody is about to answer it.
     taken: bool,
 }
 
 impl Desk {
-    /// Asks, and says how to wait for the answer: until the sender has gone.
-    pub(super) fn ask(&self, group: &GroupId) -> Option<watch::Receiver<()>> {
+    /// Asks, and says how to wait for the answer: until it is closed. Whoever has waited for longest goes on first.
+    pub(super) fn ask(&self, group: &GroupId) -> Option<Arc<Semaphore>> {
         let mut questions = self.questions();
         if questions.len() >= ASKED_MAX && !questions.contains_key(&group.key) {
             return None;
         }
         let question = questions.entry(group.key).or_insert_with(|| Question {
             group: group.clone(),
-            answered: watch::Sender::new(()),
+            answered: Arc::new(Semaphore::new(0)),
             taken: false,
         });
-        let answered = question.answered.subscribe();
+        let answered = Arc::clone(&question.answered);
         drop(questions);
         self.filled.notify_one();
         Some(answered)
@@ -63,11 +65,11 @@ impl Desk {
     pub(super) fn answered(&self, groups: &[GroupId]) {
         let mut questions = self.questions();
         groups.iter().for_each(|group| {
-            questions.remove(&group.key);
+            questions.remove(&group.key).iter().for_each(|question| question.answered.close());
         });
     }
 
-    fn questions(&self) -> MutexGuard<'_, HashMap<GroupKey, Question>> {
+    fn questions(&self) -> MutexGuard<'_, BTreeMap<GroupKey, Question>> {
         self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
