@@ -60,7 +60,12 @@ impl Store for Database {
     }
 
     fn claim<'a>(&'a self, groups: &'a [GroupId]) -> Answer<'a, Vec<Claimed>> {
-        self.far(self.store.claim(groups))
+        Box::pin(async move {
+            // The keeper has no order; a story has one, since the news of it take their time one after the other.
+            let mut groups = groups.to_vec();
+            groups.sort_by_key(|group| group.key);
+            self.far(self.store.claim(&groups)).await
+        })
     }
 
     fn give<'a>(&'a self, gift: &'a Gift) -> Answer<'a, Option<i64>> {

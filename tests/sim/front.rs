@@ -20,6 +20,9 @@ use std::time::Duration;
 /// The database's clock is that much ahead of the story's.
 const DATABASE_AHEAD: Duration = Duration::from_secs(3_000);
 
+/// Instances begin so long after each other.
+const APART_MS: i64 = 137;
+
 #[derive(Debug)]
 pub(crate) struct Front {
     world: Arc<World>,
@@ -74,7 +77,19 @@ impl Front {
             }
         });
         let there = front.instances.iter().enumerate().filter(|(number, _)| !world.story.comes_later(*number));
-        there.for_each(|(_, instance)| instance.begin());
+        for (number, instance) in there {
+            if number == 0 {
+                instance.begin();
+                continue;
+            }
+            let (world, instance) = (Arc::clone(world), Arc::clone(instance));
+            // Not in step with each other.
+            let begin = async move {
+                world.until(APART_MS * number as i64).await;
+                instance.begin();
+            };
+            drop(tokio::spawn(begin));
+        }
         front
     }
 
@@ -102,7 +117,7 @@ impl Front {
         let begun_ms = match self.tables {
             None => self.instances[0].begun_ms(),
             Some(_) => {
-                let group = self.world.story.targets[self.world.history().series[series].target].group;
+                let group = self.world.history().series[series].group;
                 self.served.lock().unwrap()[group].by.last().map_or(0, |(since_ms, _)| *since_ms)
             }
         };
@@ -128,6 +143,8 @@ impl Front {
             });
             let disagree = astray || u32::count_ones(by) > 1;
             if served.by.last().map_or(0, |(_, by)| *by) != by {
+                let all: Vec<usize> = (0..known.len()).filter(|number| by >> number & 1 == 1).collect();
+                self.world.history().tell_group(group, now_ms, || format!("group {group} is served by {all:?}"));
                 served.by.push((now_ms, by));
             }
             if served.disagree.last().is_some_and(|(_, disagree)| *disagree) != disagree {

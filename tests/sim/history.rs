@@ -26,6 +26,7 @@ pub(crate) struct History {
 pub(crate) struct SeriesHistory {
     pub(crate) labels: Labels,
     pub(crate) target: usize,
+    pub(crate) group: usize,
     pub(crate) plan: SeriesPlan,
     /// The label fields, replica label included, as each replica sends them.
     pub(crate) blocks: Vec<Vec<u8>>,
@@ -100,6 +101,7 @@ impl History {
         self.by_labels.insert(labels.clone(), self.series.len());
         self.series.push(SeriesHistory {
             target,
+            group: of.group,
             plan,
             blocks: (0..replicas).map(sender).collect(),
             sent: vec![vec![]; replicas],
@@ -117,6 +119,13 @@ impl History {
     pub(crate) fn tell(&mut self, series: usize, now_ms: i64, line: impl FnOnce() -> String) {
         if self.told == Some(series) {
             self.lines.push(format!("{:>10.3} {}", now_ms as f64 / 1e3, line()));
+        }
+    }
+
+    /// A line of the story of each series of a group.
+    pub(crate) fn tell_group(&mut self, group: usize, now_ms: i64, line: impl FnOnce() -> String) {
+        if self.told.is_some_and(|told| self.series[told].group == group) {
+            self.tell_all(now_ms, line);
         }
     }
 

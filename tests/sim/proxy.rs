@@ -24,7 +24,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tower_service::Service;
 
@@ -51,7 +51,7 @@ struct Life {
     phase: PhaseControl,
     open: Arc<AtomicUsize>,
     dead: Arc<AtomicBool>,
-    crashed: watch::Sender<bool>,
+    crashed: Arc<Notify>,
     sweeper: Arc<JoinHandle<()>>,
     begun_ms: i64,
     member: Option<Member>,
@@ -118,7 +118,7 @@ impl Proxy {
             routes(&receive_config(), Arc::new(served), &registry, &limits, phase.subscribe()).unwrap();
         phase.set(Phase::Serving);
         let sweeper = Arc::new(tokio::spawn(sweep(Arc::clone(&window), plan.idle_ms)));
-        let crashed = watch::Sender::new(false);
+        let crashed = Arc::new(Notify::new());
         let life = Life {
             router,
             window,
@@ -138,7 +138,7 @@ impl Proxy {
     pub(crate) fn kill(&self) {
         let Some(life) = self.life.lock().unwrap().take() else { return };
         life.dead.store(true, Relaxed);
-        life.crashed.send_replace(true);
+        life.crashed.notify_waiters();
         life.sweeper.abort();
         life.member.iter().for_each(Member::kill);
         self.count(&life);
@@ -206,11 +206,10 @@ impl Proxy {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::from(body)).unwrap();
-        let mut crashed = life.crashed.subscribe();
         let response = tokio::select! {
             biased;
             response = life.router.call(request) => response.unwrap(),
-            _ = crashed.wait_for(|crashed| *crashed) => return None,
+            () = life.crashed.notified() => return None,
         };
         Some(response)
     }
