@@ -30,7 +30,7 @@ pub(crate) struct Verdict {
 }
 
 /// Figures of several instances.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct FleetFigures {
     /// How long until all agreed when the last fault was over.
     pub(crate) settled_ms: i64,
@@ -40,6 +40,8 @@ pub(crate) struct FleetFigures {
     pub(crate) moves: usize,
     /// Batches that were refused for good in a split, or soon after.
     pub(crate) dropped_in_split: usize,
+    /// The first of them.
+    pub(crate) first_dropped: String,
     /// Samples that upstream refused, because it had another one of that time or a newer one.
     pub(crate) conflicts: u64,
     /// Samples that upstream got twice.
@@ -144,7 +146,8 @@ fn whole(played: &Played, verdict: &mut Verdict) {
         let series = broken.split([' ', ':']).nth(1).and_then(|number| number.parse().ok());
         verdict.broke("acknowledged only what upstream has", series, broken.clone());
     }
-    let is_split = |at_ms, group: usize| played.served.get(group).is_some_and(|served| served.is_split(at_ms));
+    let is_split =
+        |at_ms, group: usize| played.served.get(group).is_some_and(|served| served.is_split(at_ms));
     let mut dropped = history.dropped.iter().filter(|dropped| !is_split(dropped.at_ms, dropped.group));
     if let Some(first) = dropped.next()
         && !story.loses_data()

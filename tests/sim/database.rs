@@ -2,7 +2,9 @@
 
 use crate::story::{Mishap, What};
 use crate::world::World;
-use promdedup::placement::store::{Answer, Change, Claimed, Gift, News, Pulse, STATEMENT_MAX, Store, StoreError};
+use promdedup::placement::store::{
+    Answer, Change, Claimed, Gift, News, Pulse, STATEMENT_MAX, Store, StoreError,
+};
 use promdedup::placement::{Asking, GroupId};
 use promdedup::stand_in::coordination::{MemoryStore, Reach};
 use std::sync::Arc;

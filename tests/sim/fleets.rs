@@ -20,14 +20,17 @@ pub(crate) enum Class {
     OneFault,
     /// Two at a time.
     TwoFaults,
+    /// One after the other, before placement has come to rest: instances that end, start, and are not reached, and a database that is away.
+    Restless,
 }
 
 impl Class {
     pub(crate) fn of(seed: u64) -> Self {
         match seed % 10 {
             0 => Self::Healthy,
-            1..=6 => Self::OneFault,
-            _ => Self::TwoFaults,
+            1..=4 => Self::OneFault,
+            5..=7 => Self::TwoFaults,
+            _ => Self::Restless,
         }
     }
 }
@@ -45,7 +48,11 @@ pub(crate) fn story(seed: u64) -> Story {
     let mut replicas = vec![];
     let mut targets = vec![];
     for group in 0..groups {
-        replicas.extend((0..each).map(|_| ReplicaPlan { group, shards: dice.pick(&[1, 2, 4]), clock: vec![] }));
+        replicas.extend((0..each).map(|_| ReplicaPlan {
+            group,
+            shards: dice.pick(&[1, 2, 4]),
+            clock: vec![],
+        }));
     }
     for group in 0..groups {
         // Each group brings another load.
@@ -59,7 +66,12 @@ pub(crate) fn story(seed: u64) -> Story {
         span_ms,
         replicas,
         targets,
-        link: Link { flush_ms: delay_ms / 4, way_ms: delay_ms / 8, store_ms: delay_ms / 4, batch: dice.pick(&[5, 30, 200]) },
+        link: Link {
+            flush_ms: delay_ms / 4,
+            way_ms: delay_ms / 8,
+            store_ms: delay_ms / 4,
+            batch: dice.pick(&[5, 30, 200]),
+        },
         proxy: ProxyPlan { series_max: 10_000, idle_ms: 60 * MINUTE, hold_ms: 6 * SECOND },
         fleet: Some(FleetPlan {
             ahead_ms: (0..instances).map(|_| dice.pick(&offsets)).collect(),
@@ -70,6 +82,8 @@ pub(crate) fn story(seed: u64) -> Story {
         }),
         faults: vec![],
     };
+    let quiet_ms =
+        if Class::of(seed) == Class::Restless { (SECOND, 40 * SECOND) } else { (QUIET_MS, 2 * QUIET_MS) };
     let mut at_ms = dice.of(MINUTE..=2 * MINUTE);
     while Class::of(seed) != Class::Healthy {
         let first = fault(dice, &story, instances, at_ms);
@@ -78,10 +92,12 @@ pub(crate) fn story(seed: u64) -> Story {
             fault(dice, &story, instances, at_ms)
         });
         // An instance can die once at a time.
-        let second = second.filter(|second| strikes(&second.what).is_none() || strikes(&second.what) != strikes(&first.what));
+        let second = second.filter(|second| {
+            strikes(&second.what).is_none() || strikes(&second.what) != strikes(&first.what)
+        });
         let end_ms = [Some(first), second].iter().flatten().map(|fault| fault.at_ms + fault.for_ms).max();
-        at_ms = end_ms.unwrap_or(0) + dice.of(QUIET_MS..=2 * QUIET_MS);
-        if at_ms > span_ms {
+        at_ms = end_ms.unwrap_or(0) + dice.of(quiet_ms.0..=quiet_ms.1);
+        if end_ms.unwrap_or(0) > span_ms - QUIET_MS {
             break;
         }
         story.faults.push(first);
@@ -105,7 +121,9 @@ fn target(dice: &mut Dice, group: usize, nth: usize, replicas: usize, interval_m
 /// The process that a fault ends, or whose place in the world it changes.
 fn strikes(what: &What) -> Option<usize> {
     match *what {
-        What::Fleet(Mishap::Crash { instance } | Mishap::Ends { instance } | Mishap::Comes { instance }) => Some(instance),
+        What::Fleet(Mishap::Crash { instance } | Mishap::Ends { instance } | Mishap::Comes { instance }) => {
+            Some(instance)
+        }
         _ => None,
     }
 }
@@ -113,20 +131,32 @@ fn strikes(what: &What) -> Option<usize> {
 fn fault(dice: &mut Dice, story: &Story, instances: usize, at_ms: i64) -> Fault {
     let instance = dice.below(instances);
     let reach = dice.pick(&[Reach::Refused, Reach::Silent, Reach::Unanswered]);
-    let (what, longest_ms) = match dice.below(12) {
+    let kind = match Class::of(story.seed) {
+        Class::Restless => dice.pick(&[0, 0, 2, 2, 5, 5, 9, 9]),
+        _ => dice.below(13),
+    };
+    let (what, longest_ms) = match kind {
         0 | 1 => (Mishap::Crash { instance }, 30 * SECOND),
         2 | 3 => (Mishap::Ends { instance }, 40 * SECOND),
-        4 if !story.comes_later(instance) && story.faults.is_empty() && instance > 0 => (Mishap::Comes { instance }, SECOND),
+        4 if !story.comes_later(instance) && story.faults.is_empty() && instance > 0 => {
+            (Mishap::Comes { instance }, SECOND)
+        }
         4 | 5 => (Mishap::DatabaseAway { reach }, MINUTE),
         6 => (Mishap::NoDatabase { instance, reach }, MINUTE),
         7 => (Mishap::DatabaseSlow { more_ms: dice.pick(&[500, 1_200, 3_000]) }, MINUTE),
         8 => (Mishap::DatabaseForgets, SECOND),
+        9 if dice.percent(50) => (Mishap::Unreached { instance, hangs: dice.percent(50) }, MINUTE),
         9 => {
             let other = (instance + 1 + dice.below(instances - 1)) % instances;
             (Mishap::Apart { one: instance, other, hangs: dice.percent(50) }, MINUTE)
         }
-        10 => {
-            let sick = dice.pick(&[Sick::Answers(503), Sick::Hangs { stores: true }, Sick::Resets { stores: true }, Sick::Moody]);
+        10 | 11 => {
+            let sick = dice.pick(&[
+                Sick::Answers(503),
+                Sick::Hangs { stores: true },
+                Sick::Resets { stores: true },
+                Sick::Moody,
+            ]);
             return Fault { at_ms, for_ms: dice.of(SECOND..=MINUTE), what: What::Upstream(sick) };
         }
         _ => {

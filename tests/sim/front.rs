@@ -76,7 +76,8 @@ impl Front {
                 served: Mutex::new(vec![Served::default(); world.story.groups()]),
             }
         });
-        let there = front.instances.iter().enumerate().filter(|(number, _)| !world.story.comes_later(*number));
+        let there =
+            front.instances.iter().enumerate().filter(|(number, _)| !world.story.comes_later(*number));
         for (number, instance) in there {
             if number == 0 {
                 instance.begin();
@@ -144,7 +145,9 @@ impl Front {
             let disagree = astray || u32::count_ones(by) > 1;
             if served.by.last().map_or(0, |(_, by)| *by) != by {
                 let all: Vec<usize> = (0..known.len()).filter(|number| by >> number & 1 == 1).collect();
-                self.world.history().tell_group(group, now_ms, || format!("group {group} is served by {all:?}"));
+                self.world
+                    .history()
+                    .tell_group(group, now_ms, || format!("group {group} is served by {all:?}"));
                 served.by.push((now_ms, by));
             }
             if served.disagree.last().is_some_and(|(_, disagree)| *disagree) != disagree {
@@ -160,10 +163,10 @@ impl Front {
     /// Whether the owner that the database has of each group is an instance that lives; a group that has none is nobody's.
     pub(crate) fn orphans(&self) -> usize {
         let Some(tables) = &self.tables else { return 0 };
-        let alive: Vec<_> = self.instances.iter().filter_map(|instance| Some(instance.keeper()?.me().id.clone())).collect();
-        let orphan = |group: &usize| {
-            tables.owner(key_of(*group)).is_some_and(|(owner, _)| !alive.contains(&owner))
-        };
+        let alive: Vec<_> =
+            self.instances.iter().filter_map(|instance| Some(instance.keeper()?.me().id.clone())).collect();
+        let orphan =
+            |group: &usize| tables.owner(key_of(*group)).is_some_and(|(owner, _)| !alive.contains(&owner));
         (0..self.world.story.groups()).filter(orphan).count()
     }
 

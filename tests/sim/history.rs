@@ -93,7 +93,11 @@ impl History {
         let kind = of.kind;
         let prometheus = prometheus_of(of.group);
         let name = if kind == Kind::Rules { format!("rule{target}:{name}") } else { name.to_owned() };
-        let mut labels = Labels::new([("__name__", name.as_str()), ("cluster", CLUSTER), ("prometheus", prometheus.as_str())]);
+        let mut labels = Labels::new([
+            ("__name__", name.as_str()),
+            ("cluster", CLUSTER),
+            ("prometheus", prometheus.as_str()),
+        ]);
         if kind == Kind::Scraped {
             labels = labels.with("instance", &format!("i{target}")).with("job", "j");
         }

@@ -30,7 +30,7 @@ mod world;
 
 use checker::judge;
 use run::play;
-use story::{Fault, Sick, What};
+use story::{Fault, Mishap, Sick, What};
 
 #[test]
 fn five_hundred_schedules_keep_all_promises() {
@@ -45,11 +45,28 @@ fn five_hundred_schedules_keep_all_promises() {
     assert!(problems.is_empty(), "{problems:#?}");
 }
 
+/// Three or four of each kind of story, with two, three or four instances.
+#[test]
+fn schedules_of_several_instances_keep_all_promises() {
+    let mut table = many::fleets(0..30, |_| {});
+    println!("{}", table.print());
+    table.refused().for_each(|refused| println!("refused for good in a split: {refused}"));
+    let problems = table.problems();
+    if let Some(seed) = table.worst() {
+        let story = fleets::story(seed);
+        let told =
+            judge(&play(&story, None)).broken.first().map(|first| shorten::told(&story, first.promise));
+        panic!("{problems:#?}\n{}", told.unwrap_or_default());
+    }
+}
+
 #[test]
 fn a_seed_tells_the_same_story_each_time() {
-    for seed in [17, 62, 96] {
+    let one = [17, 62, 96].map(|seed| (seed, make::story(seed)));
+    let several = [12, 17].map(|seed| (seed, fleets::story(seed)));
+    for (seed, story) in one.into_iter().chain(several) {
         let told = || {
-            let played = play(&make::story(seed), Some(3));
+            let played = play(&story, Some(3));
             let lines = played.world.history().lines.clone();
             (lines, judge(&played).stored)
         };
@@ -72,4 +89,18 @@ fn a_lie_is_found_out() {
     let told = shorten::told(&story, "nothing acknowledged is lost");
     assert!(told.contains("Upstream(Lies)"), "the fault is in the shortest story: {told}");
     assert!(told.matches("9223372036854775807, 9223372036854775807").count() >= 15, "and little else");
+}
+
+/// Nor where there are several instances: one that takes a hop for delivered although it did not arrive.
+#[test]
+fn a_hop_that_came_to_nothing_and_counts_as_delivered_is_found_out() {
+    let mut story = fleets::story(10);
+    let instances = story.fleet.as_ref().map_or(0, |fleet| fleet.ahead_ms.len());
+    assert!(instances >= 2 && story.faults.is_empty(), "a healthy story: {story}");
+    let lies =
+        |instance| Fault { at_ms: 120_000, for_ms: 60_000, what: What::Fleet(Mishap::Lies { instance }) };
+    story.faults = (0..instances).map(lies).collect();
+    let promises: Vec<&str> = judge(&play(&story, None)).broken.iter().map(|broken| broken.promise).collect();
+    assert!(promises.contains(&"acknowledged only what upstream has"), "{promises:?}");
+    assert!(promises.contains(&"nothing acknowledged is lost"), "{promises:?}");
 }

@@ -121,8 +121,14 @@ impl Ways {
             {
                 Some(hangs)
             }
+            What::Fleet(Mishap::Unreached { instance, hangs }) if instance == to => Some(hangs),
+            What::Fleet(Mishap::Lies { instance }) if instance == to => Some(false),
             _ => None,
         })
+    }
+
+    fn lies(&self) -> bool {
+        self.world.state().faults.iter().any(|fault| matches!(fault.what, What::Fleet(Mishap::Lies { .. })))
     }
 
     async fn way(&self, to: usize) -> Result<(), String> {
@@ -177,7 +183,16 @@ impl Peers for Ways {
             // As `app` has it.
             let patience = 2 * TIMEOUT + Duration::from_secs(2);
             let hopped = tokio::time::timeout(patience, self.attempt(peer, hop)).await;
-            hopped.unwrap_or_else(|_| Err("no answer in time".to_owned())).unwrap_or_else(|error| Hopped::Unreached { error })
+            match hopped.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+                Ok(hopped) => hopped,
+                Err(_) if self.lies() => Hopped::Answered(Said {
+                    status: 204,
+                    text: String::new(),
+                    retry_after_s: None,
+                    written: [0; 3],
+                }),
+                Err(error) => Hopped::Unreached { error },
+            }
         })
     }
 

@@ -1,8 +1,8 @@
 //! A Prometheus: scrape loops, the log, and the life of its process. Its queue is `queue.rs`.
 
 use crate::dice::Dice;
-use crate::history::{NEVER, Sent};
 use crate::front::Front;
+use crate::history::{NEVER, Sent};
 use crate::queue::{self, Item, Queue};
 use crate::story::{Kind, SeriesPlan, TargetPlan};
 use crate::world::World;

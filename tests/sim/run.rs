@@ -77,7 +77,16 @@ async fn whole(story: Story, told: Option<usize>, rest: Arc<Rest>) -> Played {
     let unanswered = front.standing().0;
     watch.abort();
     let (counted, served, orphans) = (front.counted(), front.served(), front.orphans());
-    Played { world, served, orphans, thanos, counted, undelivered, unanswered, series_seen: series_seen.load(Relaxed) }
+    Played {
+        world,
+        served,
+        orphans,
+        thanos,
+        counted,
+        undelivered,
+        unanswered,
+        series_seen: series_seen.load(Relaxed),
+    }
 }
 
 /// Lets the faults begin and end.

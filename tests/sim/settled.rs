@@ -2,6 +2,7 @@
 
 use crate::checker::{FleetFigures, Verdict};
 use crate::front::Served;
+use crate::history::Dropped;
 use crate::run::Played;
 
 /// When the last fault is over, all agree within this time: a heartbeat's expiry, a beat, and a poll for news that got lost.
@@ -42,7 +43,8 @@ pub(crate) fn judge(played: &Played, verdict: &mut Verdict) {
     let calm_ms = story.faults.iter().map(|fault| fault.at_ms + fault.for_ms).max().unwrap_or(0);
     let mut figures = FleetFigures::default();
     for (group, served) in played.served.iter().enumerate() {
-        figures.split_ms += served.splits().map(|(from_ms, until_ms)| until_ms.min(story.span_ms) - from_ms).sum::<i64>();
+        figures.split_ms +=
+            served.splits().map(|(from_ms, until_ms)| until_ms.min(story.span_ms) - from_ms).sum::<i64>();
         figures.moves += served.by.windows(2).filter(|pair| pair[1].1 != 0 && pair[0].1 != pair[1].1).count();
         for (from_ms, until_ms) in served.disagreements().filter(|(_, until_ms)| *until_ms > calm_ms) {
             let since_ms = from_ms.max(calm_ms);
@@ -67,8 +69,12 @@ pub(crate) fn judge(played: &Played, verdict: &mut Verdict) {
         verdict.broke("each group's owner lives", None, format!("{} groups", played.orphans));
     }
     let history = played.world.history();
-    figures.dropped_in_split =
-        history.dropped.iter().filter(|dropped| played.served[dropped.group].is_split(dropped.at_ms)).count();
+    let in_split = |dropped: &&Dropped| played.served[dropped.group].is_split(dropped.at_ms);
+    let mut dropped = history.dropped.iter().filter(in_split);
+    if let Some(first) = dropped.next() {
+        figures.dropped_in_split = 1 + dropped.count();
+        figures.first_dropped = format!("series {} at {}: {}", first.series, first.at_ms, first.what);
+    }
     let seen = played.thanos.tsdb().violations;
     figures.conflicts = seen.out_of_order + seen.duplicate_timestamp;
     figures.repeated = seen.duplicate_identical;

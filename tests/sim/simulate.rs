@@ -56,7 +56,11 @@ fn main() -> ExitCode {
 
 fn tell(seed: u64, several: bool, series: Option<usize>) -> ExitCode {
     let story = if several { fleets::story(seed) } else { make::story(seed) };
-    let class = if several { format!("{:?}", fleets::Class::of(seed)) } else { format!("{:?}", make::Class::of(seed)) };
+    let class = if several {
+        format!("{:?}", fleets::Class::of(seed))
+    } else {
+        format!("{:?}", make::Class::of(seed))
+    };
     let verdict = checker::judge(&run::play(&story, None));
     println!("{class}\n{story}{verdict:#?}");
     match (series, verdict.broken.first()) {
@@ -90,8 +94,13 @@ fn play_fleets(options: &Options) -> ExitCode {
     let seeds = options.from..options.from + options.schedules;
     let mut table = many::fleets(seeds, |played| println!("{played} played after {:.0?}", begun.elapsed()));
     println!("\n{}", table.print());
-    println!("{} schedules in {:.0?}", options.schedules, begun.elapsed());
+    println!("refused for good in splits:");
+    table.refused().for_each(|refused| println!("  {refused}"));
     let problems = table.problems();
+    println!("worse than it may be ({}):", problems.len());
     problems.iter().for_each(|problem| println!("  {problem}"));
-    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!("{} schedules in {:.0?}", options.schedules, begun.elapsed());
+    let Some(worst) = table.worst() else { return ExitCode::SUCCESS };
+    println!("`--several --seed {worst}` tells the first of them");
+    ExitCode::FAILURE
 }

@@ -192,6 +192,11 @@ pub(crate) enum Mishap {
     DatabaseForgets,
     /// Neither reaches the other: connections are refused, or hang.
     Apart { one: usize, other: usize, hangs: bool },
+    /// The others do not reach it; it reaches them.
+    Unreached { instance: usize, hangs: bool },
+    #[cfg_attr(not(test), expect(dead_code, reason = "only a test tells lies"))]
+    /// As that, and a hop that came to nothing counts as delivered. Nobody stands that: it shows that the checker sees it.
+    Lies { instance: usize },
 }
 
 /// What is wrong with the upstream.
@@ -311,7 +316,9 @@ impl Story {
 
     /// Whether there is a time in which upstream takes nothing, or not all.
     pub(crate) fn has_outage(&self) -> bool {
-        self.has(|what| matches!(what, What::Upstream(_) | What::ProxyCrash | What::ProxyTerm | What::Fleet(_)))
+        self.has(|what| {
+            matches!(what, What::Upstream(_) | What::ProxyCrash | What::ProxyTerm | What::Fleet(_))
+        })
     }
 
     /// Whether upstream refuses data for good, so that senders drop some.

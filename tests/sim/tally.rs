@@ -13,6 +13,8 @@ pub(crate) const HOLE_MAX: f64 = 3.05;
 pub(crate) struct Fleets {
     rows: BTreeMap<(Class, usize), Row>,
     problems: Vec<(u64, String)>,
+    /// Seeds whose senders dropped batches in a split.
+    refused: Vec<(u64, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -45,10 +47,17 @@ impl Fleets {
         row.repeated += fleet.repeated;
         let faults: Vec<String> = story.faults.iter().map(|fault| fault.what.name()).collect();
         let faults = faults.join(", ");
+        if fleet.dropped_in_split > 0 {
+            let what = format!("{} batches, {} ({faults})", fleet.dropped_in_split, fleet.first_dropped);
+            self.refused.push((story.seed, what));
+        }
         let mut broken: Vec<String> =
             verdict.broken.iter().map(|broken| format!("{}: {}", broken.promise, broken.what)).collect();
         if verdict.hole.0 > HOLE_MAX {
-            broken.push(format!("a hole of {:.2} intervals in series {} at {}", verdict.hole.0, verdict.hole.1, verdict.hole.2));
+            broken.push(format!(
+                "a hole of {:.2} intervals in series {} at {}",
+                verdict.hole.0, verdict.hole.1, verdict.hole.2
+            ));
         }
         row.broken += usize::from(!broken.is_empty());
         self.problems.extend(broken.into_iter().map(|what| (story.seed, format!("{what} ({faults})"))));
@@ -68,16 +77,23 @@ impl Fleets {
             row.repeated += more.repeated;
             row.broken += more.broken;
         }
+        self.refused.extend(other.refused);
+        self.refused.sort();
         self.problems.extend(other.problems);
         self.problems.sort();
     }
 
-    /// Seeds of what is worse than it may be.
-    pub(crate) fn seeds(&self) -> impl Iterator<Item = u64> {
-        self.problems.iter().map(|(seed, _)| *seed)
+    /// What was refused for good while two instances served a group, or soon after.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = String> {
+        self.refused.iter().map(|(seed, what)| format!("seed {seed}: {what}"))
     }
 
-    /// The same in words.
+    /// The first seed of which something is.
+    pub(crate) fn worst(&self) -> Option<u64> {
+        self.problems.first().map(|(seed, _)| *seed)
+    }
+
+    /// What is worse than it may be.
     pub(crate) fn problems(&self) -> Vec<String> {
         self.problems.iter().map(|(seed, what)| format!("seed {seed}: {what}")).collect()
     }
