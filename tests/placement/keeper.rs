@@ -517,3 +517,22 @@ async fn a_database_that_has_forgotten_is_believed_and_heartbeats_go_on() {
     assert_eq!(c.theirs(1).await, peer("b"));
     assert!(b.is_mine(1));
 }
+
+/// The database has lost its rows, and then hears the heartbeat of one that does not hear what it says to it.
+#[tokio::test(start_paused = true)]
+async fn a_lapse_is_noticed_although_the_answer_that_told_of_it_got_lost() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    drop(a.mine(1).await);
+    assert_eq!(b.theirs(1).await, peer("a"));
+    tables.forget();
+    a.store.set_reach(Reach::Unanswered);
+    beats(1).await;
+    b.keeper.misdirected(GroupKey(1), &peer("a"));
+    drop(b.mine(1).await);
+    a.store.set_reach(Reach::Well);
+    beats(2).await;
+    assert!(b.is_mine(1) && !a.is_mine(1), "one has it");
+    assert_eq!(a.theirs(1).await, peer("b"));
+    assert_eq!(a.left(), [GroupKey(1)]);
+}

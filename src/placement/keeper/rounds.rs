@@ -26,30 +26,34 @@ impl Keeper {
     pub(super) async fn beat(self: &Arc<Self>) {
         let mut ticks = interval(HEARTBEAT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last = Instant::now();
+        let (mut last, mut missed) = (Instant::now(), false);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.beat_now.notified() => {}
             }
             let now = Instant::now();
-            self.one_beat(now - last, now).await;
+            missed = !self.one_beat(now - last, now, missed).await;
             last = now;
         }
     }
 
-    async fn one_beat(self: &Arc<Self>, since_last: Duration, now: Instant) {
+    /// `missed`: there was no answer to the last one. Says whether there is one to this one.
+    async fn one_beat(self: &Arc<Self>, since_last: Duration, now: Instant, missed: bool) -> bool {
         let tally = self.cache.tally(since_last, now);
         self.metrics.groups.set(i64::try_from(tally.groups).unwrap_or(i64::MAX));
         self.metrics.unconfirmed.set(i64::try_from(tally.unsure).unwrap_or(i64::MAX));
         self.metrics.load.set(tally.load);
         self.heard.load(tally.load);
         let beat = self.store.heartbeat(tally.load, self.is_draining());
-        let Some(pulse) = self.told(beat).await else { return };
+        let Some(pulse) = self.told(beat).await else { return false };
         self.heard.pulse(&pulse.others, Instant::now());
         let before = self.registered.send_replace(true);
         if pulse.lapsed && before {
             tracing::warn!("this instance was not heard of for too long: others may have taken its groups");
+        }
+        // The database may have heard the last one, and what it said of a lapse got lost: it does not say so again.
+        if before && (pulse.lapsed || missed) {
             self.cache.doubt();
         }
         if !before && let Some(owners) = self.told(self.store.owners()).await {
@@ -70,6 +74,7 @@ impl Keeper {
         if !self.is_draining() {
             self.give_one(tally, &pulse.others);
         }
+        true
     }
 
     /// Claims what is served here without the database knowing; what somebody else has is lost.
