@@ -61,12 +61,12 @@ impl Store for Database {
         self.far(self.store.heartbeat(load, draining))
     }
 
-    fn claim<'a>(&'a self, groups: &'a [GroupId]) -> Answer<'a, Vec<Claimed>> {
+    fn claim<'a>(&'a self, groups: &'a [GroupId], expiry: Duration) -> Answer<'a, Vec<Claimed>> {
         Box::pin(async move {
             // The keeper has no order; a story has one, since the news of it take their time one after the other.
             let mut groups = groups.to_vec();
             groups.sort_by_key(|group| group.key);
-            self.far(self.store.claim(&groups)).await
+            self.far(self.store.claim(&groups, expiry)).await
         })
     }
 
@@ -76,6 +76,10 @@ impl Store for Database {
 
     fn leave(&self) -> Answer<'_, u64> {
         self.far(self.store.leave())
+    }
+
+    fn owners(&self) -> Answer<'_, Vec<Change>> {
+        self.far(self.store.owners())
     }
 
     fn changes(&self, within: Duration) -> Answer<'_, Vec<Change>> {
