@@ -20,8 +20,16 @@ const SERIES: usize = 40;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// As when a proxy ended: two intervals of a standby that it held, and one to the next sample.
 const HOLE_MAX: f64 = 3.0;
-/// How long the database stands still, and an instance is out of reach: above the expiry of a heartbeat.
+/// How long the database stands still, and an instance is out of reach, unless `SEVERAL_AWAY_SECONDS` says: above the expiry of a
+/// heartbeat.
 const AWAY: Duration = Duration::from_secs(12);
+
+fn away() -> Duration {
+    match std::env::var("SEVERAL_AWAY_SECONDS") {
+        Ok(seconds) => Duration::from_secs(seconds.parse().expect("a number of seconds")),
+        Err(_) => AWAY,
+    }
+}
 
 struct Instance {
     number: usize,
@@ -196,7 +204,7 @@ async fn three_instances_lose_nothing_whatever_happens_to_them() {
 
     stage.server.stop();
     stage.say("the database stands still");
-    tokio::time::sleep(AWAY).await;
+    tokio::time::sleep(away()).await;
     stage.goes_on().await;
     stage.server.go_on();
     stage.say("and goes on");
@@ -204,7 +212,7 @@ async fn three_instances_lose_nothing_whatever_happens_to_them() {
 
     stage.instances[2].relay.cut();
     stage.say("instance 2 cannot be reached by the others");
-    tokio::time::sleep(AWAY).await;
+    tokio::time::sleep(away()).await;
     stage.instances[2].relay.mend();
     stage.say("and can be");
     stage.shared_by(&[0, 1, 2]).await;
