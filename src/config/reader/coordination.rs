@@ -48,7 +48,9 @@ impl Reader {
             }
         };
         let advertise_url = self.needed(var::ADVERTISE_URL, values::advertise_url);
-        let peer_server_name = self.once(var::PEER_TLS_SERVER_NAME, values::server_name);
+        let peer_server_name = self
+            .text(var::PEER_TLS_SERVER_NAME)
+            .and_then(|_| self.read(var::PEER_TLS_SERVER_NAME, values::server_name));
         let peer_token = self.needed(var::PEER_TOKEN_FILE, |path| PeerToken::open(path.as_ref()));
         Some(CoordinationConfig {
             database: database?,
