@@ -36,12 +36,12 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, yield_now};
 use tokio::time::sleep;
 use tower_service::Service;
 
-/// Connections at one time. A new one takes the place of the oldest that is idle, or else of the oldest: whoever opens many
-/// must not keep a probe from its answer.
+/// Connections at one time. A new one takes the place of the oldest that is idle, or else of the oldest that has not asked for anything
+/// yet, or else of the oldest: whoever opens many must not keep a probe from its answer.
 const CONNECTIONS_MAX: usize = 64;
 const PATIENCE: Patience = Patience { head: Duration::from_secs(10), idle: Duration::from_secs(120) };
 const HEAD_MAX_BYTES: usize = 16 << 10;
@@ -164,7 +164,11 @@ impl Admin {
         let mut guests = Guests { open: VecDeque::new(), hit: self.connections_hit };
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => guests.welcome(stream, router.clone()),
+                Ok((stream, _)) => {
+                    guests.welcome(stream, router.clone());
+                    // Of many that come at once each is heard before the next ones take its place.
+                    yield_now().await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
@@ -185,7 +189,8 @@ impl Guests {
         self.open.retain(|(task, _)| !task.is_finished());
         if self.open.len() >= CONNECTIONS_MAX {
             self.hit.inc();
-            let leaves = self.open.iter().position(|(_, watch)| watch.is_idle()).unwrap_or(0);
+            let first = |leaves: fn(&Watch) -> bool| self.open.iter().position(|(_, watch)| leaves(watch));
+            let leaves = first(Watch::is_idle).or_else(|| first(|watch| !watch.serves())).unwrap_or(0);
             if let Some((task, _)) = self.open.remove(leaves) {
                 task.abort();
             }

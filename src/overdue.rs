@@ -62,6 +62,11 @@ impl Watch {
         matches!(self.since(), Some((_, false)))
     }
 
+    /// Whether it has a request that is not answered yet.
+    pub(crate) fn serves(&self) -> bool {
+        self.since().is_none()
+    }
+
     /// Waits for something to take too long. Costs a wake-up now and then, and nothing by request.
     pub(crate) async fn overdue(&self, patience: Patience) -> Overdue {
         loop {

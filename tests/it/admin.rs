@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use promdedup::app::{Addresses, App};
 use promdedup::stand_in::request::Body;
+use std::io::{Read, Write};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -184,4 +185,21 @@ async fn who_holds_many_connections_keeps_no_probe_from_its_answer() {
     let name = "promdedup_limit_hit_total{limit=\"admin_connections\"} ";
     let hit: u64 = metrics.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).expect("a count");
     assert!(hit >= 200 - 64, "{hit}");
+}
+
+/// All at one moment: who was let in last must not be the first to go, before anybody has looked at what he says.
+#[tokio::test]
+async fn a_burst_of_connections_keeps_no_probe_from_its_answer() {
+    let peer = Peer::start(200, "").await;
+    let running = start(&peer.url(), &[]).await;
+    let connect = || std::net::TcpStream::connect(running.at.admin).expect("connected");
+    for round in 0..30 {
+        let mut probe = connect();
+        probe.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("said");
+        let silent: Vec<_> = (0..100).map(|_| connect()).collect();
+        let mut answer = String::new();
+        let heard = probe.read_to_string(&mut answer);
+        assert!(heard.is_ok() && answer.starts_with("HTTP/1.1 200"), "round {round}: {heard:?} {answer:?}");
+        drop(silent);
+    }
 }
