@@ -38,19 +38,33 @@ impl HealthGauges {
     /// Of equal names (groups of several tenants, or all beyond the bound) the worst counts.
     fn read(&self) {
         let mut met = HashSet::new();
+        // Those beyond the bound may be many: they are put together before any gauge is looked for.
+        let mut others: Option<([bool; Reason::ALL.len()], f64)> = None;
         for (number, group) in self.health.window.groups().all().iter().enumerate() {
-            let name = if is_named(number, 0) { group.name() } else { OTHER };
-            let first = met.insert(name.to_owned());
             let (has, alone) = self.health.of(number);
-            for (reason, has) in Reason::ALL.into_iter().zip(has) {
-                let gauge = self.problems.with_label_values(&[name, reason.name()]);
-                let before = if first { 0 } else { gauge.get() };
-                gauge.set(before.max(i64::from(has)));
+            if is_named(number, 0) {
+                self.show(&mut met, group.name(), has, alone);
+                continue;
             }
-            let gauge = self.alone.with_label_values(&[name]);
-            let before = if first { 0.0 } else { gauge.get() };
-            gauge.set(alone.max(before));
+            let (have, most) = others.get_or_insert_default();
+            have.iter_mut().zip(has).for_each(|(have, has)| *have |= has);
+            *most = most.max(alone);
         }
+        if let Some((have, most)) = others {
+            self.show(&mut met, OTHER, have, most);
+        }
+    }
+
+    fn show(&self, met: &mut HashSet<String>, name: &str, has: [bool; Reason::ALL.len()], alone: f64) {
+        let first = met.insert(name.to_owned());
+        for (reason, has) in Reason::ALL.into_iter().zip(has) {
+            let gauge = self.problems.with_label_values(&[name, reason.name()]);
+            let before = if first { 0 } else { gauge.get() };
+            gauge.set(before.max(i64::from(has)));
+        }
+        let gauge = self.alone.with_label_values(&[name]);
+        let before = if first { 0.0 } else { gauge.get() };
+        gauge.set(alone.max(before));
     }
 }
 

@@ -77,6 +77,8 @@ impl WindowGauges {
     fn read_groups(&self) {
         let mut met = HashSet::new();
         let mut gone = HashSet::new();
+        // Those beyond the bound may be many: they are put together before any gauge is looked for.
+        let mut others: Option<(i64, Option<i64>)> = None;
         for (g, group) in self.window.groups().all().iter().enumerate() {
             for (r, replica) in group.replicas().iter().enumerate() {
                 // What has no replica label is owned by nobody.
@@ -85,27 +87,39 @@ impl WindowGauges {
                 }
                 let named = is_named(g, r);
                 let labels = if named { [group.name(), replica.name()] } else { [OTHER, OTHER] };
+                let (owned, seen_ms) = (replica.owned(), replica.last_seen_ms());
                 // Another instance has it now, and shows what there is of it.
                 if group.is_forgotten() {
                     gone.insert(labels.map(str::to_owned));
-                    continue;
-                }
-                let owned = self.owned.with_label_values(&labels);
-                let seen = self.last_seen.with_label_values(&labels);
-                if met.insert(labels.map(str::to_owned)) {
-                    owned.set(0);
-                    seen.set(0.0);
-                }
-                owned.add(replica.owned());
-                if let Some(ms) = replica.last_seen_ms() {
-                    seen.set(seen.get().max(ms as f64 / 1000.0));
+                } else if named {
+                    self.show(&mut met, labels, owned, seen_ms);
+                } else {
+                    let (all_owned, newest_ms) = others.get_or_insert_default();
+                    *all_owned += owned;
+                    *newest_ms = seen_ms.max(*newest_ms);
                 }
             }
+        }
+        if let Some((owned, seen_ms)) = others {
+            self.show(&mut met, [OTHER, OTHER], owned, seen_ms);
         }
         for labels in gone.difference(&met) {
             // Those that have never been shown are not there.
             let _ = self.owned.remove_label_values(labels);
             let _ = self.last_seen.remove_label_values(labels);
+        }
+    }
+
+    fn show(&self, met: &mut HashSet<[String; 2]>, labels: [&str; 2], owned: i64, seen_ms: Option<i64>) {
+        let gauge = self.owned.with_label_values(&labels);
+        let seen = self.last_seen.with_label_values(&labels);
+        if met.insert(labels.map(str::to_owned)) {
+            gauge.set(0);
+            seen.set(0.0);
+        }
+        gauge.add(owned);
+        if let Some(ms) = seen_ms {
+            seen.set(seen.get().max(ms as f64 / 1000.0));
         }
     }
 }
@@ -114,6 +128,7 @@ impl WindowGauges {
 mod tests {
     use super::*;
     use crate::series::GroupKey;
+    use prometheus::proto::Metric;
 
     #[test]
     fn groups_of_one_name_add_up_and_are_read_anew_each_time() {
@@ -133,6 +148,31 @@ mod tests {
             assert_eq!(seen[0].get_gauge().get_value(), 7.5);
             assert_eq!(family("promdedup_window_series_max")[0].get_gauge().get_value(), 10.0);
             assert_eq!(family("promdedup_owned_series")[0].get_gauge().get_value(), 0.0);
+        }
+    }
+
+    /// Beyond the bound of names there is one for all the rest.
+    #[test]
+    fn groups_beyond_the_bound_of_names_add_up_as_one() {
+        let window = Arc::new(Window::new(10));
+        let registry = Registry::new();
+        register(&registry, Arc::clone(&window)).unwrap();
+        for group in 0..1_010_i64 {
+            let number = window.group_number(GroupKey(group as u128), &format!("g{group}"), 0).unwrap();
+            let id = window.replica_number(number, "a").unwrap();
+            window.groups().group(number).unwrap().replica(id).unwrap().see(group * 1_000, 0);
+        }
+        for _ in 0..2 {
+            let families = registry.gather();
+            let other = |name: &str| {
+                let family = families.iter().find(|family| family.name() == name).unwrap().get_metric();
+                assert_eq!(family.len(), 1_001);
+                let is_other =
+                    |metric: &&Metric| metric.get_label().iter().all(|label| label.value() == OTHER);
+                family.iter().find(is_other).unwrap().get_gauge().get_value()
+            };
+            assert_eq!(other("promdedup_owned_series"), 0.0);
+            assert_eq!(other("promdedup_replica_last_seen_timestamp_seconds"), 1_009.0);
         }
     }
 }
