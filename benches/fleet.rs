@@ -70,6 +70,7 @@ fn main() {
         let expected = (count as f64 - 1.0) / count as f64;
         assert!(test || (row.hop_share - expected).abs() < 0.1, "requests are not dealt evenly");
         assert_eq!(row.lost, 0);
+        assert!(row.cpu_ns > 0.0, "nothing was measured");
     }
 }
 
@@ -104,11 +105,11 @@ fn run(runtime: &Runtime, count: usize, database: Option<String>, lasts: Duratio
     let sum = |metric: &str| -> f64 {
         instances.iter().map(|instance| runtime.block_on(instance.sum(metric))).sum()
     };
-    // From the start on, the warm-up included: so does the CPU time.
-    let cpu_s = sum("process_cpu_seconds_total");
+    // All of it from the start on, the warm-up included; CPU time by their own count.
+    let cpu_s = sum("promdedup_cpu_seconds_total");
     let passed_on = sum("promdedup_hops_received_total");
     Row {
-        hop_share: passed_on / (sum("promdedup_requests_total") - passed_on),
+        hop_share: (passed_on / (sum("promdedup_requests_total") - passed_on)).abs(),
         samples_per_second: json["samples_per_second"].as_f64().unwrap(),
         cpu_ns: cpu_s * 1e9 / sum("promdedup_samples_total"),
         lost: json["lost"].as_i64().unwrap(),

@@ -24,6 +24,7 @@ const HOLE_MAX: f64 = 3.0;
 /// heartbeat.
 const AWAY: Duration = Duration::from_secs(12);
 
+#[expect(clippy::disallowed_methods, reason = "how long a test takes is no configuration")]
 fn away() -> Duration {
     match std::env::var("SEVERAL_AWAY_SECONDS") {
         Ok(seconds) => Duration::from_secs(seconds.parse().expect("a number of seconds")),
