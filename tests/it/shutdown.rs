@@ -58,7 +58,16 @@ async fn in_the_lead_everything_is_served_and_nobody_is_sent_here_any_more() {
     assert!(!heard.has("connection: close"), "{heard:?}");
     terminate(&serving.child);
     serving.logs("INFO", "asked to end").await;
-    let heard = Line::open(serving.admin).await.get("/-/ready", "").await;
+    // It says that it was asked before the admin listener, on another thread, can know.
+    let heard = soon(async {
+        loop {
+            let heard = Line::open(serving.admin).await.get("/-/ready", "").await;
+            if heard.status != 200 {
+                return heard;
+            }
+        }
+    })
+    .await;
     assert_eq!((heard.status, heard.text.as_str()), (503, "not ready: draining\n"));
     assert_eq!(Line::open(serving.admin).await.get("/-/healthy", "").await.status, 200, "it is to live on");
     // On connections that were there and on new ones; both are told to come by another way the next time.
