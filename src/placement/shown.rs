@@ -48,7 +48,7 @@ pub struct OtherInstance {
     pub samples_per_second: f64,
     /// It takes no group any more, since it is about to end.
     pub draining: bool,
-    /// How many groups are known here to be its. It may have more: what nobody has sent for here is not known here.
+    /// How many groups are known here to be its. It may have more: what is new is known here after some seconds.
     pub groups_known: usize,
     /// Requests in a row that were to be passed on to it and did not reach it.
     pub hops_failed: u32,
