@@ -4,6 +4,7 @@
 
 mod fleet;
 mod keeper;
+mod outage;
 mod rules;
 mod shown;
 mod stories;
