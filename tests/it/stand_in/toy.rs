@@ -144,8 +144,13 @@ impl Toy {
         let entry = self.entries.entry(key.encode_to_vec()).or_default();
         let Some(sample) = series.samples.first().copied() else { return entry.owner == replica };
         if entry.owner.is_empty() {
-            entry.owner.clone_from(&replica);
-        } else if sample.timestamp <= entry.newest {
+            // The one that the demo kills, whoever comes first: or there may be nothing to take over.
+            entry.owner = match self.flaw {
+                Flaw::NeverTakesOver => "prometheus-k8s-0".to_owned(),
+                _ => replica.clone(),
+            };
+        }
+        if sample.timestamp <= entry.newest {
             return false;
         } else if entry.owner != replica {
             let is_stale = sample.value.to_bits() == STALE_MARKER_BITS;
