@@ -11,7 +11,7 @@ use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Settings};
 use promdedup::proto::WriteRequest;
 use promdedup::series::{PlaceLabels, ReplicaNames, SeriesKey, TenantHash};
 use promdedup::telemetry::LimitHits;
-use promdedup::window::Window;
+use promdedup::window::{Found, Window};
 use promdedup::wire::labels::LabelBounds;
 use promdedup::wire::snappy;
 use promdedup::wire::splice::{self, Labels};
@@ -72,7 +72,7 @@ struct Floor {
     series: Vec<TimeSeries>,
     samples: Vec<Sample>,
     keys: Vec<SeriesKey>,
-    numbers: Vec<u32>,
+    found: Vec<Found>,
     scratch: Vec<u8>,
     out: Vec<u8>,
     packed: Vec<u8>,
@@ -80,7 +80,7 @@ struct Floor {
 
 /// What no proxy of this kind can do without, of one request.
 fn codec_floor(body: &[u8], forwarded: bool, names: &ReplicaNames, window: &Window, floor: &mut Floor) {
-    let Floor { raw, series, samples, keys, numbers, scratch, out, packed } = floor;
+    let Floor { raw, series, samples, keys, found, scratch, out, packed } = floor;
     snappy::decompress(body, 32 << 20, raw).unwrap();
     series.clear();
     samples.clear();
@@ -94,14 +94,14 @@ fn codec_floor(body: &[u8], forwarded: bool, names: &ReplicaNames, window: &Wind
         keys.push(SeriesKey::of_parts(before, after, TenantHash::of("")));
     }
     series.pop();
-    window.locate(keys, numbers);
+    window.locate(keys, &[], found);
     if forwarded {
         out.clear();
         out.reserve(raw.len());
         series.iter().for_each(|series| splice::whole(raw, series, Labels::Cut, out));
         snappy::compress(out, packed).unwrap();
     }
-    black_box((numbers, packed));
+    black_box((found, packed));
 }
 
 fn pipeline(settings: &Settings, measured: bool) -> Pipeline<Taker> {

@@ -7,7 +7,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use promdedup::policy::{Action, Circumstances, ReplicaId, Sample, TimestampMs};
 use promdedup::series::{GroupKey, Place, SeriesKey, TargetKey, TenantHash};
-use promdedup::window::{Decision, Flight, Known, Log, Window};
+use promdedup::window::{Decision, Flight, Found, Known, Log, Window};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -81,12 +81,12 @@ fn sample(replica: u8, ms: i64) -> Sample {
 
 impl Filled {
     /// One request of known series: found, decided, settled.
-    fn batch(&mut self, keys: &[SeriesKey], numbers: &mut Vec<u32>, replica: u8, ms: i64) -> usize {
-        self.window.locate(keys, numbers);
+    fn batch(&mut self, keys: &[SeriesKey], found: &mut Vec<Found>, replica: u8, ms: i64) -> usize {
+        self.window.locate(keys, &[replica], found);
         let mut flight = Flight::begin(&self.window, self.log.take().unwrap()).unwrap();
         let mut forwarded = 0;
-        for (key, number) in keys.iter().zip(numbers.iter()) {
-            let known = Known { number: *number, key: *key, group: self.group, histogram: None };
+        for (key, found) in keys.iter().zip(found.iter()) {
+            let known = Known { number: found.number, key: *key, group: self.group, histogram: None };
             match flight.decide(known, &sample(replica, ms), CIRCUMSTANCES, |_, _| false) {
                 Decision::Decided { verdict, .. } => {
                     forwarded += usize::from(verdict.action == Action::Forward);
@@ -131,10 +131,10 @@ fn threads() {
                 scope.spawn(move || {
                     let (window, group) = (Arc::clone(window), *group);
                     let mut own = Filled { window, group, keys: Vec::new(), log: Some(Log::default()) };
-                    let mut numbers = Vec::new();
+                    let mut found = Vec::new();
                     for replica in [0, 1] {
                         for batch in keys.chunks(BATCH) {
-                            own.batch(batch, &mut numbers, replica, ms + i64::from(replica) * 6_000);
+                            own.batch(batch, &mut found, replica, ms + i64::from(replica) * 6_000);
                         }
                     }
                 });
@@ -163,10 +163,10 @@ fn known_series(c: &mut Criterion) {
     ] {
         let mut filled = fill(series);
         let keys = filled.keys.clone();
-        let (mut numbers, mut ms, mut at) = (Vec::new(), 15_000, 0);
+        let (mut found, mut ms, mut at) = (Vec::new(), 15_000, 0);
         group.bench_function(name, |b| {
             b.iter(|| {
-                let forwarded = filled.batch(&keys[at..at + BATCH], &mut numbers, replica, ms);
+                let forwarded = filled.batch(&keys[at..at + BATCH], &mut found, replica, ms);
                 assert_eq!(forwarded, if replica == 0 { BATCH } else { 0 });
                 at = (at + BATCH) % keys.len();
                 if at == 0 && replica == 0 {
@@ -178,11 +178,11 @@ fn known_series(c: &mut Criterion) {
     }
     group.bench_function("located, 1 M series", |b| {
         let filled = fill(1_000_000);
-        let (mut numbers, mut at) = (Vec::new(), 0);
+        let (mut found, mut at) = (Vec::new(), 0);
         b.iter(|| {
-            filled.window.locate(&filled.keys[at..at + BATCH], &mut numbers);
+            filled.window.locate(&filled.keys[at..at + BATCH], &[], &mut found);
             at = (at + BATCH) % filled.keys.len();
-            black_box(numbers.last().copied())
+            black_box(found.last().copied())
         });
     });
     group.finish();

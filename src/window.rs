@@ -37,6 +37,7 @@ pub use group::{Arrivals, GROUPS_MAX, Group, Groups, Others, REPLICAS_MAX, Repli
 pub use histogram::HISTOGRAM_BYTES_MAX;
 pub use metadata::Metadata;
 pub use slot::FlightId;
+pub use table::Found;
 
 use crate::policy::ReplicaId;
 use crate::series::{GroupKey, SeriesKey, TargetKey};
@@ -89,9 +90,10 @@ impl Window {
         }
     }
 
-    /// Finds the entries of many series at once: their numbers, [`UNKNOWN`] where there is none.
-    pub fn locate(&self, keys: &[SeriesKey], numbers: &mut Vec<u32>) {
-        self.table.locate(&self.table.view(), keys, numbers);
+    /// Finds the entries of many series at once. `sender`: whose they are, by
+    /// any bytes that are the same each time; it is quicker if they come in the same order, too.
+    pub fn locate(&self, keys: &[SeriesKey], sender: &[u8], found: &mut Vec<Found>) {
+        self.table.locate(&self.table.view(), keys, table::Way::of(sender), found);
     }
 
     /// Finds the entry of one series, or [`UNKNOWN`].
@@ -104,7 +106,20 @@ impl Window {
     #[inline]
     #[must_use]
     pub fn group_of(&self, number: u32) -> u32 {
-        self.targets.slot(self.table.entry(number).target()).group()
+        self.group_of_target(self.target_of(number))
+    }
+
+    /// The number of the target of a known series.
+    #[inline]
+    #[must_use]
+    pub fn target_of(&self, number: u32) -> u32 {
+        self.table.entry(number).target()
+    }
+
+    /// The group of a target.
+    #[must_use]
+    pub fn group_of_target(&self, target: u32) -> u32 {
+        self.targets.slot(target).group()
     }
 
     /// The group's number, or `None` at their bound. `now_ms`: the wall clock.

@@ -6,6 +6,7 @@
 //!
 //! Everything here works on offsets into one decompressed body ([`Span`]), so nothing is allocated per sample.
 
+mod equal;
 mod fields;
 pub mod histogram;
 pub mod labels;
@@ -16,6 +17,8 @@ pub mod v1;
 pub mod v2;
 pub mod v2_out;
 pub mod values;
+
+pub use equal::equal;
 
 /// The versions of remote write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -14,7 +14,7 @@ use promdedup::policy::{Action, Circumstances, ReplicaId, TimestampMs};
 use promdedup::proto::{TimeSeries, WriteRequest};
 use promdedup::series::{GroupKey, Place, PlaceLabels, ReplicaNames, SeriesKey, TargetKey, TenantHash};
 use promdedup::telemetry::LimitHits;
-use promdedup::window::{Admitted, Decision, FLIGHTS_MAX, Flight, Known, Log, UNKNOWN, Window};
+use promdedup::window::{Admitted, Decision, FLIGHTS_MAX, Flight, Found, Known, Log, UNKNOWN, Window};
 use promdedup::wire::labels::LabelBounds;
 use promdedup::wire::snappy;
 use promdedup::wire::splice::{self, Labels};
@@ -106,7 +106,7 @@ struct Memory {
     series: Vec<v1::TimeSeries>,
     samples: Vec<v1::Sample>,
     keys: Vec<SeriesKey>,
-    numbers: Vec<u32>,
+    found: Vec<Found>,
     scratch: Vec<u8>,
     out: Vec<u8>,
     packed: Vec<u8>,
@@ -137,7 +137,7 @@ impl Memory {
             self.keys.push(SeriesKey::of_parts(before, after, TenantHash::of("")));
         }
         self.series.pop();
-        window.locate(&self.keys, &mut self.numbers);
+        window.locate(&self.keys, &[], &mut self.found);
     }
 
     /// Decides all samples for one replica, and makes the outgoing body. Returns how many series are in it.
@@ -147,7 +147,7 @@ impl Memory {
         self.out.clear();
         for (i, series) in self.series.iter().enumerate() {
             for sample in series.samples_of(&self.samples) {
-                if self.numbers[i] == UNKNOWN {
+                if self.found[i].number == UNKNOWN {
                     let place = Place {
                         group: GroupKey(1),
                         group_name: String::new(),
@@ -156,11 +156,11 @@ impl Memory {
                         is_up: false,
                     };
                     match flight.admit(self.keys[i], &place, replica, group) {
-                        Admitted::Entry(number) => self.numbers[i] = number,
+                        Admitted::Entry(number) => self.found[i].number = number,
                         Admitted::Full => panic!("full"),
                     }
                 }
-                let (number, key) = (self.numbers[i], self.keys[i]);
+                let (number, key) = (self.found[i].number, self.keys[i]);
                 let known = Known { number, key, group, histogram: None };
                 let sample = promdedup::policy::Sample {
                     replica,

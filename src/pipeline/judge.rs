@@ -121,8 +121,16 @@ impl Bench<'_> {
                 Kind::Replicated if unit.count == 0 => self.follow(request, judged, u),
                 Kind::Replicated => {
                     for s in unit.first..unit.first + unit.count {
-                        if request.fates[s as usize] == Fate::Pending {
-                            self.sample(request, unit, s, flight, judged);
+                        if request.fates[s as usize] != Fate::Pending {
+                            continue;
+                        }
+                        match self.steady(request, unit.item as usize, s, flight, judged) {
+                            Some(true) => {
+                                request.fates[s as usize] = Fate::Aboard;
+                                judged.boards = true;
+                            }
+                            Some(false) => request.fates[s as usize] = Fate::Duplicate,
+                            None => self.sample(request, unit, s, flight, judged),
                         }
                     }
                 }
@@ -184,15 +192,12 @@ impl Bench<'_> {
             || aboard(request, units).any(|(tally, oldest, _)| in_doubt(tally.group, oldest))
     }
 
+    /// Whatever a sample comes to.
+    #[inline(never)]
     fn sample(&self, request: &mut Request, unit: Unit, s: u32, flight: &mut Flight, judged: &mut Judged) {
         let i = unit.item as usize;
         if !judged.waits.is_empty() && judged.waits.contains(&request.items[i].key) {
             request.fates[s as usize] = Fate::Failed;
-            return;
-        }
-        if let Some(forward) = self.steady(request, i, s, flight) {
-            request.fates[s as usize] = if forward { Fate::Aboard } else { Fate::Duplicate };
-            judged.boards |= forward;
             return;
         }
         for _ in 0..LOOKS_MAX {
@@ -254,9 +259,17 @@ impl Bench<'_> {
 
     /// What nearly every sample of a healthy group comes to, in few words: whether it is forwarded.
     #[inline(always)]
-    fn steady(&self, request: &Request, i: usize, s: u32, flight: &mut Flight) -> Option<bool> {
+    fn steady(
+        &self,
+        request: &Request,
+        i: usize,
+        s: u32,
+        flight: &mut Flight,
+        judged: &Judged,
+    ) -> Option<bool> {
         let (item, received) = (&request.items[i], &request.samples[s as usize]);
-        if received.histogram || received.bits == STALE_NAN_BITS || item.number == UNKNOWN {
+        let plain = !received.histogram && received.bits != STALE_NAN_BITS;
+        if !plain || item.number == UNKNOWN || !judged.waits.is_empty() {
             return None;
         }
         let known = Known { number: item.number, key: item.key, group: item.group, histogram: None };

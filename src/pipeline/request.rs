@@ -12,11 +12,11 @@ use super::tally::{BoundsHit, Tallies};
 use crate::overhead::{Meter, Stage};
 use crate::policy::ReplicaId;
 use crate::series::{Place, SeriesKey, TenantHash};
-use crate::window::{UNKNOWN, Window};
+use crate::window::{Found, UNKNOWN, Window};
 use crate::wire::labels::{Canonical, canonicalize};
 use crate::wire::splice::Labels;
 use crate::wire::v1::{Sample, TimeSeries, Walker};
-use crate::wire::{Malformed, Span};
+use crate::wire::{Malformed, Span, equal};
 use std::ops::Range;
 
 /// A decoded request, and the memory for it.
@@ -55,7 +55,7 @@ pub(super) struct Request {
     /// The wall clock.
     now_ms: i64,
     keys: Vec<SeriesKey>,
-    numbers: Vec<u32>,
+    found: Vec<Found>,
     scratch: Vec<u8>,
     seen: Vec<(u64, i64)>,
 }
@@ -67,6 +67,8 @@ pub(super) struct Item {
     pub(super) key: SeriesKey,
     /// Its entry in the window, or [`UNKNOWN`].
     pub(super) number: u32,
+    /// The number of its target, if it has an entry.
+    pub(super) target: u32,
     pub(super) kind: Kind,
     pub(super) leaves: Leaves,
     pub(super) tally: u16,
@@ -127,6 +129,7 @@ impl Default for Item {
             series: TimeSeries::default(),
             key: SeriesKey(0),
             number: UNKNOWN,
+            target: 0,
             kind: Kind::Replicated,
             leaves: Leaves::Cut,
             tally: 0,
@@ -183,7 +186,7 @@ impl Request {
 
     /// What its series and samples take beyond its body.
     pub(super) fn decoded_bytes(&self) -> usize {
-        let per_series = size_of::<Item>() + size_of::<SeriesKey>() + size_of::<u32>() + size_of::<Unit>();
+        let per_series = size_of::<Item>() + size_of::<SeriesKey>() + size_of::<Found>() + size_of::<Unit>();
         let per_sample = size_of::<Sample>() + size_of::<Fate>();
         let spans = self.metadata.len() + self.unknown.len();
         self.items.len() * per_series
@@ -209,12 +212,17 @@ impl Request {
 
     /// Turns one fate into another, for the samples of some units.
     pub(super) fn replace_fate(&mut self, units: &Range<usize>, from: Fate, to: Fate) {
-        for unit in &self.units[units.clone()] {
-            for fate in &mut self.fates[unit.first as usize..(unit.first + unit.count) as usize] {
-                if *fate == from {
-                    *fate = to;
-                }
+        let replace = |fates: &mut [Fate]| {
+            for fate in fates {
+                *fate = if *fate == from { to } else { *fate };
             }
+        };
+        let samples = |unit: &Unit| unit.first as usize..(unit.first + unit.count) as usize;
+        let units = &self.units[units.clone()];
+        match units {
+            // As they came: all in a row.
+            [first, .., last] if !self.falls => replace(&mut self.fates[samples(first).start..samples(last).end]),
+            _ => units.iter().for_each(|unit| replace(&mut self.fates[samples(unit)])),
         }
     }
 
@@ -273,12 +281,13 @@ impl Request {
         let walked = self.walk::<LIKELY>(settings, tenant);
         meter.end(Stage::Decode);
         walked?;
-        window.locate(&self.keys, &mut self.numbers);
-        let Self { body, items, numbers, samples, .. } = self;
+        let sender = self.items.first().map_or(&[][..], |item| item.series.replica.of(&self.body));
+        window.locate(&self.keys, sender, &mut self.found);
+        let Self { body, items, found, samples, .. } = self;
         let mut walker = Walker::new(body, &settings.replica_names);
-        for (item, number) in items.iter_mut().zip(numbers) {
-            item.number = *number;
-            if *number == UNKNOWN && item.series.guessed && !walker.confirms(&item.series, samples) {
+        for (item, found) in items.iter_mut().zip(found) {
+            (item.number, item.target) = (found.number, found.target);
+            if item.number == UNKNOWN && item.series.guessed && !walker.confirms(&item.series, samples) {
                 return Ok(false);
             }
         }
@@ -316,15 +325,16 @@ impl Request {
     /// A series that the window knows: its labels have been judged at its birth, only its replica is to be named.
     fn know(&mut self, i: usize, window: &Window, last: &mut Last) -> bool {
         let item = &mut self.items[i];
-        let group = window.group_of(item.number);
+        let target = item.target;
         let replica = item.series.replica.of(&self.body);
-        if last.group != group || last.replica.of(&self.body) != replica {
+        if last.target != target || !equal(last.replica.of(&self.body), replica) {
+            let group = window.group_of_target(target);
             let name = std::str::from_utf8(replica).ok();
             let Some(id) = name.and_then(|name| window.replica_number(group, name)) else { return false };
-            *last =
-                Last { group, replica: item.series.replica, id, tally: self.tallies.number(group, Some(id)) };
+            let tally = self.tallies.number(group, Some(id));
+            *last = Last { target, group, replica: item.series.replica, id, tally };
         }
-        (item.group, item.replica, item.tally) = (group, last.id, last.tally);
+        (item.group, item.replica, item.tally) = (last.group, last.id, last.tally);
         true
     }
 
@@ -433,6 +443,7 @@ impl Request {
 /// What the item before was found to be; the next one mostly is, too.
 #[derive(Debug, Clone, Copy)]
 struct Last {
+    target: u32,
     group: u32,
     replica: Span,
     id: ReplicaId,
@@ -441,6 +452,6 @@ struct Last {
 
 impl Default for Last {
     fn default() -> Self {
-        Self { group: u32::MAX, replica: Span::default(), id: ReplicaId(0), tally: 0 }
+        Self { target: u32::MAX, group: u32::MAX, replica: Span::default(), id: ReplicaId(0), tally: 0 }
     }
 }

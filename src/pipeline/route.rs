@@ -162,7 +162,7 @@ impl Routes {
         for i in 0..request.items.len() {
             let (number, payload) = (request.items[i].number, request.items[i].series.payload);
             let group = if number != UNKNOWN {
-                let group = bench.window.group_of(number);
+                let group = bench.window.group_of_target(request.items[i].target);
                 if group != last_known.0 {
                     let known = bench.window.groups().group(group);
                     let place = known.map_or(NO_GROUP, |known| {

@@ -108,36 +108,73 @@ pub(super) fn takeover_number(takeover: Takeover) -> usize {
 /// Adds the fates of all samples up in the request's tallies. A duplicate inside a 503 is sent again: it failed.
 pub(super) fn add_up(request: &mut Request, again: bool) {
     let Request { items, samples, fates, tallies, .. } = request;
-    for item in items.iter() {
-        let own =
-            item.series.first_sample as usize..(item.series.first_sample + item.series.samples) as usize;
-        let tally = tallies.of(item.tally);
-        let mut duplicates = 0;
-        for (sample, fate) in samples[own.clone()].iter().zip(&fates[own]) {
-            match fate {
-                Fate::Forwarded => tally.forwarded += 1,
-                Fate::Rejected => tally.rejected += 1,
-                Fate::Refused => {
-                    tally.refused += 1;
-                    continue;
-                }
-                Fate::Duplicate if !again => duplicates += 1,
-                Fate::Duplicate => tally.failed += 1,
-                Fate::Failed | Fate::Pending | Fate::Aboard => {
-                    tally.failed += 1;
-                    tally.unsettled_ms = Some(tally.unsettled_ms.map_or(sample.at, |t| t.min(sample.at)));
-                }
+    for items in items.chunk_by(|item, next| item.tally == next.tally) {
+        let mut sums = Sums::default();
+        for item in items {
+            let first = item.series.first_sample as usize;
+            let own = first..first + item.series.samples as usize;
+            let duplicates = sums.fates[Fate::Duplicate as usize];
+            for (sample, fate) in samples[own.clone()].iter().zip(&fates[own]) {
+                sums.add(sample.at, *fate);
             }
-            tally.newest_ms = tally.newest_ms.max(Some(sample.at));
+            let duplicates = sums.fates[Fate::Duplicate as usize] - duplicates;
+            if duplicates > 0 && duplicates == u64::from(item.series.samples) {
+                sums.duplicate_bytes += item.series.payload.len() as u64;
+            }
         }
-        tally.duplicate += duplicates;
-        if duplicates > 0 && duplicates == u64::from(item.series.samples) {
-            tally.duplicate_bytes += item.series.payload.len() as u64;
+        if let Some(item) = items.first() {
+            tallies.of(item.tally).add(&sums, again);
         }
     }
 }
 
+/// What became of the samples of some items.
+#[derive(Debug, Default)]
+struct Sums {
+    /// How many of each fate.
+    fates: [u64; 7],
+    /// Raw bytes of the series that held nothing but duplicates.
+    duplicate_bytes: u64,
+    newest_ms: Option<i64>,
+    unsettled_ms: Option<i64>,
+}
+
+impl Sums {
+    #[inline(always)]
+    fn add(&mut self, at: i64, fate: Fate) {
+        self.fates[fate as usize] += 1;
+        match fate {
+            // What is refused has no time that counts.
+            Fate::Refused => return,
+            Fate::Forwarded | Fate::Rejected | Fate::Duplicate => {}
+            Fate::Failed | Fate::Pending | Fate::Aboard => {
+                self.unsettled_ms = Some(self.unsettled_ms.map_or(at, |oldest| oldest.min(at)));
+            }
+        }
+        self.newest_ms = self.newest_ms.max(Some(at));
+    }
+}
+
 impl Tally {
+    /// `again`: the request is answered 503, so duplicates come again.
+    fn add(&mut self, sums: &Sums, again: bool) {
+        let of = |fate: Fate| sums.fates[fate as usize];
+        self.forwarded += of(Fate::Forwarded);
+        self.rejected += of(Fate::Rejected);
+        self.refused += of(Fate::Refused);
+        self.failed += of(Fate::Failed) + of(Fate::Pending) + of(Fate::Aboard);
+        if again {
+            self.failed += of(Fate::Duplicate);
+        } else {
+            self.duplicate += of(Fate::Duplicate);
+            self.duplicate_bytes += sums.duplicate_bytes;
+        }
+        self.newest_ms = self.newest_ms.max(sums.newest_ms);
+        if let Some(oldest) = sums.unsettled_ms {
+            self.unsettled_ms = Some(self.unsettled_ms.map_or(oldest, |known| known.min(oldest)));
+        }
+    }
+
     /// All samples of it, whatever became of them.
     pub(super) fn samples(&self) -> u64 {
         self.forwarded + self.duplicate + self.refused + self.rejected + self.failed

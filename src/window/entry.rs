@@ -28,6 +28,8 @@ pub(super) const NOBODY: u16 = 0;
 /// The flight number of the table itself, while an entry is free or about to be.
 pub(super) const TABLE: u16 = u16::MAX;
 
+/// Each half of the key of an entry that is no series'. Not 0, which stands for series that have no key.
+const NO_KEY: u64 = u64::MAX;
 const NO_REPLICA: u8 = u8::MAX;
 const NO_WATERMARK: i64 = -(1 << 47);
 /// The tick in word 3.
@@ -119,13 +121,14 @@ impl Entry {
     /// An entry that belongs to the table and to no series.
     pub(super) fn free() -> Self {
         let entry = Self { words: Default::default() };
-        entry.words[2].store(Guard::new(None, TABLE).0, Relaxed);
+        entry.vacate();
         entry
     }
 
+    /// Whether it is the entry of that series. Acquires what was written when it became that.
     #[inline]
     pub(super) fn is(&self, key: SeriesKey) -> bool {
-        self.words[0].load(Relaxed) == key.0 as u64 && self.words[1].load(Relaxed) == (key.0 >> 64) as u64
+        self.words[0].load(Relaxed) == key.0 as u64 && self.words[1].load(Acquire) == (key.0 >> 64) as u64
     }
 
     pub(super) fn key(&self) -> SeriesKey {
@@ -206,15 +209,16 @@ impl Entry {
 
     /// Makes a free entry that of a series, claimed by `flight`. Only for the table.
     pub(super) fn occupy(&self, key: SeriesKey, unpacked: &Unpacked, tick: u8, flight: u16) {
-        self.words[0].store(key.0 as u64, Relaxed);
-        self.words[1].store((key.0 >> 64) as u64, Relaxed);
         self.store(unpacked, tick, flight);
+        self.words[0].store(key.0 as u64, Relaxed);
+        // Last: who finds the key without the index may read the rest.
+        self.words[1].store((key.0 >> 64) as u64, Release);
     }
 
     /// Makes a claimed entry that of the table again.
     pub(super) fn vacate(&self) {
-        self.words[0].store(0, Relaxed);
-        self.words[1].store(0, Relaxed);
+        self.words[0].store(NO_KEY, Relaxed);
+        self.words[1].store(NO_KEY, Relaxed);
         self.words[2].store(Guard::new(None, TABLE).0, Release);
     }
 

@@ -6,10 +6,14 @@
 //! A reader may hold an index that has been replaced: it then misses what is new, and notices by the key what is gone;
 //! both send it to the lock. Refuses to look into an entry beyond its key.
 
+mod order;
+
 use super::entry::{Entry, NOBODY, TABLE, Unpacked};
 use super::sync::size::{ENTRIES as CHUNK, INDEX_MIN, SEGMENTS};
 use super::sync::{ArcSwap, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
 use crate::series::SeriesKey;
+use order::Order;
+pub(super) use order::Way;
 use std::sync::atomic::Ordering::*;
 use std::sync::{Arc, PoisonError};
 
@@ -27,12 +31,21 @@ pub(super) const NONE: u32 = u32::MAX;
 
 type Index = Arc<[AtomicU64]>;
 
+/// Where a series is: its entry, and the target it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The number of its entry, or [`UNKNOWN`](super::UNKNOWN).
+    pub number: u32,
+    /// The number of its target; of an unknown series without meaning.
+    pub target: u32,
+}
+
 /// One request's view of the index: taken once, good for all its lookups.
 pub(super) struct View(Arc<Vec<Index>>);
 
 #[derive(Debug)]
 pub(super) struct Table {
-    chunks: Box<[OnceLock<Box<[Entry]>>]>,
+    chunks: Box<[OnceLock<Chunk>]>,
     free: Mutex<FreeList>,
     live: AtomicUsize,
     series_max: usize,
@@ -40,6 +53,13 @@ pub(super) struct Table {
     /// Index slots of a segment that are not `EMPTY`.
     segments: Box<[Mutex<usize>]>,
     publish: Mutex<()>,
+}
+
+/// Some entries, and which of them follow which.
+#[derive(Debug)]
+struct Chunk {
+    entries: Box<[Entry; CHUNK]>,
+    order: Order,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +107,7 @@ impl Table {
     pub(super) fn bytes(&self) -> usize {
         let chunks = self.chunks.iter().filter(|c| c.get().is_some()).count();
         let index: usize = self.directory.load().iter().map(|i| i.len() * 8).sum();
-        chunks * CHUNK * size_of::<Entry>() + index
+        chunks * (CHUNK * size_of::<Entry>() + Order::BYTES) + index
     }
 
     pub(super) fn view(&self) -> View {
@@ -103,22 +123,83 @@ impl Table {
     #[expect(clippy::expect_used, reason = "a number is only handed out once its chunk exists")]
     pub(super) fn entry(&self, number: u32) -> &Entry {
         let number = number as usize;
-        &self.chunks[number / CHUNK].get().expect("the chunk of a numbered entry")[number % CHUNK]
+        &self.chunks[number / CHUNK].get().expect("the chunk of a numbered entry").entries[number % CHUNK]
     }
 
-    /// Looks up many series: their entries' numbers, or [`NONE`]. Short loops of independent loads, so that the machine
-    /// has many cache misses under way at once.
-    pub(super) fn locate(&self, view: &View, keys: &[SeriesKey], numbers: &mut Vec<u32>) {
-        numbers.clear();
-        for some in keys.chunks(TOUCHED) {
-            touch(view, some);
-            numbers.extend(some.iter().map(|key| find(&view.0[segment_of(*key)], *key)));
-        }
-        for (key, number) in keys.iter().zip(numbers) {
-            if *number != NONE && !self.entry(*number).is(*key) {
-                *number = self.confirm(&view.0[segment_of(*key)], *key);
+    /// Looks up many series. `way`: of whom they come, since each sender has an order of
+    /// its own. As long as they come as they did the last time, each is where the one before says; the others are looked
+    /// for in the index.
+    pub(super) fn locate(&self, view: &View, keys: &[SeriesKey], way: Way, found: &mut Vec<Found>) {
+        found.clear();
+        found.reserve(keys.len());
+        let mut last = NONE;
+        let mut at_once = 1;
+        loop {
+            last = self.follow(&keys[found.len()..], way, last, found);
+            let keys = &keys[found.len()..];
+            if keys.is_empty() {
+                return;
             }
+            let some = &keys[..keys.len().min(at_once)];
+            let foreseen;
+            (last, foreseen) = self.look_up(view, some, way, last, found);
+            // Nothing is gained by following who comes in another order each time.
+            at_once = if 2 * foreseen >= some.len() { 1 } else { (2 * at_once).min(TOUCHED) };
         }
+    }
+
+    /// Looks up some series in the index. Short loops of independent loads, so that the machine has many cache misses under
+    /// way at once. Learns their order, in which they come after `last`. Returns the last of them, and of how many the place was
+    /// known before.
+    fn look_up(
+        &self,
+        view: &View,
+        keys: &[SeriesKey],
+        way: Way,
+        mut last: u32,
+        found: &mut Vec<Found>,
+    ) -> (u32, usize) {
+        touch(view, keys);
+        let first = found.len();
+        let index = |key: SeriesKey| &view.0[segment_of(key)];
+        found.extend(keys.iter().map(|key| Found { number: find(index(*key), *key), target: 0 }));
+        let mut foreseen = 0;
+        for (key, found) in keys.iter().zip(&mut found[first..]) {
+            if found.number != NONE && !self.entry(found.number).is(*key) {
+                found.number = self.confirm(index(*key), *key);
+            }
+            if found.number != NONE {
+                found.target = self.entry(found.number).target();
+                if let Some(chunk) = self.chunk(last) {
+                    foreseen += usize::from(chunk.order.learn(last, found.number, way));
+                }
+            }
+            last = found.number;
+        }
+        (last, foreseen)
+    }
+
+    /// Finds the series at the head of `keys` that come after `last` as they did the last time. Returns the last of them.
+    #[inline]
+    fn follow(&self, keys: &[SeriesKey], way: Way, mut last: u32, found: &mut Vec<Found>) -> u32 {
+        for key in keys {
+            let Some(next) = self.chunk(last).and_then(|chunk| chunk.order.next(last, way)) else { break };
+            let Some(entry) = self.chunk(next).map(|chunk| &chunk.entries[next as usize % CHUNK]) else {
+                break;
+            };
+            if !entry.is(*key) {
+                break;
+            }
+            found.push(Found { number: next, target: entry.target() });
+            last = next;
+        }
+        last
+    }
+
+    /// The chunk of a number that may be none.
+    #[inline]
+    fn chunk(&self, number: u32) -> Option<&Chunk> {
+        self.chunks.get(number as usize / CHUNK)?.get()
     }
 
     /// The entry of one series, or [`NONE`].
@@ -176,8 +257,7 @@ impl Table {
             Some(number) => number,
             None => {
                 let number = free.fresh;
-                self.chunks[number as usize / CHUNK]
-                    .get_or_init(|| (0..CHUNK).map(|_| Entry::free()).collect());
+                self.chunks[number as usize / CHUNK].get_or_init(Chunk::free);
                 free.fresh += 1;
                 number
             }
@@ -224,6 +304,14 @@ impl Table {
             }
         }
         NONE
+    }
+}
+
+impl Chunk {
+    #[expect(clippy::expect_used, reason = "so many are made")]
+    fn free() -> Self {
+        let entries: Box<[Entry]> = (0..CHUNK).map(|_| Entry::free()).collect();
+        Self { entries: entries.try_into().expect("a chunk of entries"), order: Order::unknown() }
     }
 }
 
@@ -317,139 +405,4 @@ impl Entry {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::entry::Marks;
-    use super::*;
-    use crate::policy::{ReplicaId, Series};
-
-    fn unpacked(target: u32) -> Unpacked {
-        let series = Series::new(ReplicaId(0));
-        Unpacked { series, target, marks: Marks::default() }
-    }
-
-    fn key(i: u64) -> SeriesKey {
-        SeriesKey(xxhash_rust::xxh3::xxh3_128(&i.to_le_bytes()))
-    }
-
-    fn locate(table: &Table, keys: &[SeriesKey]) -> Vec<u32> {
-        let mut numbers = Vec::new();
-        table.locate(&table.view(), keys, &mut numbers);
-        numbers
-    }
-
-    #[test]
-    fn every_series_added_is_found_and_no_other() {
-        let table = Table::new(100_000);
-        assert!(table.bytes() < 64 << 10, "{} bytes before any series came", table.bytes());
-        let keys: Vec<_> = (0..60_000).map(key).collect();
-        for (i, k) in keys.iter().enumerate() {
-            let added = table.add(*k, 0, 1, || unpacked(i as u32));
-            assert_eq!(added, Added::New(i as u32));
-            table.entry(i as u32).release();
-        }
-        assert_eq!(locate(&table, &keys), (0..60_000).collect::<Vec<_>>());
-        assert_eq!(locate(&table, &[key(60_000), key(1 << 40)]), [NONE, NONE]);
-        assert_eq!(table.add(keys[5], 0, 1, || unreachable!()), Added::Known(5));
-        assert_eq!(table.live(), 60_000);
-        // From 100,000 series on this is the whole of it; below, chunks of 1 MiB weigh more.
-        assert!(table.bytes() < 60_000 * 100, "{} bytes", table.bytes());
-        // A cache line each, and a word of the index.
-        assert!(table.bytes() > 60_000 * 72, "{} bytes", table.bytes());
-    }
-
-    #[test]
-    fn keys_that_differ_in_one_bit_are_told_apart() {
-        let table = Table::new(1_000);
-        let keys: Vec<_> = (0..128).map(|bit| SeriesKey(key(1).0 ^ 1 << bit)).collect();
-        for (i, k) in keys.iter().enumerate() {
-            assert_eq!(table.add(*k, 0, NOBODY, || unpacked(0)), Added::New(i as u32), "bit {i}");
-        }
-        assert_eq!(locate(&table, &keys), (0..128).collect::<Vec<_>>());
-        assert!(keys.iter().zip(0..).all(|(k, number)| table.find(*k) == number));
-        assert_eq!((locate(&table, &[key(1)]), table.find(key(1))), (vec![NONE], NONE));
-    }
-
-    /// Or looking for one series would mean looking at many, and growing would mean copying all of them.
-    #[test]
-    fn what_places_a_series_is_spread() {
-        let index: Index = (0..24).map(|_| AtomicU64::new(EMPTY)).collect();
-        let places = |place: &dyn Fn(SeriesKey) -> usize| {
-            (0..10_000).map(|i| place(key(i))).collect::<std::collections::HashSet<_>>().len()
-        };
-        assert_eq!(places(&segment_of), SEGMENTS);
-        assert_eq!(places(&|key| probe(&index, key).next().unwrap()), 24);
-        assert_eq!(places(&|key| tag(key) as usize), 10_000);
-    }
-
-    #[test]
-    fn the_bound_holds_and_room_returns() {
-        let table = Table::new(100);
-        for i in 0..100 {
-            assert!(matches!(table.add(key(i), 0, NOBODY, || unpacked(0)), Added::New(_)));
-        }
-        assert_eq!(table.add(key(100), 0, NOBODY, || unpacked(0)), Added::Full);
-        let number = locate(&table, &[key(7)])[0];
-        assert!(table.entry(number).claim_for_table());
-        table.remove(number);
-        let others: Vec<_> = (0..100).filter(|i| *i != 7).collect();
-        let keys: Vec<_> = others.iter().map(|i| key(*i)).collect();
-        assert_eq!(locate(&table, &keys), others.iter().map(|i| *i as u32).collect::<Vec<_>>());
-        assert_eq!(locate(&table, &[key(7)]), [NONE]);
-        assert_eq!(table.find(key(7)), NONE);
-        assert_eq!(table.add(key(100), 0, NOBODY, || unpacked(0)), Added::New(number));
-        assert_eq!(table.live(), 100);
-    }
-
-    #[test]
-    fn churn_does_not_grow_the_index_for_ever() {
-        let table = Table::new(1_000);
-        for i in 0..200_000 {
-            let Added::New(number) = table.add(key(i), 0, NOBODY, || unpacked(0)) else {
-                panic!("series {i}")
-            };
-            if i >= 500 {
-                let old = locate(&table, &[key(i - 500)])[0];
-                assert!(table.entry(old).claim_for_table());
-                table.remove(old);
-            }
-            assert!(number < 1_000);
-        }
-        assert!(table.bytes() < 1_200_000, "{} bytes", table.bytes());
-    }
-
-    #[test]
-    fn an_old_view_notices_what_is_gone() {
-        let table = Table::new(1_000);
-        table.add(key(1), 0, NOBODY, || unpacked(0));
-        let old = table.view();
-        let number = locate(&table, &[key(1)])[0];
-        assert!(table.entry(number).claim_for_table());
-        table.remove(number);
-        table.add(key(2), 0, NOBODY, || unpacked(0));
-        let mut numbers = Vec::new();
-        table.locate(&old, &[key(1)], &mut numbers);
-        assert_eq!(numbers, [NONE]);
-    }
-
-    #[test]
-    fn threads_that_add_the_same_series_agree() {
-        let table = Table::new(50_000);
-        let found: Vec<Vec<u32>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..4)
-                .map(|_| {
-                    scope.spawn(|| {
-                        (0..20_000)
-                            .map(|i| match table.add(key(i), 0, NOBODY, || unpacked(0)) {
-                                Added::New(n) | Added::Known(n) => n,
-                                Added::Full => NONE,
-                            })
-                            .collect()
-                    })
-                })
-                .collect();
-            workers.into_iter().map(|w| w.join().unwrap()).collect()
-        });
-        assert!(found.windows(2).all(|w| w[0] == w[1]));
-        assert_eq!(table.live(), 20_000);
-    }
-}
+mod tests;

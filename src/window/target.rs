@@ -18,7 +18,7 @@ const NO_REPLICA: u8 = u8::MAX;
 /// The targets of all series in the window.
 #[derive(Debug)]
 pub(super) struct Targets {
-    chunks: Box<[OnceLock<Box<[TargetSlot]>>]>,
+    chunks: Box<[OnceLock<Box<[TargetSlot; CHUNK]>>]>,
     numbers: DashMap<TargetKey, u32>,
     free: Mutex<(Vec<u32>, u32)>,
 }
@@ -126,12 +126,17 @@ impl Targets {
         let mut free = lock(&self.free);
         free.0.pop().unwrap_or_else(|| {
             let number = free.1;
-            self.chunks[number as usize / CHUNK]
-                .get_or_init(|| (0..CHUNK).map(|_| TargetSlot::free()).collect());
+            self.chunks[number as usize / CHUNK].get_or_init(free_chunk);
             free.1 += 1;
             number
         })
     }
+}
+
+#[expect(clippy::expect_used, reason = "so many are made")]
+fn free_chunk() -> Box<[TargetSlot; CHUNK]> {
+    let slots: Box<[TargetSlot]> = (0..CHUNK).map(|_| TargetSlot::free()).collect();
+    slots.try_into().expect("a chunk of targets")
 }
 
 impl TargetSlot {

@@ -34,9 +34,9 @@ impl Story {
     }
 
     fn number(&self, series: u128) -> u32 {
-        let mut numbers = Vec::new();
-        self.window.locate(&[SeriesKey(series)], &mut numbers);
-        numbers[0]
+        let mut found = Vec::new();
+        self.window.locate(&[SeriesKey(series)], &[], &mut found);
+        found[0].number
     }
 
     /// Decides a sample of a series (of target 1), adding it where it is unknown.

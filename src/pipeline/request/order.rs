@@ -1,22 +1,29 @@
 //! In which order the samples of a request are decided. Refuses to decide any.
 
-use super::{Kind, Request, Unit};
+use super::{Item, Kind, Request, Unit};
 
 impl Request {
     /// Lists what is decided one after the other: items as they came, unless the times of a series fall. Then each
     /// sample by itself, the oldest first, since Thanos answers 200 and drops one where times fall inside a request.
     pub(super) fn order(&mut self) {
         self.falls = self.samples.windows(2).any(|pair| pair[1].at < pair[0].at) && self.series_falls();
-        for (i, item) in self.items.iter().enumerate() {
-            let (first, count) = (item.series.first_sample, item.series.samples);
-            let unit = |first, count| Unit { item: i as u32, first, count };
-            if self.falls && item.kind == Kind::Replicated && count > 0 {
-                self.units.extend((first..first + count).map(|s| unit(s, 1)));
-            } else {
-                self.units.push(unit(first, count));
+        let items = (0..).zip(&self.items);
+        let whole = |(item, of): (u32, &Item)| Unit {
+            item,
+            first: of.series.first_sample,
+            count: of.series.samples,
+        };
+        if !self.falls {
+            self.units.extend(items.map(whole));
+        } else {
+            for (item, of) in items {
+                let Unit { first, count, .. } = whole((item, of));
+                if of.kind == Kind::Replicated && count > 0 {
+                    self.units.extend((first..first + count).map(|s| Unit { item, first: s, count: 1 }));
+                } else {
+                    self.units.push(Unit { item, first, count });
+                }
             }
-        }
-        if self.falls {
             let samples = &self.samples;
             // What is no sample (an exemplar) comes last: its series has to be there.
             self.units.sort_by_key(|unit| match unit.count {

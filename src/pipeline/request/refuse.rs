@@ -19,8 +19,13 @@ impl Request {
     }
 
     pub(super) fn refuse_impossible_times(&mut self, newest_ms: i64, future_max_ms: i64) {
+        let possible = |at: i64| -TIMESTAMP_LIMIT_MS < at && at <= newest_ms;
+        // Nearly always: no branch for each of them.
+        if self.samples.iter().fold(true, |all, sample| all & possible(sample.at)) {
+            return;
+        }
         for (sample, fate) in self.samples.iter().zip(&mut self.fates) {
-            if -TIMESTAMP_LIMIT_MS < sample.at && sample.at <= newest_ms || *fate == Fate::Refused {
+            if possible(sample.at) || *fate == Fate::Refused {
                 continue;
             }
             *fate = Fate::Refused;

@@ -3,7 +3,7 @@
 //! Refuses to know flights.
 
 use super::super::entry::{Marks, NOBODY, Unpacked};
-use super::super::table::{Added, NONE, Table};
+use super::super::table::{Added, NONE, Table, Way};
 use super::*;
 use crate::policy::Series;
 
@@ -16,9 +16,9 @@ fn add(table: &Table, key: u128) -> Added {
 }
 
 fn locate(table: &Table, key: u128) -> u32 {
-    let mut numbers = Vec::new();
-    table.locate(&table.view(), &[SeriesKey(key)], &mut numbers);
-    numbers[0]
+    let mut found = Vec::new();
+    table.locate(&table.view(), &[SeriesKey(key)], Way::default(), &mut found);
+    found[0].number
 }
 
 fn with(series_max: usize, keys: &[u128]) -> Arc<Table> {
@@ -114,12 +114,36 @@ fn a_lookup_does_not_take_a_number_used_again_for_the_series_before() {
             table.remove(0);
             assert_eq!(add(table, 1 << 64), Added::New(0));
         });
-        let mut numbers = Vec::new();
-        table.locate(&view, &[SeriesKey(1), SeriesKey(1 << 64)], &mut numbers);
-        seen.note(if numbers[0] == 0 { "found" } else { "gone" });
+        let mut found = Vec::new();
+        table.locate(&view, &[SeriesKey(1), SeriesKey(1 << 64)], Way::default(), &mut found);
+        seen.note(if found[0].number == 0 { "found" } else { "gone" });
         writer.join().unwrap();
-        table.locate(&view, &[SeriesKey(1)], &mut numbers);
-        assert_eq!(numbers, [NONE]);
+        table.locate(&view, &[SeriesKey(1)], Way::default(), &mut found);
+        assert_eq!(found[0].number, NONE);
         assert_eq!(locate(&table, 1 << 64), 0);
+    });
+}
+
+#[test]
+fn a_series_that_is_found_by_the_one_before_it_is_the_one_that_was_meant() {
+    check(3, &["the new one", "nobody yet"], |seen| {
+        let table = with(4, &[1, 2]);
+        let mut found = Vec::new();
+        table.locate(&table.view(), &[SeriesKey(1), SeriesKey(2)], Way::default(), &mut found);
+        let writer = on(&table, |table| {
+            assert!(table.entry(1).claim_for_table());
+            table.remove(1);
+            let other = || Unpacked { target: 7, ..unpacked() };
+            assert_eq!(table.add(SeriesKey(3), 0, NOBODY, other), Added::New(1));
+        });
+        // Where the one before says that its follower is, there is another one now, or soon.
+        table.locate(&table.view(), &[SeriesKey(1), SeriesKey(3)], Way::default(), &mut found);
+        if found[1].number == NONE {
+            seen.note("nobody yet");
+        } else {
+            seen.note("the new one");
+            assert_eq!((found[1].number, found[1].target), (1, 7), "found before it was written");
+        }
+        writer.join().unwrap();
     });
 }

@@ -7,7 +7,7 @@
 
 use super::{EXEMPLARS, SAMPLES_MAX, Sample, TimeSeries, Walker, usual_float};
 use crate::wire::fields::{self, LENGTH};
-use crate::wire::{Malformed, Span, shape};
+use crate::wire::{Malformed, Span, equal, shape};
 
 /// How many different numbers of bytes after the replica label are remembered. Few labels sort after it.
 const AFTERS: usize = 6;
@@ -53,7 +53,7 @@ impl Likely {
         // A place that is none yet is 0 as well, which does no harm.
         self.afters.iter().find_map(|after| {
             let start = labels.len().checked_sub(*after as usize + replica.len())?;
-            (labels.get(start..start + replica.len()) == Some(replica)).then_some(start)
+            equal(labels.get(start..start + replica.len())?, replica).then_some(start)
         })
     }
 }
