@@ -67,7 +67,7 @@ pub(super) struct Item {
     pub(super) key: SeriesKey,
     /// Its entry in the window, or [`UNKNOWN`].
     pub(super) number: u32,
-    /// The number of its target, if it has an entry.
+    /// The number of the target of that entry, as it was found.
     pub(super) target: u32,
     pub(super) kind: Kind,
     pub(super) leaves: Leaves,

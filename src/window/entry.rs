@@ -128,7 +128,7 @@ impl Entry {
     /// Whether it is the entry of that series. Acquires what was written when it became that.
     #[inline]
     pub(super) fn is(&self, key: SeriesKey) -> bool {
-        self.words[0].load(Relaxed) == key.0 as u64 && self.words[1].load(Acquire) == (key.0 >> 64) as u64
+        self.words[0].load(Acquire) == key.0 as u64 && self.words[1].load(Acquire) == (key.0 >> 64) as u64
     }
 
     pub(super) fn key(&self) -> SeriesKey {
@@ -210,8 +210,8 @@ impl Entry {
     /// Makes a free entry that of a series, claimed by `flight`. Only for the table.
     pub(super) fn occupy(&self, key: SeriesKey, unpacked: &Unpacked, tick: u8, flight: u16) {
         self.store(unpacked, tick, flight);
-        self.words[0].store(key.0 as u64, Relaxed);
-        // Last: who finds the key without the index may read the rest.
+        // Last: who finds the key without the index may read the rest. Both, since one half may be that of the series before.
+        self.words[0].store(key.0 as u64, Release);
         self.words[1].store((key.0 >> 64) as u64, Release);
     }
 
