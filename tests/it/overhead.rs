@@ -113,7 +113,7 @@ async fn the_sum_over_stages_is_the_cpu_time_of_the_data_plane() {
     // Two connections, so both threads have one.
     let mut lines = [Line::open(data).await, Line::open(data).await];
     let (mut requests, mut text) = (0, String::new());
-    for body in scrapes(1_000, 500) {
+    for body in scrapes(1_000, 4_000) {
         let line = &mut lines[requests % 2];
         line.post(PATH, TYPE, &body).await;
         assert_eq!(line.hear().await.status, 204);
