@@ -221,7 +221,9 @@ impl Request {
         let units = &self.units[units.clone()];
         match units {
             // As they came: all in a row.
-            [first, .., last] if !self.falls => replace(&mut self.fates[samples(first).start..samples(last).end]),
+            [first, .., last] if !self.falls => {
+                replace(&mut self.fates[samples(first).start..samples(last).end])
+            }
             _ => units.iter().for_each(|unit| replace(&mut self.fates[samples(unit)])),
         }
     }

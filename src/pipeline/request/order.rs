@@ -8,11 +8,8 @@ impl Request {
     pub(super) fn order(&mut self) {
         self.falls = self.samples.windows(2).any(|pair| pair[1].at < pair[0].at) && self.series_falls();
         let items = (0..).zip(&self.items);
-        let whole = |(item, of): (u32, &Item)| Unit {
-            item,
-            first: of.series.first_sample,
-            count: of.series.samples,
-        };
+        let whole =
+            |(item, of): (u32, &Item)| Unit { item, first: of.series.first_sample, count: of.series.samples };
         if !self.falls {
             self.units.extend(items.map(whole));
         } else {
