@@ -149,6 +149,7 @@ impl<U: Upstream> Pipeline<U> {
             }
         };
         buffers.routes.forget();
+        buffers.request.tallies.let_go();
         let body = buffers.request.body.capacity().max(buffers.two.capacity());
         if body <= BUFFER_BYTES_MAX && !buffers.request.outgrows(BUFFER_BYTES_MAX) {
             let mut kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);

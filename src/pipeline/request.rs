@@ -320,11 +320,12 @@ impl Request {
         let replica = item.series.replica.of(&self.body);
         if last.group != group || last.replica.of(&self.body) != replica {
             let name = std::str::from_utf8(replica).ok();
-            let Some(id) = name.and_then(|name| window.replica_number(group, name)) else { return false };
-            *last =
-                Last { group, replica: item.series.replica, id, tally: self.tallies.number(group, Some(id)) };
+            let Some(held) = window.hold_group_of(item.number, item.key) else { return false };
+            let Some(id) = name.and_then(|name| held.replica_number(name)) else { return false };
+            let tally = self.tallies.number(Some(&held), Some(id));
+            *last = Last { group: held.number(), replica: item.series.replica, id, tally };
         }
-        (item.group, item.replica, item.tally) = (group, last.id, last.tally);
+        (item.group, item.replica, item.tally) = (last.group, last.id, last.tally);
         true
     }
 
@@ -348,11 +349,11 @@ impl Request {
     ) {
         let Canonical { verbatim, replica, split } = canonical;
         let place = Place::of(&self.scratch, &settings.place_labels, tenant);
-        let group = window.group_number(place.group, &place.group_name, self.now_ms);
+        let group = window.meet_group(place.group, &place.group_name, tenant, self.now_ms);
         let name = replica.map_or(&[][..], |span| span.of(&self.body));
         // Judged to be UTF-8 by `canonicalize`.
         let name = std::str::from_utf8(name).unwrap_or_default();
-        let id = group.and_then(|group| window.replica_number(group, name));
+        let id = group.as_ref().and_then(|group| group.replica_number(name));
         let item = &mut self.items[i];
         if !verbatim {
             let start = self.labels.len() as u32;
@@ -364,11 +365,11 @@ impl Request {
             item.key = SeriesKey::of_canonical(&self.scratch, split, tenant);
             item.number = window.find(item.key);
         }
-        item.tally = self.tallies.number(group.unwrap_or(Tallies::NO_GROUP), id);
-        item.kind = match (replica, group, id) {
+        item.tally = self.tallies.number(group.as_ref(), id);
+        item.kind = match (replica, &group, id) {
             (None, ..) => Kind::Single,
             (Some(_), Some(group), Some(id)) => {
-                (item.group, item.replica) = (group, id);
+                (item.group, item.replica) = (group.number(), id);
                 Kind::Replicated
             }
             _ => {

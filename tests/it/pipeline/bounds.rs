@@ -4,6 +4,7 @@ use super::ts;
 use crate::support::{Ask, Ts, body, pipeline, sent};
 use promdedup::forward::Answer;
 use promdedup::pipeline::Reply;
+use promdedup::window::GROUPS_MAX;
 use promdedup::wire::labels::LabelBounds;
 use std::time::Duration;
 
@@ -145,4 +146,23 @@ async fn what_many_small_series_take_is_bounded_and_told_to_come_again() {
     assert_eq!(pipeline.ask(&second).await.status, 204);
     assert_eq!((pipeline.outcome("failed"), pipeline.outcome("forwarded")), (5_000, 10_000));
     assert_eq!(pipeline.metric("promdedup_limit_hit_total", &[("limit", "decoded")]), 1);
+}
+
+/// As many labels as somebody can think of are no reason why others are not deduplicated.
+#[tokio::test]
+async fn a_tenant_that_makes_groups_up_leaves_others_theirs() {
+    let (pipeline, fake) = Ask::with(|wishes| (wishes.series_max, wishes.body_bytes_max) = (10, 16 << 20));
+    let of = |cluster: usize| Ts::raw(&[("__name__", "m"), ("cluster", &cluster.to_string())]).at(0);
+    let made_up: Vec<_> = (0..GROUPS_MAX).map(|cluster| of(cluster).replica("a")).collect();
+    for some in made_up.chunks(1 << 14) {
+        assert_eq!(pipeline.tenant("flood", some).await.status, 204);
+    }
+    let hit = || pipeline.metric("promdedup_limit_hit_total", &[("limit", "groups")]);
+    assert_eq!(hit(), GROUPS_MAX as u64 / 2, "what is beyond half of them passes with its replica label");
+    for (replica, at) in [("a", 15), ("b", 15)] {
+        let pair = [Ts::raw(&[("__name__", "of_others"), ("cluster", "real")]).replica(replica).at(at)];
+        assert_eq!(pipeline.tenant("other", &pair).await.status, 204);
+    }
+    let of_others: Vec<_> = sent(&fake).into_iter().filter(|line| line.starts_with("of_others")).collect();
+    assert_eq!((of_others.len(), hit()), (1, GROUPS_MAX as u64 / 2), "{of_others:?}");
 }
