@@ -159,18 +159,25 @@ impl Request {
         Ok(())
     }
 
-    /// Introduces to the window what has been [found](Self::find): everything but the window's part of the decision.
-    pub(super) fn introduce_all(&mut self, bench: &Bench<'_>) {
+    /// Introduces some of the items that have been [found](Self::find) to the window. All of them, one after the other, and
+    /// then [`Self::introduced`] is everything but the window's part of the decision.
+    pub(super) fn introduce_some(&mut self, items: Range<usize>, bench: &Bench<'_>) {
         let Bench { settings, window, tenant, now_ms, .. } = *bench;
         self.now_ms = now_ms;
         self.fates.resize(self.samples.len(), Fate::Pending);
         let mut last = Last::default();
-        for i in 0..self.items.len() {
+        for i in items {
             let known = self.items[i].number != UNKNOWN && self.know(i, window, &mut last);
             if !known {
                 self.introduce(i, settings, tenant, window);
             }
         }
+    }
+
+    /// All items have been introduced.
+    pub(super) fn introduced(&mut self, bench: &Bench<'_>) {
+        let Bench { settings, now_ms, .. } = *bench;
+        self.now_ms = now_ms;
         self.refuse_impossible_times(now_ms.saturating_add(settings.future_max_ms), settings.future_max_ms);
         if self.histograms {
             self.refuse_invalid_histograms();
