@@ -45,7 +45,7 @@ fn fill(series: u64) -> Filled {
 fn fill_timed(series: u64) -> (Filled, [Duration; 5]) {
     let mut slowest = [Duration::ZERO; 5];
     let window = Arc::new(Window::new(series as usize));
-    let group = window.group_number(GroupKey(1), "bench/k8s", 0).unwrap();
+    let group = window.meet_group(GroupKey(1), "bench/k8s", TenantHash(0), 0).unwrap().number();
     let mut filled =
         Filled { window, group, keys: (0..series).map(key).collect(), log: Some(Log::default()) };
     for first in (0..series).step_by(BATCH) {

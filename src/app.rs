@@ -22,7 +22,7 @@ use prometheus::Registry;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::MissedTickBehavior;
 
 /// The proxy: bound to its addresses, not yet serving.
@@ -144,9 +144,10 @@ fn settings(
     })
 }
 
-/// Walks the window once a tick, in steps short enough to be noticed by nobody.
+/// Walks the window and its groups once a tick, in steps short enough to be noticed by nobody.
 async fn forget_the_idle(window: Arc<Window>, idle: Duration) {
     const STEP: u32 = 4096;
+    const GROUPS_STEP: u32 = 1024;
     let mut ticks = tokio::time::interval(idle / u32::from(IDLE_TICKS));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -158,7 +159,18 @@ async fn forget_the_idle(window: Arc<Window>, idle: Duration) {
             tokio::time::sleep(Duration::from_millis(1)).await;
             from = window.sweep(from, STEP);
         }
+        let mut from = window.give_groups_back(0, GROUPS_STEP, now_ms());
+        while from != 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            from = window.give_groups_back(from, GROUPS_STEP, now_ms());
+        }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "when a group was last met is told by the wall clock")]
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl<S: Serve> App<S> {

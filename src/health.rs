@@ -9,7 +9,8 @@ mod state;
 
 pub use reason::{Reason, advice};
 
-use crate::window::{Census, Window};
+use crate::series::GroupKey;
+use crate::window::{Census, Group, Window};
 use metrics::HealthGauges;
 use prometheus::Registry;
 use state::State;
@@ -28,8 +29,8 @@ const LINES_MAX: usize = 10;
 #[derive(Debug)]
 pub struct Health {
     window: Arc<Window>,
-    /// By the group's number.
-    states: Mutex<Vec<State>>,
+    /// By the group's number: whose it was at the last look, and what is known of that.
+    states: Mutex<Vec<(GroupKey, State)>>,
 }
 
 impl Health {
@@ -68,12 +69,19 @@ impl Health {
     }
 
     fn judge(&self, census: &Census, now_ms: i64) {
-        let groups = self.window.groups().all();
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        states.resize_with(groups.len(), State::default);
         let mut lines = LINES_MAX;
-        for (number, (group, state)) in groups.iter().zip(states.iter_mut()).enumerate() {
-            let found = state.look(group, census.of(number as u32), now_ms);
+        self.window.groups().each(|group| {
+            let number = group.number() as usize;
+            if states.len() <= number {
+                states.resize_with(number + 1, || (group.key(), State::default()));
+            }
+            let (whose, state) = &mut states[number];
+            // A number may have become another's.
+            if *whose != group.key() {
+                (*whose, *state) = (group.key(), State::default());
+            }
+            let found = state.look(group, census.of(group.number()), now_ms);
             for (reason, what) in &found {
                 if lines > 0 && state.may_log(*reason, now_ms) {
                     lines -= 1;
@@ -81,13 +89,17 @@ impl Health {
                     tracing::warn!(group, problem, advice = reason.advice(), "{what}");
                 }
             }
-        }
+        });
     }
 
-    /// Whether a group has the problem, and what part of its series only one replica has.
-    fn of(&self, group: usize) -> ([bool; Reason::ALL.len()], f64) {
+    /// Shows each group to `show`: which problems it has, and what part of its series only one replica has.
+    fn each(&self, mut show: impl FnMut(&Group, [bool; Reason::ALL.len()], f64)) {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        states.get(group).map_or_else(Default::default, |state| (state.has(), state.alone()))
+        self.window.groups().each(|group| {
+            let state = states.get(group.number() as usize).filter(|(whose, _)| *whose == group.key());
+            let (has, alone) = state.map_or_else(Default::default, |(_, state)| (state.has(), state.alone()));
+            show(group, has, alone);
+        });
     }
 }
 

@@ -15,6 +15,7 @@ mod observe;
 mod request;
 mod route;
 mod tally;
+mod turn;
 mod verdict;
 
 pub use door::{Incoming, Reply, Settings, Written};
@@ -40,6 +41,7 @@ use request::{Fate, Request};
 use route::{Peering, Routes, Way};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+use turn::Turn;
 use verdict::Outcome;
 
 /// Buffers kept for requests to come.
@@ -74,6 +76,7 @@ struct Buffers {
     out: Vec<u8>,
     log: Log,
     meter: Meter,
+    turn: Turn,
     /// Compressed bytes that were sent.
     sent_bytes: u64,
     /// Bytes of the body as it was unpacked.
@@ -128,10 +131,12 @@ impl<U: Upstream> Pipeline<U> {
             Some(verbatim) => Some(self.relay(&incoming, verbatim).await),
             None => None,
         };
+        let mut turn = Turn::of(snappy::claimed(&incoming.body), self.settings.body_bytes_max);
+        turn.take().await;
         let mut buffers =
             self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         buffers.meter = self.metrics.cpu.meter();
-        (buffers.sent_bytes, buffers.passed_on) = (0, false);
+        (buffers.turn, buffers.sent_bytes, buffers.passed_on) = (turn, 0, false);
         let answer = relayed.as_ref().map(|relayed| &relayed.answer);
         let lived = self.live(&mut buffers, &incoming, answer, begun, now_ms).await;
         let (Ok(reply) | Err(reply)) = &lived;
@@ -149,6 +154,8 @@ impl<U: Upstream> Pipeline<U> {
             }
         };
         buffers.routes.forget();
+        buffers.request.tallies.let_go();
+        buffers.turn.give();
         let body = buffers.request.body.capacity().max(buffers.two.capacity());
         if body <= BUFFER_BYTES_MAX && !buffers.request.outgrows(BUFFER_BYTES_MAX) {
             let mut kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,6 +187,7 @@ impl<U: Upstream> Pipeline<U> {
             observed,
         };
         self.unpack(buffers, incoming, &bench)?;
+        buffers.breathe(Stage::Decode).await;
         match &self.peering {
             // Observed, it has been with upstream already.
             Some(peering) if incoming.verbatim.is_none() => {
@@ -203,7 +211,7 @@ impl<U: Upstream> Pipeline<U> {
         bench: &Bench<'_>,
         size: Size,
     ) -> Reply {
-        buffers.request.introduce_all(bench);
+        buffers.introduce(bench).await;
         self.metrics.read(size.compressed, size.raw);
         let mut outcome = Outcome::default();
         if let Some(answer) = bench.observed {
@@ -299,6 +307,38 @@ impl<U: Upstream> Pipeline<U> {
             }
             _ => Reply::new(400, malformed.to_string()),
         }
+    }
+}
+
+impl Buffers {
+    /// Introduces the series that have been found to the window.
+    async fn introduce(&mut self, bench: &Bench<'_>) {
+        for piece in self.turn.pieces(0..self.request.items.len()) {
+            self.breathe(Stage::Window).await;
+            self.request.introduce_some(piece, bench);
+        }
+        self.request.introduced(bench);
+    }
+
+    /// Between two pieces of a large request others go on. The one before was of that stage.
+    async fn breathe(&mut self, stage: Stage) {
+        if self.turn.is_large() {
+            self.meter.end(stage);
+            self.meter.pause();
+            tokio::task::yield_now().await;
+            self.meter.resume();
+        }
+    }
+
+    /// From now on somebody is waited for, until [`Self::go_on`].
+    fn rest(&mut self) {
+        self.meter.pause();
+        self.turn.give();
+    }
+
+    async fn go_on(&mut self) {
+        self.turn.take().await;
+        self.meter.resume();
     }
 }
 

@@ -14,6 +14,7 @@ mod entry;
 mod flight;
 mod front;
 mod group;
+mod groups;
 mod histogram;
 mod leaving;
 mod metadata;
@@ -33,14 +34,15 @@ pub use census::{Census, Count};
 pub use entry::TIMESTAMP_LIMIT_MS;
 pub use flight::{Admitted, Decision, Flight, Known, Log};
 pub use front::waits;
-pub use group::{Arrivals, GROUPS_MAX, Group, Groups, Others, REPLICAS_MAX, Replica, Seen};
+pub use group::{Arrivals, Group, Others, REPLICAS_MAX, Replica, Seen};
+pub use groups::{GROUPS_KEPT, GROUPS_MAX, Groups};
 pub use histogram::HISTOGRAM_BYTES_MAX;
 pub use metadata::Metadata;
 pub use slot::FlightId;
 pub use table::Found;
 
 use crate::policy::ReplicaId;
-use crate::series::{GroupKey, SeriesKey, TargetKey};
+use crate::series::{GroupKey, SeriesKey, TargetKey, TenantHash};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 use sync::{AtomicBool, AtomicU8, AtomicU64};
@@ -122,10 +124,24 @@ impl Window {
         self.targets.slot(target).group()
     }
 
-    /// The group's number, or `None` at their bound. `now_ms`: the wall clock.
+    /// The group of a series with that key, held: `None` if the entry is not that series' any more.
     #[must_use]
-    pub fn group_number(&self, key: GroupKey, name: &str, now_ms: i64) -> Option<u32> {
-        self.groups.number(key, name, now_ms)
+    pub fn hold_group_of(&self, number: u32, key: SeriesKey) -> Option<Arc<Group>> {
+        let group = self.groups.group(self.group_of(number))?;
+        // From now on its number is no other's. Until now it may have been another's, or the entry.
+        (self.table.entry(number).is(key) && self.group_of(number) == group.number()).then_some(group)
+    }
+
+    /// The group, new or not, or `None` if its tenant has as many as it may. `now_ms`: the wall clock.
+    #[must_use]
+    pub fn meet_group(
+        &self,
+        key: GroupKey,
+        name: &str,
+        tenant: TenantHash,
+        now_ms: i64,
+    ) -> Option<Arc<Group>> {
+        self.groups.meet(key, name, tenant, &self.tenants, now_ms)
     }
 
     /// The replica's number in its group, or `None` at their bound.
@@ -209,6 +225,12 @@ impl Window {
             }
         }
         if end == used { 0 } else { end }
+    }
+
+    /// Gives back the numbers of groups of which nothing is left and that nobody has met for an hour, among `count` from
+    /// number `from` on. Returns the number to go on from; 0 when all have been looked at. `now_ms`: the wall clock.
+    pub fn give_groups_back(&self, from: u32, count: u32, now_ms: i64) -> u32 {
+        self.groups.give_back(from, count, &self.tenants, now_ms)
     }
 
     /// Series remembered.

@@ -187,7 +187,7 @@ impl Memory {
 #[test]
 fn wire_series_and_window_allocate_nothing_for_known_series() {
     let (names, window) = (ReplicaNames::default(), Arc::new(Window::new(10_000)));
-    let group = window.group_number(GroupKey(1), "g", 0).unwrap();
+    let group = window.meet_group(GroupKey(1), "g", TenantHash(0), 0).unwrap().number();
     use_all_flights(&window);
     let mut memory = Memory::default();
     for step in 0..6 {

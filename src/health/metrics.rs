@@ -40,16 +40,14 @@ impl HealthGauges {
         let mut met = HashSet::new();
         // Those beyond the bound may be many: they are put together before any gauge is looked for.
         let mut others: Option<([bool; Reason::ALL.len()], f64)> = None;
-        for (number, group) in self.health.window.groups().all().iter().enumerate() {
-            let (has, alone) = self.health.of(number);
-            if is_named(number, 0) {
-                self.show(&mut met, group.name(), has, alone);
-                continue;
+        self.health.each(|group, has, alone| {
+            if is_named(group.number(), 0) {
+                return self.show(&mut met, group.name(), has, alone);
             }
             let (have, most) = others.get_or_insert_default();
             have.iter_mut().zip(has).for_each(|(have, has)| *have |= has);
             *most = most.max(alone);
-        }
+        });
         if let Some((have, most)) = others {
             self.show(&mut met, OTHER, have, most);
         }

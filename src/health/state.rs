@@ -139,7 +139,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::series::GroupKey;
+    use crate::series::{GroupKey, TenantHash};
     use crate::window::Window;
 
     const MINUTE_MS: i64 = 60_000;
@@ -155,7 +155,7 @@ mod tests {
     impl Watched {
         fn new() -> Self {
             let window = Window::new(10);
-            let number = window.group_number(GroupKey(1), "g", 0).unwrap();
+            let number = window.meet_group(GroupKey(1), "g", TenantHash(0), 0).unwrap().number();
             let group = window.groups().group(number).unwrap();
             Self { group, window, state: State::default(), now_ms: 0 }
         }

@@ -1,7 +1,9 @@
 //! Bounds on label values: which groups and replicas have names of their own in metrics.
 
-/// Groups that have.
-pub(crate) const GROUPS_MAX: u32 = 1_000;
+use crate::window::GROUPS_KEPT;
+
+/// Groups that have: those whose numbers never are another's.
+pub(crate) const GROUPS_MAX: u32 = GROUPS_KEPT;
 /// Replicas of a group that have.
 pub(crate) const REPLICAS_MAX: u8 = 8;
 /// The label value of all groups and replicas that have no label value of their own.
@@ -9,6 +11,6 @@ pub const OTHER: &str = "_other";
 
 /// Whether a group and a replica, by their numbers, have label values of their own.
 #[must_use]
-pub fn is_named(group: usize, replica: usize) -> bool {
-    group < GROUPS_MAX as usize && replica < usize::from(REPLICAS_MAX)
+pub fn is_named(group: u32, replica: u8) -> bool {
+    group < GROUPS_MAX && replica < REPLICAS_MAX
 }

@@ -79,13 +79,13 @@ impl WindowGauges {
         let mut gone = HashSet::new();
         // Those beyond the bound may be many: they are put together before any gauge is looked for.
         let mut others: Option<(i64, Option<i64>)> = None;
-        for (g, group) in self.window.groups().all().iter().enumerate() {
-            for (r, replica) in group.replicas().iter().enumerate() {
+        self.window.groups().each(|group| {
+            group.each_replica(|r, replica| {
                 // What has no replica label is owned by nobody.
                 if replica.name().is_empty() {
-                    continue;
+                    return;
                 }
-                let named = is_named(g, r);
+                let named = is_named(group.number(), r.0);
                 let labels = if named { [group.name(), replica.name()] } else { [OTHER, OTHER] };
                 let (owned, seen_ms) = (replica.owned(), replica.last_seen_ms());
                 // Another instance has it now, and shows what there is of it.
@@ -98,8 +98,8 @@ impl WindowGauges {
                     *all_owned += owned;
                     *newest_ms = seen_ms.max(*newest_ms);
                 }
-            }
-        }
+            });
+        });
         if let Some((owned, seen_ms)) = others {
             self.show(&mut met, [OTHER, OTHER], owned, seen_ms);
         }
@@ -127,7 +127,7 @@ impl WindowGauges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::series::GroupKey;
+    use crate::series::{GroupKey, TenantHash};
     use prometheus::proto::Metric;
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
         let registry = Registry::new();
         register(&registry, Arc::clone(&window)).unwrap();
         for (key, seen) in [(1, 5_000), (2, 7_500)] {
-            let number = window.group_number(GroupKey(key), "e2e/k8s", 0).unwrap();
+            let number = window.meet_group(GroupKey(key), "e2e/k8s", TenantHash(0), 0).unwrap().number();
             let id = window.replica_number(number, "a").unwrap();
             window.groups().group(number).unwrap().replica(id).unwrap().see(seen, seen);
         }
@@ -158,7 +158,10 @@ mod tests {
         let registry = Registry::new();
         register(&registry, Arc::clone(&window)).unwrap();
         for group in 0..1_010_i64 {
-            let number = window.group_number(GroupKey(group as u128), &format!("g{group}"), 0).unwrap();
+            let number = window
+                .meet_group(GroupKey(group as u128), &format!("g{group}"), TenantHash(0), 0)
+                .unwrap()
+                .number();
             let id = window.replica_number(number, "a").unwrap();
             window.groups().group(number).unwrap().replica(id).unwrap().see(group * 1_000, 0);
         }

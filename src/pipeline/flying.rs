@@ -39,6 +39,7 @@ impl<U: Upstream> Pipeline<U> {
         bench: &Bench<'_>,
         outcome: &mut Outcome,
     ) -> Landing {
+        buffers.turn.take().await;
         let Some(flight) = self.board(buffers, part.clone(), bench, outcome).await else {
             buffers.request.replace_fate(&part, Fate::Pending, Fate::Failed);
             return Landing::Failed;
@@ -54,6 +55,7 @@ impl<U: Upstream> Pipeline<U> {
         if part.start == 0 {
             request.unknown.iter().for_each(|field| splice::field(&request.body, *field, out));
         }
+        buffers.breathe(Stage::Encode).await;
         let packed = match self.pack(buffers) {
             Ok(Some(packed)) => packed,
             Ok(None) => {
@@ -71,8 +73,9 @@ impl<U: Upstream> Pipeline<U> {
             Some(answer) => answer.clone(),
             None => {
                 buffers.sent_bytes += packed.len() as u64;
-                buffers.meter.pause();
+                buffers.rest();
                 let answer = self.upstream.send(outgoing(packed, samples, incoming)).await;
+                // Without the turn: what is reserved is waited for.
                 buffers.meter.resume();
                 answer
             }
@@ -141,7 +144,11 @@ impl<U: Upstream> Pipeline<U> {
                 outcome.unavailable("too many requests are in flight".to_owned());
                 return None;
             };
-            bench.judge(&mut buffers.request, part.clone(), &mut flight, &mut buffers.judged);
+            buffers.judged.clear();
+            for piece in buffers.turn.pieces(part.clone()) {
+                buffers.breathe(Stage::Window).await;
+                bench.judge(&mut buffers.request, piece, &mut flight, &mut buffers.judged);
+            }
             if buffers.judged.busy.is_empty() {
                 flight.depart();
                 buffers.meter.end(Stage::Window);
@@ -155,7 +162,7 @@ impl<U: Upstream> Pipeline<U> {
                 buffers.request.fates[s as usize] = Fate::Pending;
             }
             buffers.meter.end(Stage::Window);
-            buffers.meter.pause();
+            buffers.rest();
             for on in &buffers.judged.busy {
                 if tokio::time::timeout_at(deadline, self.window.ended(*on)).await.is_err() {
                     outcome.busy();
@@ -167,7 +174,7 @@ impl<U: Upstream> Pipeline<U> {
                 let late_ms = self.late.fetch_add(1, Ordering::Relaxed) % 4;
                 tokio::time::sleep(Duration::from_millis(late_ms)).await;
             }
-            buffers.meter.resume();
+            buffers.go_on().await;
             if self.settings.first_contact_hold_ms > 0 {
                 buffers.request.look_again(&self.window, bench.later_ms());
             }
@@ -232,7 +239,7 @@ impl<U: Upstream> Pipeline<U> {
         if leans.is_empty() {
             return;
         }
-        buffers.meter.pause();
+        buffers.rest();
         let mut touched = false;
         for (on, _, s) in &leans {
             let well = self.window.ended(*on).await;

@@ -162,18 +162,25 @@ impl Request {
         Ok(())
     }
 
-    /// Introduces to the window what has been [found](Self::find): everything but the window's part of the decision.
-    pub(super) fn introduce_all(&mut self, bench: &Bench<'_>) {
+    /// Introduces some of the items that have been [found](Self::find) to the window. All of them, one after the other, and
+    /// then [`Self::introduced`] is everything but the window's part of the decision.
+    pub(super) fn introduce_some(&mut self, items: Range<usize>, bench: &Bench<'_>) {
         let Bench { settings, window, tenant, now_ms, .. } = *bench;
         self.now_ms = now_ms;
         self.fates.resize(self.samples.len(), Fate::Pending);
         let mut last = Last::default();
-        for i in 0..self.items.len() {
+        for i in items {
             let known = self.items[i].number != UNKNOWN && self.know(i, window, &mut last);
             if !known {
                 self.introduce(i, settings, tenant, window);
             }
         }
+    }
+
+    /// All items have been introduced.
+    pub(super) fn introduced(&mut self, bench: &Bench<'_>) {
+        let Bench { settings, now_ms, .. } = *bench;
+        self.now_ms = now_ms;
         self.refuse_impossible_times(now_ms.saturating_add(settings.future_max_ms), settings.future_max_ms);
         if self.histograms {
             self.refuse_invalid_histograms();
@@ -329,12 +336,16 @@ impl Request {
         let item = &mut self.items[i];
         let target = item.target;
         let replica = item.series.replica.of(&self.body);
-        if last.target != target || !equal(last.replica.of(&self.body), replica) {
-            let group = window.group_of_target(target);
-            let name = std::str::from_utf8(replica).ok();
-            let Some(id) = name.and_then(|name| window.replica_number(group, name)) else { return false };
-            let tally = self.tallies.number(group, Some(id));
-            *last = Last { target, group, replica: item.series.replica, id, tally };
+        let changes = !equal(last.replica.of(&self.body), replica);
+        if changes || last.target != target {
+            if changes || last.group != window.group_of_target(target) {
+                let name = std::str::from_utf8(replica).ok();
+                let Some(held) = window.hold_group_of(item.number, item.key) else { return false };
+                let Some(id) = name.and_then(|name| held.replica_number(name)) else { return false };
+                let tally = self.tallies.number(Some(&held), Some(id));
+                *last = Last { group: held.number(), replica: item.series.replica, id, tally, target };
+            }
+            last.target = target;
         }
         (item.group, item.replica, item.tally) = (last.group, last.id, last.tally);
         true
@@ -360,11 +371,11 @@ impl Request {
     ) {
         let Canonical { verbatim, replica, split } = canonical;
         let place = Place::of(&self.scratch, &settings.place_labels, tenant);
-        let group = window.group_number(place.group, &place.group_name, self.now_ms);
+        let group = window.meet_group(place.group, &place.group_name, tenant, self.now_ms);
         let name = replica.map_or(&[][..], |span| span.of(&self.body));
         // Judged to be UTF-8 by `canonicalize`.
         let name = std::str::from_utf8(name).unwrap_or_default();
-        let id = group.and_then(|group| window.replica_number(group, name));
+        let id = group.as_ref().and_then(|group| group.replica_number(name));
         let item = &mut self.items[i];
         if !verbatim {
             let start = self.labels.len() as u32;
@@ -376,11 +387,11 @@ impl Request {
             item.key = SeriesKey::of_canonical(&self.scratch, split, tenant);
             item.number = window.find(item.key);
         }
-        item.tally = self.tallies.number(group.unwrap_or(Tallies::NO_GROUP), id);
-        item.kind = match (replica, group, id) {
+        item.tally = self.tallies.number(group.as_ref(), id);
+        item.kind = match (replica, &group, id) {
             (None, ..) => Kind::Single,
             (Some(_), Some(group), Some(id)) => {
-                (item.group, item.replica) = (group, id);
+                (item.group, item.replica) = (group.number(), id);
                 Kind::Replicated
             }
             _ => {

@@ -164,7 +164,7 @@ impl Routes {
             let group = if number != UNKNOWN {
                 let group = bench.window.group_of_target(request.items[i].target);
                 if group != last_known.0 {
-                    let known = bench.window.groups().group(group);
+                    let known = bench.window.hold_group_of(number, request.items[i].key);
                     let place = known.map_or(NO_GROUP, |known| {
                         self.number(known.key(), peering, tenant, || Some(known.name().to_owned()))
                     });

@@ -4,14 +4,17 @@
 
 use super::request::{Fate, Request};
 use crate::policy::{ReplicaId, Takeover};
-use crate::window::Others;
+use crate::window::{Group, Others};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The tallies of a request. Mostly one.
 #[derive(Debug, Default)]
 pub(super) struct Tallies {
     tallies: Vec<Tally>,
     numbers: HashMap<(u32, Option<ReplicaId>), u16>,
+    /// The groups that these numbers mean: they stay theirs for as long as the request lives.
+    held: Vec<Arc<Group>>,
 }
 
 /// How often a request came to a bound that the rest of it does not suffer from.
@@ -67,11 +70,19 @@ impl Tallies {
     pub(super) fn clear(&mut self) {
         self.tallies.clear();
         self.numbers.clear();
+        self.let_go();
     }
 
-    /// The number of a tally, made if need be.
-    pub(super) fn number(&mut self, group: u32, replica: Option<ReplicaId>) -> u16 {
+    /// The request has ended.
+    pub(super) fn let_go(&mut self) {
+        self.held.clear();
+    }
+
+    /// The number of a tally, made if need be. The group is held from now on; `None`: there is none.
+    pub(super) fn number(&mut self, held: Option<&Arc<Group>>, replica: Option<ReplicaId>) -> u16 {
+        let group = held.map_or(Self::NO_GROUP, |group| group.number());
         *self.numbers.entry((group, replica)).or_insert_with(|| {
+            self.held.extend(held.cloned());
             // A request with more groups than can be numbered adds the rest up in the last tally.
             if self.tallies.len() <= usize::from(u16::MAX) {
                 self.tallies.push(Tally { group, replica, ..Tally::default() });

@@ -85,6 +85,14 @@ impl Admitted {
         self.bytes
     }
 
+    /// Gives back what is reserved beyond so many bytes.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        let given_back = self.bytes.saturating_sub(bytes);
+        self.bytes -= given_back;
+        self.shared.bytes.fetch_sub(given_back, Ordering::AcqRel);
+        self.shared.bytes_gauge.sub(given_back as i64);
+    }
+
     /// Reserves so many bytes more.
     pub(super) fn grow(&mut self, wanted: usize) -> Result<(), Full> {
         let max = self.shared.max_bytes;
@@ -136,6 +144,10 @@ mod tests {
         assert!(first.grow(1).is_err());
         assert!(first.grow(usize::MAX).is_err(), "no overflow");
         assert_eq!(admission.shared.bytes_gauge.get(), 100);
+        first.shrink_to(10);
+        first.shrink_to(11);
+        assert_eq!((admission.shared.bytes_gauge.get(), first.bytes()), (10, 10));
+        assert!(admission.admit(90).is_ok());
         drop(first);
         assert_eq!((admission.shared.bytes_gauge.get(), admission.requests()), (0, 0));
         admission.admit(100).expect("all of it is free again");

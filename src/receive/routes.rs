@@ -31,6 +31,10 @@ const PATHS: [&str; 3] = ["/api/v1/receive", "/api/v1/write", "/api/v1/push"];
 /// A first allocation is not larger, whatever the sender claims; memory follows what really arrives.
 const FIRST_ALLOCATION_MAX_BYTES: usize = 1 << 20;
 const RETRY_AFTER_S: u32 = 1;
+/// Of a longer body that says it becomes too large only what says so is kept.
+const KEPT_MAX_BYTES: usize = 64 << 10;
+/// Where a block says how long it becomes: a varint.
+const CLAIM_MAX_BYTES: usize = 10;
 /// A 2.0 body is rewritten as 1.0, which says every label again: that takes five times the memory as a rule.
 const REWRITTEN_FACTOR: usize = 8;
 
@@ -232,7 +236,8 @@ impl<S: Serve> Room<S> {
     }
 
     /// Reads the body, whose reservation grows when its length was not said. The memory that its decompressed
-    /// form will take is reserved too, before anybody decompresses it.
+    /// form will take is reserved too, before anybody decompresses it. Of a long one that says it becomes too large nothing but that is
+    /// kept, which is enough to refuse it; the rest is read so that the sender gets to see the answer.
     async fn read(
         &self,
         body: &mut Body,
@@ -242,7 +247,7 @@ impl<S: Serve> Room<S> {
         let said = admitted.bytes();
         let mut first = Bytes::new();
         let mut joined = BytesMut::new();
-        let mut arrived = 0;
+        let (mut arrived, mut is_refused) = (0, false);
         while let Some(frame) = body.frame().await {
             let frame =
                 frame.map_err(|error| Refused::BrokeOff { after: arrived, error: error.to_string() })?;
@@ -251,20 +256,30 @@ impl<S: Serve> Room<S> {
             if arrived > self.compressed_max_bytes {
                 return Err(self.too_big(arrived as u64));
             }
+            if is_refused {
+                continue;
+            }
             if arrived > admitted.bytes() {
                 let missing = arrived - admitted.bytes();
                 admitted.grow(missing)?;
             }
             if arrived == data.len() {
                 first = data; // most bodies of small senders come in one piece, and need no copy
-                continue;
+            } else {
+                if joined.is_empty() {
+                    joined.reserve(said.clamp(arrived, FIRST_ALLOCATION_MAX_BYTES.max(arrived)));
+                    joined.extend_from_slice(&first);
+                    first = Bytes::new();
+                }
+                joined.extend_from_slice(&data);
             }
-            if joined.is_empty() {
-                joined.reserve(said.clamp(arrived, FIRST_ALLOCATION_MAX_BYTES.max(arrived)));
-                joined.extend_from_slice(&first);
-                first = Bytes::new();
+            let begun = if joined.is_empty() { &first[..] } else { &joined[..] };
+            if said.max(arrived) > KEPT_MAX_BYTES && self.claims_too_much(begun) {
+                is_refused = true;
+                first = Bytes::copy_from_slice(&begun[..begun.len().min(CLAIM_MAX_BYTES)]);
+                joined = BytesMut::new();
+                admitted.shrink_to(first.len());
             }
-            joined.extend_from_slice(&data);
         }
         let bytes = if joined.is_empty() { first } else { joined.freeze() };
         let raw = snap::raw::decompress_len(&bytes).unwrap_or(0);
@@ -276,6 +291,13 @@ impl<S: Serve> Room<S> {
             admitted.grow(raw + rewritten)?; // a larger claim is refused by the pipeline, and takes no memory
         }
         Ok((bytes, admitted))
+    }
+
+    /// Whether a body that begins so says that it becomes larger than any that is looked into.
+    fn claims_too_much(&self, begun: &[u8]) -> bool {
+        // Observed, it goes on as it came.
+        self.mode != Mode::Observe
+            && snap::raw::decompress_len(begun).is_ok_and(|claim| claim > self.raw_max_bytes)
     }
 
     /// Reads on without keeping anything, so that the sender gets to see the answer and not a broken pipe.

@@ -137,20 +137,24 @@ impl Flight {
     /// Makes an entry for an unknown series, claimed by this flight.
     pub fn admit(&mut self, key: SeriesKey, place: &Place, replica: ReplicaId, group: u32) -> Admitted {
         let window = &*self.window;
+        // Held until the end: its number may not become another's before the series is counted.
+        let Some(known) = window.groups.group(group).filter(|known| known.key() == place.group) else {
+            window.full.fetch_add(1, Relaxed);
+            return Admitted::Full;
+        };
         let target = window.targets.join(place.target, group, replica);
         let owner = window.targets.slot(target).snapshot().target.owner;
         let marks = Marks { is_up: place.is_up, ..Marks::default() };
         let make = || Unpacked { series: Series::new(owner), target, marks };
         let add = || window.table.add(key, window.tick.load(Relaxed), self.id.slot, make);
-        let known = window.groups.group(group);
-        let tenant = known.map(|group| group.tenant_or(|| window.tenants.of(place.tenant)));
         let mut added = add();
-        if added == Added::Full && tenant.as_ref().is_some_and(|tenant| window.make_room(tenant)) {
+        if added == Added::Full && window.make_room(known.tenant()) {
             added = add();
         }
         match added {
             Added::New(number) => {
-                tenant.iter().for_each(|tenant| window.tenants.gain(tenant));
+                window.tenants.gain(known.tenant());
+                known.gain();
                 self.log.series.push(Reserved { number, created: true, image: Image::default() });
                 self.creates = true;
                 Admitted::Entry(number)

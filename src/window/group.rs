@@ -1,19 +1,17 @@
-//! HA groups and their replicas by number, and what is counted of them in place.
+//! An HA group and its replicas, and what is counted of them in place.
 //!
-//! A group is found when one of its series is born, a replica of it once a request. Both tables only grow, up to a
-//! bound: beyond it a newcomer is not deduplicated. Refuses to know series.
+//! A group is found when one of its series is born, a replica of it once a request. Replicas only become more, up to a
+//! bound: beyond it a newcomer is not deduplicated. Refuses to know series, and which groups there are.
 
 use super::backlog::Backlogs;
 use super::front::Fronts;
-use super::sync::{AtomicI64, DashMap, Mutex, MutexGuard, OnceLock, RwLock};
+use super::sync::{AtomicI64, AtomicUsize, Mutex, MutexGuard, RwLock};
 use super::tenant::Tenant;
 use crate::policy::{ReplicaId, TimestampMs};
 use crate::series::GroupKey;
 use std::sync::atomic::Ordering::*;
 use std::sync::{Arc, PoisonError};
 
-/// Groups of all tenants.
-pub const GROUPS_MAX: usize = 1 << 16;
 /// Replicas of one group.
 pub const REPLICAS_MAX: usize = 255;
 /// What upstream may hold unanswered explains a conflict for so long: it takes nothing older than an hour anyway.
@@ -23,24 +21,21 @@ const FIRST_CONTACT_MS: i64 = 10_000;
 /// A group that has been forgotten: it is younger than any that is known.
 const UNBORN: i64 = i64::MAX;
 
-/// All groups ever seen.
-#[derive(Debug, Default)]
-pub struct Groups {
-    numbers: DashMap<GroupKey, u32>,
-    groups: RwLock<Vec<Arc<Group>>>,
-}
-
 /// One HA group of one tenant.
 #[derive(Debug)]
 pub struct Group {
     key: GroupKey,
+    number: u32,
     name: Box<str>,
+    tenant: Arc<Tenant>,
+    /// Series of the window that belong to it.
+    series: AtomicUsize,
+    /// When a request of it last began or ended, in ms of the wall clock.
+    met_ms: AtomicI64,
     /// When the window saw it for the first time (since it was forgotten), in ms of the wall clock; [`UNBORN`] until it does.
     born_ms: AtomicI64,
     replicas: RwLock<Vec<Arc<Replica>>>,
     progress: Mutex<Progress>,
-    /// Whose it is, from its first series on.
-    tenant: OnceLock<Arc<Tenant>>,
     /// The newest sample time of a flight without an answer, and when that was by the wall clock.
     doubt_ms: AtomicI64,
     doubted_ms: AtomicI64,
@@ -118,49 +113,23 @@ pub struct Arrivals {
     pub delay_ms: i64,
 }
 
-impl Groups {
-    /// The group's number, adding it if it is new; `None` at the bound.
-    pub(super) fn number(&self, key: GroupKey, name: &str, now_ms: i64) -> Option<u32> {
-        if let Some(number) = self.numbers.get(&key) {
-            return Some(*number);
-        }
-        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
-        if groups.len() >= GROUPS_MAX {
-            return None;
-        }
-        Some(*self.numbers.entry(key).or_insert_with(|| {
-            groups.push(Arc::new(Group {
-                key,
-                name: name.into(),
-                born_ms: AtomicI64::new(now_ms),
-                replicas: RwLock::default(),
-                progress: Mutex::default(),
-                tenant: OnceLock::new(),
-                doubt_ms: AtomicI64::new(i64::MIN),
-                doubted_ms: AtomicI64::new(i64::MIN),
-            }));
-            groups.len() as u32 - 1
-        }))
-    }
-
-    /// The group with a number that the window gave.
-    pub fn group(&self, number: u32) -> Option<Arc<Group>> {
-        self.groups.read().unwrap_or_else(PoisonError::into_inner).get(number as usize).cloned()
-    }
-
-    /// The number of a group, if it is known.
-    pub(super) fn known(&self, key: GroupKey) -> Option<u32> {
-        self.numbers.get(&key).map(|number| *number)
-    }
-
-    /// All groups, for `/metrics`.
-    #[must_use]
-    pub fn all(&self) -> Vec<Arc<Group>> {
-        self.groups.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
 impl Group {
+    pub(super) fn new(key: GroupKey, number: u32, name: &str, tenant: Arc<Tenant>, now_ms: i64) -> Self {
+        Self {
+            key,
+            number,
+            name: name.into(),
+            tenant,
+            series: AtomicUsize::new(0),
+            met_ms: AtomicI64::new(now_ms),
+            born_ms: AtomicI64::new(now_ms),
+            replicas: RwLock::default(),
+            progress: Mutex::default(),
+            doubt_ms: AtomicI64::new(i64::MIN),
+            doubted_ms: AtomicI64::new(i64::MIN),
+        }
+    }
+
     /// The values of the group labels joined by `/`, empty ones left out.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -173,6 +142,12 @@ impl Group {
         self.key
     }
 
+    /// Its number. It is no other group's for as long as somebody holds this one, or it has a series.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
     /// How long the window has known it, in ms.
     #[must_use]
     pub fn age_ms(&self, now_ms: i64) -> i64 {
@@ -181,6 +156,7 @@ impl Group {
 
     /// The window sees it, for the first time if it has been forgotten.
     pub fn meet(&self, now_ms: i64) {
+        self.met_ms.fetch_max(now_ms, Relaxed);
         if self.is_forgotten() {
             // Of those that meet it at the same moment the first one counts.
             let _ = self.born_ms.compare_exchange(UNBORN, now_ms, Relaxed, Relaxed);
@@ -252,14 +228,25 @@ impl Group {
         progress.backlogs.leave(replica, request);
     }
 
-    /// Whose it is; `make` is called for its first series.
-    pub(super) fn tenant_or(&self, make: impl FnOnce() -> Arc<Tenant>) -> Arc<Tenant> {
-        Arc::clone(self.tenant.get_or_init(make))
+    /// Whose it is.
+    pub(super) fn tenant(&self) -> &Arc<Tenant> {
+        &self.tenant
     }
 
-    /// Whose it is, if it has had a series.
-    pub(super) fn tenant(&self) -> Option<&Arc<Tenant>> {
-        self.tenant.get()
+    /// A series of it is remembered.
+    pub(super) fn gain(&self) {
+        self.series.fetch_add(1, Relaxed);
+    }
+
+    /// A series of it is forgotten, and its target knows that.
+    pub(super) fn lose(&self) {
+        self.series.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether nothing is left of it that anybody would miss: no series, no request for so long that its doubts are over,
+    /// too. Only who holds it alone may rely on that.
+    pub(super) fn is_idle(&self, now_ms: i64) -> bool {
+        self.series.load(Relaxed) == 0 && now_ms.saturating_sub(self.met_ms.load(Relaxed)) > DOUBT_MAX_MS
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -280,7 +267,7 @@ impl Group {
     }
 
     /// The replica's number, adding it if it is new; `None` at the bound.
-    pub(super) fn replica_number(&self, name: &str) -> Option<ReplicaId> {
+    pub fn replica_number(&self, name: &str) -> Option<ReplicaId> {
         let known = |replicas: &[Arc<Replica>]| replicas.iter().position(|r| *r.name == *name);
         if let Some(i) = known(&self.replicas.read().unwrap_or_else(PoisonError::into_inner)) {
             return Some(ReplicaId(i as u8));
@@ -309,10 +296,17 @@ impl Group {
         self.replicas.read().unwrap_or_else(PoisonError::into_inner).get(usize::from(id.0)).cloned()
     }
 
-    /// All replicas, for `/metrics`.
+    /// All replicas.
     #[must_use]
     pub fn replicas(&self) -> Vec<Arc<Replica>> {
         self.replicas.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows all replicas to `look`, in the order of their numbers, without taking hold of any. A replica that is new has to
+    /// wait for `look`.
+    pub fn each_replica(&self, mut look: impl FnMut(ReplicaId, &Replica)) {
+        let replicas = self.replicas.read().unwrap_or_else(PoisonError::into_inner);
+        replicas.iter().enumerate().for_each(|(number, replica)| look(ReplicaId(number as u8), replica));
     }
 
     pub(super) fn own(&self, id: ReplicaId, series: i64) {
@@ -369,37 +363,24 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::series::TenantHash;
 
     #[test]
-    fn groups_and_replicas_keep_their_numbers() {
-        let groups = Groups::default();
-        assert_eq!(groups.number(GroupKey(5), "e2e/k8s", 0), Some(0));
-        assert_eq!(groups.number(GroupKey(6), "x", 0), Some(1));
-        assert_eq!(groups.number(GroupKey(5), "e2e/k8s", 0), Some(0));
-        let group = groups.group(0).unwrap();
-        assert_eq!(group.name(), "e2e/k8s");
+    fn replicas_keep_their_numbers() {
+        let group = a_group();
         for i in 0..REPLICAS_MAX {
             assert_eq!(group.replica_number(&format!("r{i}")), Some(ReplicaId(i as u8)));
         }
         assert_eq!(group.replica_number("one too many"), None);
         assert_eq!(group.replica_number("r3"), Some(ReplicaId(3)));
-    }
-
-    #[test]
-    fn groups_are_bounded_and_those_known_go_on() {
-        let groups = Groups::default();
-        for i in 0..GROUPS_MAX {
-            assert_eq!(groups.number(GroupKey(i as u128), "g", 0), Some(i as u32));
-        }
-        assert_eq!(groups.number(GroupKey(GROUPS_MAX as u128), "one too many", 0), None);
-        assert_eq!(groups.number(GroupKey(7), "g", 0), Some(7));
-        assert_eq!(groups.all().len(), 65_536);
+        let mut names = Vec::new();
+        group.each_replica(|_, replica| names.push(replica.name().to_owned()));
+        assert_eq!((names.len(), names[254].as_str()), (REPLICAS_MAX, "r254"));
     }
 
     #[test]
     fn a_replica_remembers_its_newest_sample() {
-        let groups = Groups::default();
-        let group = groups.number(GroupKey(1), "g", 1_000).and_then(|number| groups.group(number)).unwrap();
+        let group = Group::new(GroupKey(1), 0, "g", nobody(), 1_000);
         assert_eq!(group.age_ms(7_500), 6_500);
         let id = group.replica_number("a").unwrap();
         let replica = group.replica(id).unwrap();
@@ -426,9 +407,12 @@ mod tests {
     const B: ReplicaId = ReplicaId(1);
     const T: fn(i64) -> TimestampMs = |seconds| TimestampMs(seconds * 1000);
 
-    fn a_group() -> Arc<Group> {
-        let groups = Groups::default();
-        groups.number(GroupKey(1), "g", 0).and_then(|number| groups.group(number)).unwrap()
+    fn nobody() -> Arc<Tenant> {
+        Arc::new(Tenant::new(TenantHash(0)))
+    }
+
+    fn a_group() -> Group {
+        Group::new(GroupKey(1), 0, "g", nobody(), 0)
     }
 
     fn ends(

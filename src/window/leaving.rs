@@ -13,16 +13,17 @@ impl Window {
     /// new again. The caller sees to it that no request of the group is served meanwhile; what one has claimed all the same
     /// stays.
     pub fn forget_group(&self, group: GroupKey, from: u32, count: u32) -> u32 {
-        let Some(number) = self.groups.known(group) else { return 0 };
+        // Held, so that its number stays its own.
+        let Some(group) = self.groups.known(group) else { return 0 };
         let used = self.table.used();
         let end = used.min(from.saturating_add(count));
         for entry in from..end {
-            self.forget_entry_of(number, entry);
+            self.forget_entry_of(group.number(), entry);
         }
         if end < used {
             return end;
         }
-        self.groups.group(number).iter().for_each(|group| group.forget());
+        group.forget();
         0
     }
 

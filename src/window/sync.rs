@@ -38,6 +38,8 @@ pub(super) mod size {
     pub(in crate::window) const INDEX_MIN: usize = 16;
     /// Requests that may be decided or in the air at once.
     pub(in crate::window) const FLIGHTS_MAX: u16 = 16_384;
+    /// Groups that keep their numbers for good.
+    pub(in crate::window) const GROUPS_KEPT: u32 = 1_000;
 }
 
 /// So little of everything that it runs out, grows and is used again within one model.
@@ -48,4 +50,5 @@ pub(super) mod size {
     pub(in crate::window) const SEGMENTS: usize = 1;
     pub(in crate::window) const INDEX_MIN: usize = 2;
     pub(in crate::window) const FLIGHTS_MAX: u16 = 2;
+    pub(in crate::window) const GROUPS_KEPT: u32 = 0;
 }

@@ -3,6 +3,7 @@
 //! While there is room, everybody takes what he needs. In a full window the share of a tenant is the bound by the number
 //! of tenants: whoever is below it takes the place of a series of one who is above, the longest untouched of some. Nobody
 //! at or below his share loses a series to others. Costs births and deaths, never a sample of a known series.
+//! Of the numbers of groups nobody may have more than are left: see `groups.rs`.
 
 use super::Window;
 use super::sync::{AtomicU32, AtomicUsize, DashMap};
@@ -13,10 +14,11 @@ use std::sync::atomic::Ordering::*;
 /// So many entries are looked at for one that may go. The next look goes on behind them.
 const LOOKS_MAX: u32 = 64;
 
-/// All tenants that ever had a series. No more than there are groups.
+/// All tenants that have a group. No more than there are groups.
 #[derive(Debug)]
 pub(super) struct Tenants {
     series_max: usize,
+    /// Changes under the lock of groups only.
     known: DashMap<TenantHash, Arc<Tenant>>,
     /// Those that have series now.
     present: AtomicUsize,
@@ -27,7 +29,15 @@ pub(super) struct Tenants {
 /// One of them.
 #[derive(Debug)]
 pub(super) struct Tenant {
+    hash: TenantHash,
     series: AtomicUsize,
+    groups: AtomicUsize,
+}
+
+impl Tenant {
+    pub(super) fn new(hash: TenantHash) -> Self {
+        Self { hash, series: AtomicUsize::new(0), groups: AtomicUsize::new(0) }
+    }
 }
 
 impl Tenants {
@@ -36,9 +46,33 @@ impl Tenants {
         Self { series_max, known: DashMap::new(), present, hand }
     }
 
-    pub(super) fn of(&self, tenant: TenantHash) -> Arc<Tenant> {
-        let none = || Arc::new(Tenant { series: AtomicUsize::new(0) });
-        Arc::clone(&*self.known.entry(tenant).or_insert_with(none))
+    /// Whether the tenant has fewer groups than there are numbers left.
+    pub(super) fn may_take_group(&self, hash: TenantHash, left: usize) -> bool {
+        self.known.get(&hash).map_or(0, |tenant| tenant.groups.load(Relaxed)) < left
+    }
+
+    /// The tenant, which has one more group; `None` if it may not. The caller has the lock of groups.
+    pub(super) fn take_group(&self, hash: TenantHash, left: usize) -> Option<Arc<Tenant>> {
+        if !self.may_take_group(hash, left) {
+            return None;
+        }
+        let known = self.known.get(&hash).map(|tenant| Arc::clone(&tenant));
+        let tenant = known.unwrap_or_else(|| Arc::new(Tenant::new(hash)));
+        tenant.groups.fetch_add(1, Relaxed);
+        self.known.entry(hash).or_insert_with(|| Arc::clone(&tenant));
+        Some(tenant)
+    }
+
+    /// The tenant has one group fewer, and without any it is not known. The caller has the lock of groups.
+    pub(super) fn give_group(&self, tenant: &Tenant) {
+        if tenant.groups.fetch_sub(1, Relaxed) == 1 {
+            self.known.remove_if(&tenant.hash, |_, _| true);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        self.known.len()
     }
 
     /// A series of it is remembered.
@@ -104,12 +138,12 @@ impl Window {
     /// Whether the tenant of a series has more than that.
     fn is_above(&self, number: u32, share: usize) -> bool {
         let group = self.groups.group(self.group_of(number));
-        group.is_some_and(|group| group.tenant().is_some_and(|tenant| tenant.series.load(Relaxed) > share))
+        group.is_some_and(|group| group.tenant().series.load(Relaxed) > share)
     }
 
     /// The series of a tenant.
     #[cfg(test)]
     pub(super) fn series_of(&self, tenant: TenantHash) -> usize {
-        self.tenants.of(tenant).series.load(Relaxed)
+        self.tenants.known.get(&tenant).map_or(0, |tenant| tenant.series.load(Relaxed))
     }
 }

@@ -22,7 +22,7 @@ struct Story {
 impl Story {
     fn new(series_max: usize) -> Self {
         let window = Arc::new(Window::new(series_max));
-        let group = window.group_number(GroupKey(1), "e2e/k8s", 0).unwrap();
+        let group = window.meet_group(GroupKey(1), "e2e/k8s", TenantHash(0), 0).unwrap().number();
         for (i, name) in ["a", "b"].iter().enumerate() {
             assert_eq!(window.replica_number(group, name), Some(ReplicaId(i as u8)));
         }

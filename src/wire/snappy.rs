@@ -40,6 +40,16 @@ pub enum Unpack {
     },
 }
 
+/// How many bytes a block says that it becomes; 0 if it does not say so in the form of one.
+#[must_use]
+pub fn claimed(body: &[u8]) -> usize {
+    match snap::raw::decompress_len(body) {
+        Ok(given) => given,
+        Err(snap::Error::TooBig { given, .. }) => usize::try_from(given).unwrap_or(usize::MAX),
+        Err(_) => 0,
+    }
+}
+
 /// Unpacks `body` into `raw`, which afterwards holds exactly the decompressed bytes (unspecified ones after an error).
 ///
 /// Hand in the same buffer again without clearing it: only what it has to grow by is written twice.

@@ -135,6 +135,36 @@ async fn bombs_and_lies_about_length_cost_nothing_and_deliver_nothing() {
     assert!(metrics.lines().any(|line| line == "promdedup_in_flight_bytes 0"));
 }
 
+/// Of a body that says at its beginning that it becomes too large no more is kept than that, and its sender sees why.
+#[tokio::test]
+async fn a_long_body_that_claims_too_much_takes_no_memory_while_it_arrives() {
+    let peer = Peer::start(200, "").await;
+    let proxy = Proxy::start(&peer.url(), &[]);
+    let claim = [0x80, 0x80, 0x80, 0x80, 4]; // 1 GiB
+    let body = [&claim[..], &vec![0; 200_000]].concat();
+    let (begun, rest) = body.split_at(100_000);
+    for (framing, rest) in [
+        (format!("content-length: {}\r\n", body.len()), rest.to_vec()),
+        ("transfer-encoding: chunked\r\n".to_owned(), [rest, b"\r\n0\r\n\r\n"].concat()),
+    ] {
+        let mut line = Line::open(proxy.at.data).await;
+        let chunk = if framing.starts_with("tr") { format!("{:x}\r\n", body.len()) } else { String::new() };
+        line.say([&request(&framing, chunk.as_bytes())[..], begun].concat()).await;
+        // Of what is on its way nothing is left but the first bytes.
+        proxy.comes_to_show("promdedup_in_flight_bytes 10").await;
+        line.say(&rest).await;
+        let heard = line.hear().await;
+        assert_eq!(heard.status, 413, "{heard:?}");
+        assert!(heard.text.contains("1073741824"), "{heard:?}");
+        // The connection goes on.
+        let body = sample(1);
+        line.say(request(&format!("content-length: {}\r\n", body.len()), &body)).await;
+        assert_eq!(line.hear().await.status, 204);
+    }
+    proxy.comes_to_show("promdedup_limit_hit_total{limit=\"body\"} 2").await;
+    proxy.comes_to_show("promdedup_in_flight_bytes 0").await;
+}
+
 #[tokio::test]
 async fn more_series_than_a_request_may_have_are_refused_as_a_whole() {
     let peer = Peer::start(200, "").await;

@@ -372,6 +372,7 @@ pub(crate) struct Wishes {
     pub(crate) upstream_protocol: Protocol,
     pub(crate) observes: bool,
     pub(crate) memory_max: Option<usize>,
+    pub(crate) body_bytes_max: usize,
 }
 
 pub(crate) fn pipeline() -> (Ask, Fake) {
@@ -389,6 +390,7 @@ impl Ask {
             upstream_protocol: Protocol::One,
             observes: false,
             memory_max: None,
+            body_bytes_max: 1 << 20,
         };
         wish(&mut wishes);
         let settings = Settings {
@@ -396,7 +398,7 @@ impl Ask {
             place_labels: PlaceLabels::default(),
             upstream_protocol: wishes.upstream_protocol,
             label_bounds: wishes.label_bounds,
-            body_bytes_max: 1 << 20,
+            body_bytes_max: wishes.body_bytes_max,
             future_max_ms: 600_000,
             out_of_order_window_ms: wishes.out_of_order_window_ms,
             first_contact_hold_ms: wishes.first_contact_hold_ms,

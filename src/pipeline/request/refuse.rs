@@ -1,7 +1,6 @@
 //! What is refused of a request without asking the window: invalid labels, times that cannot be, and histograms that are none.
 //! The rest of it goes on.
 
-use super::super::tally::Tallies;
 use super::{Fate, Kind, Request};
 use crate::window::TIMESTAMP_LIMIT_MS;
 use crate::wire::histogram;
@@ -11,7 +10,7 @@ impl Request {
     pub(super) fn refuse_item(&mut self, i: usize, invalid: &InvalidLabels) {
         let item = &mut self.items[i];
         item.kind = Kind::Invalid;
-        item.tally = self.tallies.number(Tallies::NO_GROUP, None);
+        item.tally = self.tallies.number(None, None);
         self.hit.labels += u64::from(invalid.is_beyond_a_bound());
         let first = item.series.first_sample as usize;
         self.fates[first..first + item.series.samples as usize].fill(Fate::Refused);

@@ -131,9 +131,9 @@ impl<U: Upstream> Pipeline<U> {
     ) -> Option<Reply> {
         buffers.passed_on = true;
         buffers.sent_bytes += incoming.body.len() as u64;
-        buffers.meter.pause();
+        buffers.rest();
         let reply = pass(peering, peer, hop(incoming.body.clone(), incoming.protocol, incoming)).await;
-        buffers.meter.resume();
+        buffers.go_on().await;
         buffers.passed_on = reply.is_some();
         reply
     }
@@ -222,7 +222,7 @@ impl<U: Upstream> Pipeline<U> {
     ) -> Option<Reply> {
         let Some(here) = here else {
             buffers.request.clear();
-            buffers.meter.pause();
+            buffers.rest();
             return None;
         };
         let size = size.part(here.len(), whole);
@@ -232,6 +232,8 @@ impl<U: Upstream> Pipeline<U> {
             Ok(()) => self.live_here(buffers, incoming, bench, size).await,
             Err(reply) => reply,
         };
+        // The other parts may take longer.
+        buffers.turn.give();
         if matches!(reply.status, 400 | 413) {
             self.note_refusal(&reply, Some(&buffers.request));
         }
@@ -241,13 +243,14 @@ impl<U: Upstream> Pipeline<U> {
 
 /// Asks for the groups of which nobody knows here whose they are, all at once.
 async fn ask(peering: &Peering, buffers: &mut Buffers, left: &[u32]) {
-    let groups = &mut buffers.routes.groups;
+    let groups = &buffers.routes.groups;
     let unknown: Vec<u32> =
         left.iter().copied().filter(|number| groups[*number as usize].whose.is_none()).collect();
     if unknown.is_empty() {
         return;
     }
-    buffers.meter.pause();
+    buffers.rest();
+    let groups = &mut buffers.routes.groups;
     let asking = unknown.iter().map(|number| -> Asking<'_, Whose> {
         match &groups[*number as usize].id {
             Some(id) => peering.placement.ask(id),
@@ -259,7 +262,7 @@ async fn ask(peering: &Peering, buffers: &mut Buffers, left: &[u32]) {
     for (number, whose) in unknown.iter().zip(answers) {
         groups[*number as usize].whose = Some(whose);
     }
-    buffers.meter.resume();
+    buffers.go_on().await;
 }
 
 /// These groups are not where they were thought to be.

@@ -109,15 +109,18 @@ impl Window {
     pub(in crate::window) fn forget(&self, number: u32) {
         let entry = self.table.entry(number);
         let target = entry.target();
-        if let Some(group) = self.groups.group(self.targets.slot(target).group()) {
-            group.tenant().into_iter().for_each(|tenant| self.tenants.lose(tenant));
-        }
+        // Held until its target has been left: then the number may become another's.
+        let group = self.groups.group(self.targets.slot(target).group());
         let unpacked = entry.load();
         if unpacked.marks.holds_histograms {
             unpacked.series.held.iter().flatten().for_each(|held| self.histograms.drop(held.payload));
         }
         self.table.remove(number);
         self.targets.leave(target);
+        if let Some(group) = group {
+            self.tenants.lose(group.tenant());
+            group.lose();
+        }
     }
 
     pub(in crate::window) fn own(&self, entry: &Entry, owner: ReplicaId, series: i64) {

@@ -122,7 +122,7 @@ fn group_and_replica_have_one_number_whoever_comes_first() {
     check(3, &[], |_| {
         let window = Arc::new(Window::new(1));
         let arrive = |window: &Window| {
-            let group = window.group_number(GroupKey(1), "k8s", 0).unwrap();
+            let group = window.meet_group(GroupKey(1), "k8s", TenantHash(0), 0).unwrap().number();
             (group, window.replica_number(group, "a").unwrap())
         };
         let other = {

@@ -96,3 +96,35 @@ fn a_number_used_again_is_gone_to_who_comes_for_the_series_before() {
         assert_eq!(story.rest(9), decision.forwarded().then(|| (15, vec![])));
     });
 }
+
+/// Whoever holds a group may give it a series. Whoever does not finds out that the number is another group's.
+#[test]
+fn no_number_of_a_group_is_given_back_under_who_bears_a_series_of_it() {
+    check(2, &["its first number", "another's first number"], |seen| {
+        let story = Story::new(2);
+        let giver = {
+            let story = story.clone();
+            spawn(move || {
+                story.window.give_groups_back(0, 10, i64::MAX);
+                let other = story.window.meet_group(GroupKey(2), "other", TenantHash(0), 0).unwrap();
+                other.number()
+            })
+        };
+        let group = story.window.meet_group(GroupKey(1), "k8s", TenantHash(0), 0).unwrap();
+        let replica = group.replica_number("a").unwrap();
+        let number = group.number();
+        let bearer = Story { window: Arc::clone(&story.window), group: number };
+        let mut flight = bearer.flight();
+        assert!(bearer.decide(&mut flight, 9, replica, 0).forwarded());
+        flight.commit();
+        drop(group);
+        let other = giver.join().unwrap();
+        assert_ne!(number, other);
+        seen.note(if number == 0 { "its first number" } else { "another's first number" });
+        // With a series it stays, and the other one, without any, does not.
+        story.window.give_groups_back(0, 10, i64::MAX);
+        let held = story.window.hold_group_of(story.find(9), SeriesKey(9)).expect("its group");
+        assert_eq!((held.key(), held.number()), (GroupKey(1), number));
+        assert!(story.window.groups().group(other).is_none());
+    });
+}

@@ -12,7 +12,7 @@ struct Two {
 impl Two {
     fn new() -> Self {
         let story = Story::new(100);
-        let other = story.window.group_number(GroupKey(2), "other", 0).unwrap();
+        let other = story.window.meet_group(GroupKey(2), "other", TenantHash(0), 0).unwrap().number();
         story.window.replica_number(other, "a").unwrap();
         Self { story, other }
     }
@@ -93,8 +93,8 @@ fn a_group_that_comes_back_is_new() {
     assert_eq!(story.window.forget_group(GroupKey(1), 0, u32::MAX), 0);
     assert!(group.age_ms(60_000) < 0, "it is held for as long as nobody has seen it");
     assert_eq!(
-        story.window.group_number(GroupKey(1), "e2e/k8s", 60_000),
-        Some(story.group),
+        story.window.meet_group(GroupKey(1), "e2e/k8s", TenantHash(0), 60_000).unwrap().number(),
+        story.group,
         "its number stays"
     );
     group.meet(60_000);

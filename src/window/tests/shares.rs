@@ -16,7 +16,10 @@ impl Shared {
     fn new(tenants: usize) -> Self {
         let window = Arc::new(Window::new(SERIES_MAX));
         let group = |tenant: usize| {
-            let group = window.group_number(GroupKey(tenant as u128), "g", 0).unwrap();
+            let group = window
+                .meet_group(GroupKey(tenant as u128), "g", TenantHash(tenant as u128), 0)
+                .unwrap()
+                .number();
             assert_eq!(window.replica_number(group, "a"), Some(A));
             group
         };

@@ -4,7 +4,9 @@ use super::ts;
 use crate::support::{Ask, Ts, body, pipeline, sent};
 use promdedup::forward::Answer;
 use promdedup::pipeline::Reply;
+use promdedup::window::GROUPS_MAX;
 use promdedup::wire::labels::LabelBounds;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The sender keeps what it could not be told about in time.
@@ -145,4 +147,65 @@ async fn what_many_small_series_take_is_bounded_and_told_to_come_again() {
     assert_eq!(pipeline.ask(&second).await.status, 204);
     assert_eq!((pipeline.outcome("failed"), pipeline.outcome("forwarded")), (5_000, 10_000));
     assert_eq!(pipeline.metric("promdedup_limit_hit_total", &[("limit", "decoded")]), 1);
+}
+
+/// As many labels as somebody can think of are no reason why others are not deduplicated.
+#[tokio::test]
+async fn a_tenant_that_makes_groups_up_leaves_others_theirs() {
+    let (pipeline, fake) = Ask::with(|wishes| (wishes.series_max, wishes.body_bytes_max) = (10, 16 << 20));
+    let of = |cluster: usize| Ts::raw(&[("__name__", "m"), ("cluster", &cluster.to_string())]).at(0);
+    let made_up: Vec<_> = (0..GROUPS_MAX).map(|cluster| of(cluster).replica("a")).collect();
+    for some in made_up.chunks(1 << 14) {
+        assert_eq!(pipeline.tenant("flood", some).await.status, 204);
+    }
+    let hit = || pipeline.metric("promdedup_limit_hit_total", &[("limit", "groups")]);
+    assert_eq!(hit(), GROUPS_MAX as u64 / 2, "what is beyond half of them passes with its replica label");
+    for (replica, at) in [("a", 15), ("b", 15)] {
+        let pair = [Ts::raw(&[("__name__", "of_others"), ("cluster", "real")]).replica(replica).at(at)];
+        assert_eq!(pipeline.tenant("other", &pair).await.status, 204);
+    }
+    let of_others: Vec<_> = sent(&fake).into_iter().filter(|line| line.starts_with("of_others")).collect();
+    assert_eq!((of_others.len(), hit()), (1, GROUPS_MAX as u64 / 2), "{of_others:?}");
+}
+
+/// A thread serves one after the other: without turns, a small one would be served when all large ones had been looked at.
+#[tokio::test]
+async fn a_small_request_waits_for_a_piece_of_a_large_one_and_not_for_all_large_ones() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.body_bytes_max = 16 << 20);
+    let ended: Arc<Mutex<Vec<&str>>> = Arc::default();
+    let asks = |name: &'static str, series: Vec<Ts>| {
+        let (ended, pipeline) = (Arc::clone(&ended), pipeline.clone());
+        tokio::spawn(async move {
+            assert_eq!(pipeline.owned(series).await.status, 204);
+            ended.lock().unwrap().push(name);
+        })
+    };
+    let large = |of: &str| {
+        let many = (0..20_000).map(|i| Ts::raw(&[("__name__", "m"), (of, &format!("{i:060}"))]).at(0));
+        many.collect::<Vec<_>>()
+    };
+    let mut asked = vec![asks("first large", large("one")), asks("second large", large("other"))];
+    asked.push(asks("small", vec![ts("small", "a", 0)]));
+    for asked in asked {
+        asked.await.unwrap();
+    }
+    assert_eq!(*ended.lock().unwrap(), ["small", "first large", "second large"]);
+    assert_eq!((fake.requests(), sent(&fake).len()), (3, 40_001));
+}
+
+/// Who waits for the upstream does not have the turn.
+#[tokio::test]
+async fn a_large_request_that_waits_for_upstream_holds_up_no_other_large_one() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.body_bytes_max = 16 << 20);
+    let large = |at: i64| {
+        let many = (0..20_000).map(|i| Ts::raw(&[("__name__", "m"), ("i", &format!("{i:060}"))]).at(at));
+        many.collect::<Vec<_>>()
+    };
+    let gate = fake.hold(Answer::Taken);
+    let first = tokio::spawn(pipeline.clone().owned(large(0)));
+    gate.taken().await;
+    assert_eq!(pipeline.ask(&large(15)).await.status, 204);
+    gate.open();
+    assert_eq!(first.await.unwrap().status, 204);
+    assert_eq!(sent(&fake).len(), 40_000);
 }
