@@ -107,6 +107,12 @@ impl Window {
         self.targets.slot(self.table.entry(number).target()).group()
     }
 
+    /// The interval of a known series in ms, as it is by now, reservations included; 0: not known.
+    #[must_use]
+    pub fn interval_of(&self, number: u32) -> i64 {
+        self.table.entry(number).interval()
+    }
+
     /// The group's number, or `None` at their bound. `now_ms`: the wall clock.
     #[must_use]
     pub fn group_number(&self, key: GroupKey, name: &str, now_ms: i64) -> Option<u32> {

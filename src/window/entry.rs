@@ -143,6 +143,11 @@ impl Entry {
         ReplicaId(self.words[4].load(Relaxed) as u8)
     }
 
+    /// As a flight that has claimed the entry may have reserved it.
+    pub(super) fn interval(&self) -> i64 {
+        (self.words[3].load(Relaxed) >> 40) as i64
+    }
+
     pub(super) fn tick(&self) -> u8 {
         (self.words[3].load(Relaxed) >> 32) as u8
     }
