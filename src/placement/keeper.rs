@@ -4,21 +4,22 @@
 //! served here. Refuses to touch requests; of a group that leaves it only says so, when its last request here has ended.
 
 mod cache;
+mod database;
 mod desk;
-mod heard;
 mod load;
 mod others;
 mod rounds;
 
 use super::balance::Dice;
 use super::metrics::Metrics;
+use super::shown::{OtherInstance, Shown};
 use super::store::{Change, STATEMENT_MAX, Store, StoreError};
 use super::{Asking, GroupId, Peer, Placement, Whose};
 use crate::series::GroupKey;
 use cache::{Cache, Lost};
 use dashmap::DashMap;
+use database::Database;
 use desk::Desk;
-use heard::Heard;
 use others::Others;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,9 +44,7 @@ pub struct Keeper {
     cache: Cache,
     desk: Desk,
     metrics: Metrics,
-    heard: Heard,
-    /// The database answered when it was last asked, or was not asked yet.
-    up: AtomicBool,
+    database: Database,
     /// The database knows this instance, so that groups can be its own.
     registered: watch::Sender<bool>,
     /// No group is given to this instance any more.
@@ -82,8 +81,7 @@ impl Keeper {
             left,
             desk: Desk::default(),
             metrics,
-            heard: Heard::new(Instant::now()),
-            up: AtomicBool::new(true),
+            database: Database::new(Instant::now()),
             registered: watch::Sender::new(false),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
@@ -162,18 +160,21 @@ impl Keeper {
         match answer.await {
             Ok(told) => {
                 self.metrics.database_up.set(1);
-                self.heard.database(Ok(()), Instant::now());
-                if !self.up.swap(true, Ordering::AcqRel) {
+                if self.database.answered(Instant::now()) {
                     tracing::info!("the coordination database answers again");
                 }
                 Some(told)
             }
             Err(error) => {
                 self.metrics.statement_errors.inc();
-                self.metrics.database_up.set(0);
-                self.heard.database(Err(&error), Instant::now());
-                if self.up.swap(false, Ordering::AcqRel) {
+                let (away, since_now) = self.database.failed(&error, Instant::now());
+                if since_now {
                     tracing::warn!(%error, "no coordination: placement stays as it is, new groups are served where they come");
+                } else if !away {
+                    tracing::warn!(%error, "a statement to the coordination database failed");
+                }
+                if away {
+                    self.metrics.database_up.set(0);
                 }
                 None
             }
@@ -181,7 +182,37 @@ impl Keeper {
     }
 
     fn is_up(&self) -> bool {
-        self.up.load(Ordering::Acquire)
+        self.database.is_up()
+    }
+
+    /// Placement as this instance has it now, with at most so many of its groups and of the others.
+    #[must_use]
+    pub fn shown(&self, groups_max: usize, others_max: usize) -> Shown {
+        let now = Instant::now();
+        let (groups, groups_left_out, of_others) = self.cache.shown(groups_max, now);
+        let (heartbeat, mut others) = {
+            let others = self.others();
+            (others.heartbeat(), others.alive().values().cloned().collect::<Vec<_>>())
+        };
+        others.sort_unstable_by(|a, b| (&a.peer.url, &a.peer.id).cmp(&(&b.peer.url, &b.peer.id)));
+        let others_left_out = others.len().saturating_sub(others_max);
+        let others = others.into_iter().take(others_max).map(|other| OtherInstance {
+            groups_known: of_others.get(&other.peer.id).copied().unwrap_or(0),
+            hops_failed: self.failed_hops.get(&other.peer.id).map_or(0, |failed| *failed),
+            samples_per_second: other.load,
+            draining: other.draining,
+            peer: other.peer,
+        });
+        Shown {
+            me: self.me.clone(),
+            samples_per_second: self.metrics.load.get(),
+            draining: self.is_draining(),
+            database: self.database.shown(heartbeat, now),
+            others: others.collect(),
+            others_left_out,
+            groups,
+            groups_left_out,
+        }
     }
 
     fn others(&self) -> MutexGuard<'_, Others> {

@@ -131,13 +131,19 @@ impl Postgres {
     }
 
     async fn rows(&self, statement: &str, parameters: Parameters<'_>) -> Result<Vec<Row>, StoreError> {
-        let mut used = None;
+        let (mut used, mut sound) = (None, false);
         let asked = async {
             let client = used.insert(self.link.client().await?);
-            client.query_typed(statement, parameters).await.map_err(|error| link::told(&error))
+            let mut answer = client.query_typed(statement, parameters).await;
+            if answer.as_ref().is_err_and(link::is_of_the_moment) {
+                answer = client.query_typed(statement, parameters).await;
+            }
+            sound = answer.as_ref().is_err_and(link::leaves_the_connection);
+            answer.map_err(|error| link::told(&error))
         };
         let answer = timeout(STATEMENT_MAX, asked).await.unwrap_or(Err(StoreError::Silent));
         if answer.is_err()
+            && !sound
             && let Some(client) = used
         {
             // Whatever is wrong with it (it hangs, or leads to one that was a primary once): the next may be better.

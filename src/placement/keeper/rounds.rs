@@ -44,10 +44,8 @@ impl Keeper {
         self.metrics.groups.set(i64::try_from(tally.groups).unwrap_or(i64::MAX));
         self.metrics.unconfirmed.set(i64::try_from(tally.unsure).unwrap_or(i64::MAX));
         self.metrics.load.set(tally.load);
-        self.heard.load(tally.load);
         let beat = self.store.heartbeat(tally.load, self.is_draining());
         let Some(pulse) = self.told(beat).await else { return false };
-        self.heard.pulse(&pulse.others, Instant::now());
         let before = self.registered.send_replace(true);
         if pulse.lapsed && before {
             tracing::warn!("this instance was not heard of for too long: others may have taken its groups");
@@ -63,12 +61,12 @@ impl Keeper {
         self.metrics.instances.set(i64::try_from(pulse.others.len() + 1).unwrap_or(i64::MAX));
         {
             let mut others = self.others();
-            others.heard_of(pulse.others.iter().map(|other| Arc::clone(&other.peer.id)).collect(), now);
+            others.heard_of(&pulse.others, now);
             // If the database was away, it has not heard of the others either: they keep what they have.
             if others.are_all_heard_of(now) {
                 self.cache.keep_those_of(others.alive());
             }
-            self.failed_hops.retain(|id, _| others.alive().contains(id));
+            self.failed_hops.retain(|id, _| others.alive().contains_key(id));
         }
         self.reconcile().await;
         if !self.is_draining() {
