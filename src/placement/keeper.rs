@@ -14,7 +14,7 @@ use super::balance::Dice;
 use super::metrics::Metrics;
 use super::shown::{OtherInstance, Shown};
 use super::store::{Change, STATEMENT_MAX, Store, StoreError};
-use super::{Asking, GroupId, Peer, Placement, Whose};
+use super::{Asking, GroupId, Memory, Peer, Placement, Whose};
 use crate::series::GroupKey;
 use cache::{Cache, Lost};
 use dashmap::DashMap;
@@ -33,14 +33,11 @@ const ASK_MAX: Duration = STATEMENT_MAX;
 /// So many requests in a row that did not reach a peer make it one that is away, if the database cannot say.
 const HOPS_FAILED_MAX: u32 = 3;
 
-/// Is told of each group that is not this instance's any more, when its last request here has ended.
-pub type Left = Box<dyn Fn(GroupKey) + Send + Sync>;
-
 /// The placement of one instance.
 pub struct Keeper {
     me: Peer,
     store: Arc<dyn Store>,
-    left: Left,
+    memory: Arc<dyn Memory>,
     cache: Cache,
     desk: Desk,
     metrics: Metrics,
@@ -58,8 +55,8 @@ pub struct Keeper {
     failed_hops: DashMap<Arc<str>, u32>,
     /// A group is being given away; one at a time.
     giving: AtomicBool,
-    /// A group is being forgotten; one at a time.
-    forgetting: tokio::sync::Mutex<()>,
+    /// The memory is being asked, or forgets a group; one at a time.
+    remembering: tokio::sync::Mutex<()>,
     dice: Mutex<Dice>,
     others: Mutex<Others>,
 }
@@ -73,12 +70,12 @@ impl fmt::Debug for Keeper {
 impl Keeper {
     /// Knows nothing yet. [`Keeper::run`] has to run.
     #[must_use]
-    pub fn new(me: Peer, store: Arc<dyn Store>, metrics: Metrics, seed: u64, left: Left) -> Arc<Self> {
+    pub fn new(me: Peer, store: Arc<dyn Store>, metrics: Metrics, seed: u64, memory: Arc<dyn Memory>) -> Arc<Self> {
         Arc::new(Self {
             cache: Cache::new(Arc::clone(&me.id)),
             me,
             store,
-            left,
+            memory,
             desk: Desk::default(),
             metrics,
             database: Database::new(Instant::now()),
@@ -89,7 +86,7 @@ impl Keeper {
             beat_now: Notify::new(),
             failed_hops: DashMap::new(),
             giving: AtomicBool::new(false),
-            forgetting: tokio::sync::Mutex::default(),
+            remembering: tokio::sync::Mutex::default(),
             dice: Mutex::new(Dice::new(seed)),
             others: Mutex::new(Others::none(Instant::now())),
         })
@@ -236,12 +233,24 @@ impl Keeper {
         });
     }
 
-    /// Says that a group has left. Who is told may take its time, so one after the other, and none on this thread.
-    async fn forgets(self: &Arc<Self>, key: GroupKey) {
-        let _turn = self.forgetting.lock().await;
-        let keeper = Arc::clone(self);
-        if let Err(error) = tokio::task::spawn_blocking(move || (keeper.left)(key)).await {
-            tracing::error!(%error, "forgetting a group ended in a panic");
+    /// Has a group forgotten.
+    async fn forgets(&self, key: GroupKey) {
+        self.remembers(move |memory| memory.forget(key)).await;
+    }
+
+    /// Asks the memory, which may take its time: one after the other, and nothing on this thread. `None`: it panicked.
+    async fn remembers<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn Memory) -> T + Send + 'static,
+    ) -> Option<T> {
+        let _turn = self.remembering.lock().await;
+        let memory = Arc::clone(&self.memory);
+        match tokio::task::spawn_blocking(move || ask(&*memory)).await {
+            Ok(told) => Some(told),
+            Err(error) => {
+                tracing::error!(%error, "what is remembered of a group ended in a panic");
+                None
+            }
         }
     }
 }

@@ -148,6 +148,12 @@ impl Entry {
         (self.words[3].load(Relaxed) >> 40) as i64
     }
 
+    /// How far the newest held sample is above the watermark, in ms; 0: nothing is held.
+    pub(super) fn held_above(&self) -> i64 {
+        let times = self.words[5].load(Relaxed);
+        i64::from((times as u32).max((times >> 32) as u32))
+    }
+
     pub(super) fn tick(&self) -> u8 {
         (self.words[3].load(Relaxed) >> 32) as u8
     }

@@ -23,7 +23,9 @@ mod several;
 
 use promdedup::config::{Config, Database};
 use promdedup::placement::store::{EXPIRY, News, Store, StoreError};
-use promdedup::placement::{GroupId, Keeper, Metrics, Peer, Placement, Postgres, Role, Whose, look, role};
+use promdedup::placement::{
+    GroupId, Keeper, Memory, Metrics, Peer, Placement, Postgres, Role, Whose, look, role,
+};
 use promdedup::series::GroupKey;
 use prometheus::Registry;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -177,11 +179,22 @@ async fn news_come_at_once() {
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
 }
 
+/// A memory of nothing.
+struct Nothing;
+
+impl Memory for Nothing {
+    fn is_needed(&self, _: GroupKey) -> bool {
+        false
+    }
+
+    fn forget(&self, _: GroupKey) {}
+}
+
 /// A keeper with the real database.
 async fn keeper(url: &str, name: &str) -> (Arc<Keeper>, Registry) {
     let registry = Registry::new();
     let metrics = Metrics::register(&registry).expect("registered");
-    let keeper = Keeper::new(peer(name), Arc::new(store(url, name)), metrics, 1, Box::new(|_| {}));
+    let keeper = Keeper::new(peer(name), Arc::new(store(url, name)), metrics, 1, Arc::new(Nothing));
     tokio::spawn(Arc::clone(&keeper).run());
     (keeper, registry)
 }

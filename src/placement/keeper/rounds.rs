@@ -205,6 +205,14 @@ impl Keeper {
             }
             return;
         }
+        // What is held of it would be gone with the memory, and the next owner's first sample may be far above.
+        if !self.is_leaving()
+            && self.remembers(move |memory| memory.is_needed(key)).await == Some(true)
+        {
+            tracing::debug!("a group stays here for now: one of its replicas is overdue");
+            self.cache.stays(key, Instant::now());
+            return;
+        }
         // The memory of it has to be gone before anybody else may serve it.
         self.forgets(key).await;
         let gift = Gift { key, epoch: outgoing.epoch, load: outgoing.load, to };
