@@ -57,6 +57,10 @@ pub struct Keeper {
     giving: AtomicBool,
     /// The memory is being asked, or forgets a group; one at a time.
     remembering: tokio::sync::Mutex<()>,
+    /// A group begins anew; one at a time.
+    beginning_anew: tokio::sync::Mutex<()>,
+    /// Groups that were served here and by their owners, which are to be told.
+    shared: Mutex<Vec<GroupKey>>,
     dice: Mutex<Dice>,
     others: Mutex<Others>,
 }
@@ -70,7 +74,13 @@ impl fmt::Debug for Keeper {
 impl Keeper {
     /// Knows nothing yet. [`Keeper::run`] has to run.
     #[must_use]
-    pub fn new(me: Peer, store: Arc<dyn Store>, metrics: Metrics, seed: u64, memory: Arc<dyn Memory>) -> Arc<Self> {
+    pub fn new(
+        me: Peer,
+        store: Arc<dyn Store>,
+        metrics: Metrics,
+        seed: u64,
+        memory: Arc<dyn Memory>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             cache: Cache::new(Arc::clone(&me.id)),
             me,
@@ -87,6 +97,8 @@ impl Keeper {
             failed_hops: DashMap::new(),
             giving: AtomicBool::new(false),
             remembering: tokio::sync::Mutex::default(),
+            beginning_anew: tokio::sync::Mutex::default(),
+            shared: Mutex::default(),
             dice: Mutex::new(Dice::new(seed)),
             others: Mutex::new(Others::none(Instant::now())),
         })
@@ -230,6 +242,7 @@ impl Keeper {
             stays.ended().await;
             keeper.forgets(key).await;
             keeper.cache.departed(key);
+            keeper.shared.lock().unwrap_or_else(PoisonError::into_inner).push(key);
         });
     }
 

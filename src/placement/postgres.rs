@@ -106,6 +106,9 @@ UNION ALL
 (SELECT g.key, g.owner, i.url, g.epoch FROM promdedup_groups g JOIN living i ON i.id = g.owner
 WHERE g.epoch = 1 AND g.since > now() - make_interval(secs => $1) ORDER BY g.since DESC LIMIT $4)";
 
+const SHARED: &str =
+    "SELECT pg_notify('promdedup', 'shared ' || encode(key, 'hex'))::text FROM unnest($1) AS asked (key)";
+
 const TIDY: &str = "
 WITH gone AS (
     DELETE FROM promdedup_instances WHERE heartbeat < now() - interval '1 hour'
@@ -262,6 +265,15 @@ impl Store for Postgres {
                 (&NEW_MAX, Type::INT8),
             ];
             self.rows(CHANGES, parameters).await?.iter().map(change).collect()
+        })
+    }
+
+    fn shared<'a>(&'a self, groups: &'a [GroupKey]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let groups = &groups[..groups.len().min(CLAIMED_AT_ONCE_MAX)];
+            let keys: Vec<[u8; 16]> = groups.iter().map(|group| group.0.to_be_bytes()).collect();
+            let keys: Vec<&[u8]> = keys.iter().map(<[u8; 16]>::as_slice).collect();
+            self.rows(SHARED, &[(&keys, Type::BYTEA_ARRAY)]).await.map(drop)
         })
     }
 

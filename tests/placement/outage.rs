@@ -111,6 +111,31 @@ async fn one_cut_off_for_long_learns_what_others_have_taken() {
     assert_eq!(tables.owner(GroupKey(2)), Some((peer("a").id, 1)));
 }
 
+/// Or its owner would go on with intervals that it learned from half of the samples, and wait for what was brought elsewhere.
+#[tokio::test(start_paused = true)]
+async fn what_two_have_served_begins_anew_where_it_stays() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    drop((a.mine(1).await, a.mine(2).await, b.mine(3).await));
+    a.store.set_reach(Reach::Silent);
+    sleep(EXPIRY * 2).await;
+    let stay = b.mine(1).await;
+    a.store.set_reach(Reach::Well);
+    let asked = Instant::now();
+    while !matches!(b.known(1), Some(Whose::Moving)) {
+        assert!(asked.elapsed() < HEARTBEAT_EVERY * 4, "it is told");
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!((a.left(), b.left()), (vec![GroupKey(1)], vec![]), "a request of it is still served");
+    drop(stay);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(b.left(), [GroupKey(1)], "and of it alone");
+    assert!(b.is_mine(1) && b.is_mine(3) && a.is_mine(2));
+    assert_eq!(tables.owner(GroupKey(1)), Some((peer("b").id, 2)));
+    beats(30).await;
+    assert_eq!((a.left().len(), b.left().len()), (1, 1), "once");
+}
+
 #[tokio::test(start_paused = true)]
 async fn leaving_without_the_database_takes_no_longer_than_allowed() {
     let tables = tables();

@@ -259,8 +259,7 @@ async fn a_claim_that_waits_for_a_lock_holds_up_no_heartbeat_and_one_in_conflict
     }
     a.claim(&[group(1)], EXPIRY).await.expect("answered");
     a.leave().await.expect("answered");
-    let (client, connection) =
-        tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("connected");
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("connected");
     let driven = tokio::spawn(connection);
     client.batch_execute("BEGIN; SELECT FROM promdedup_groups FOR UPDATE").await.expect("locked");
     let (one, two) = ([group(1)], [group(2)]);
