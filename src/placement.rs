@@ -11,7 +11,7 @@ mod postgres;
 mod shown;
 pub mod store;
 
-pub use keeper::{Keeper, Left};
+pub use keeper::Keeper;
 pub use metrics::Metrics;
 pub use postgres::{Looked, Postgres, Role, look, role};
 pub use shown::{DatabaseHealth, Holding, OtherInstance, OwnedGroup, Shown};
@@ -66,6 +66,16 @@ pub struct Stays {
     samples: AtomicU64,
     /// Told when there are none any more.
     none: Notify,
+}
+
+/// What this instance remembers of groups. What is asked here may take its time, and is asked on threads that may.
+pub trait Memory: Send + Sync {
+    /// Whether a group, of which no request is served at the moment, is better kept for now: an owner is overdue, and what a standby
+    /// has shown since is nowhere but in this memory.
+    fn is_needed(&self, group: GroupKey) -> bool;
+
+    /// Forgets a group: it is not this instance's any more, and its last request here has ended.
+    fn forget(&self, group: GroupKey);
 }
 
 /// What a future of a [`Placement`] is.

@@ -111,6 +111,12 @@ impl Window {
         self.group_of_target(self.target_of(number))
     }
 
+    /// The interval of a known series in ms, as it is by now, reservations included; 0: not known.
+    #[must_use]
+    pub fn interval_of(&self, number: u32) -> i64 {
+        self.table.entry(number).interval()
+    }
+
     /// The number of the target of a known series.
     #[inline]
     #[must_use]

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, CoordinationConfig};
 use crate::peers::{PeersConfig, Secret};
-use crate::placement::{Keeper, Metrics, Peer, Postgres};
+use crate::placement::{Keeper, Memory, Metrics, Peer, Postgres};
 use crate::receive::{Phase, PhaseControl};
 use crate::reload::keep_looking;
 use crate::series::GroupKey;
@@ -40,8 +40,7 @@ pub(super) fn start(
     registry: &Registry,
     window: Arc<Window>,
 ) -> anyhow::Result<Arc<Keeper>> {
-    // A group that is another instance's from now on, and may come back: nothing may be known of it then.
-    let left = Box::new(move |group| forget(&window, group));
+    let memory = Arc::new(Remembered(window));
     let mut random = [0; 16];
     SystemRandom::new().fill(&mut random).ok().context("the system has no random numbers")?;
     let id = u128::from_le_bytes(random);
@@ -49,7 +48,7 @@ pub(super) fn start(
     let me = Peer { id: format!("{:016x}", id >> 64).into(), url: config.advertise_url.as_str().into() };
     tracing::info!(id = &*me.id, url = &*me.url, database = %config.database, "groups are shared with other instances");
     let store = Arc::new(Postgres::start(&config.database, me.clone()));
-    let keeper = Keeper::new(me, store, Metrics::register(registry)?, id as u64, left);
+    let keeper = Keeper::new(me, store, Metrics::register(registry)?, id as u64, memory);
     let running = tokio::spawn(Arc::clone(&keeper).run());
     tokio::spawn(async move {
         if let Err(error) = running.await
@@ -63,11 +62,30 @@ pub(super) fn start(
     Ok(keeper)
 }
 
-fn forget(window: &Window, group: GroupKey) {
-    const STEP: u32 = 1 << 16;
-    let mut from = window.forget_group(group, 0, STEP);
-    while from != 0 {
-        from = window.forget_group(group, from, STEP);
+/// The window, as placement knows it.
+struct Remembered(Arc<Window>);
+
+/// So many entries are looked at in one go.
+const STEP: u32 = 1 << 16;
+
+impl Memory for Remembered {
+    fn is_needed(&self, group: GroupKey) -> bool {
+        let mut from = 0;
+        loop {
+            match self.0.is_overdue(group, from, STEP) {
+                (true, _) => return true,
+                (false, 0) => return false,
+                (false, next) => from = next,
+            }
+        }
+    }
+
+    /// It may come back: nothing may be known of it then.
+    fn forget(&self, group: GroupKey) {
+        let mut from = self.0.forget_group(group, 0, STEP);
+        while from != 0 {
+            from = self.0.forget_group(group, from, STEP);
+        }
     }
 }
 

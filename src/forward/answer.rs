@@ -38,6 +38,23 @@ pub fn names_only_exemplars(text: &str) -> bool {
         && !lower.ends_with(CUT_OFF)
 }
 
+/// Whether the text of a 409 blames nothing but the order of samples (and exemplars): upstream has, of each series that it refused a
+/// sample of, one at that time or a newer one. Anything not understood, or cut off, counts as a blame of something else.
+#[must_use]
+pub fn names_only_the_order(text: &str) -> bool {
+    const ORDER: [(&str, &str); 3] = [
+        ("samples", "out of order sample"),
+        ("samples", "duplicate sample for timestamp"),
+        ("exemplars", "out of order exemplar"),
+    ];
+    let lower = text.to_ascii_lowercase();
+    let mut blamed = causes(&lower).peekable();
+    blamed.peek().is_some()
+        && blamed.all(|(what, cause)| ORDER.iter().any(|(of, named)| *of == what && cause.starts_with(named)))
+        && !["bounds", "too old", "label"].iter().any(|word| lower.contains(word))
+        && !lower.ends_with(CUT_OFF)
+}
+
 /// Stands at the end of a text of which only the beginning was kept.
 pub const CUT_OFF: char = '…';
 
@@ -105,6 +122,30 @@ mod tests {
         not("conflict");
         not("exemplar");
         not("add many exemplars: out of order exemplar");
+        not("");
+    }
+
+    #[test]
+    fn only_the_order_is_blamed() {
+        let order = |text| assert!(names_only_the_order(text), "{text}");
+        let not = |text| assert!(!names_only_the_order(text), "{text}");
+        order("add 1 samples: out of order sample\n");
+        order("store locally for endpoint 127.0.0.1:12907: add 1 samples: out of order sample");
+        order("2 errors: add 3 samples: out of order sample; add 2 samples: duplicate sample for timestamp");
+        order("2 errors: add 3 samples: out of order sample; add 1 exemplars: out of order exemplar");
+        order(
+            "forwarding request to endpoint a:10901: rpc error: code = AlreadyExists desc = store locally for \
+             endpoint a:10901: add 9 samples: out of order sample",
+        );
+        not("2 errors: add 3 samples: out of order sample; add 1 samples: out of bounds");
+        not("add 1 samples: out of order sample (out of bounds)");
+        not("add 1 samples: too old sample");
+        not("add 1 series: out of order labels");
+        not("2 errors: add 3 samples: out of order sample; add 1 series: duplicate labels");
+        not("add 3 samples: out of order sample…");
+        not("add 3 exemplars: out of order sample");
+        not("conflict");
+        not("out of order sample");
         not("");
     }
 }

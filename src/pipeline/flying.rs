@@ -197,7 +197,8 @@ impl<U: Upstream> Pipeline<U> {
         let repeats = bench.retry
             || matches!(answer, Answer::Conflict { .. })
                 && bench.is_in_doubt(request, &part, &buffers.judged);
-        let benign = verdict::benign(answer, &flight, repeats);
+        let benign = verdict::benign(answer, &flight, repeats)
+            .or_else(|| self.another_was_first(answer, request, &part, bench).then_some("split"));
         let fate = match answer {
             Answer::TooBig { .. } if part.len() > 1 && bench.observed.is_none() => {
                 buffers.log = flight.roll_back(true);

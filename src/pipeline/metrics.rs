@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Why a conflict was no loss.
-const BENIGN: [&str; 4] = ["retry", "takeover", "first_contact", "exemplars"];
+const BENIGN: [&str; 5] = ["retry", "takeover", "first_contact", "exemplars", "split"];
 
 /// The counters of the pipeline.
 #[derive(Debug)]

@@ -4,21 +4,22 @@
 //! served here. Refuses to touch requests; of a group that leaves it only says so, when its last request here has ended.
 
 mod cache;
+mod database;
 mod desk;
-mod heard;
 mod load;
 mod others;
 mod rounds;
 
 use super::balance::Dice;
 use super::metrics::Metrics;
+use super::shown::{OtherInstance, Shown};
 use super::store::{Change, STATEMENT_MAX, Store, StoreError};
-use super::{Asking, GroupId, Peer, Placement, Whose};
+use super::{Asking, GroupId, Memory, Peer, Placement, Whose};
 use crate::series::GroupKey;
 use cache::{Cache, Lost};
 use dashmap::DashMap;
+use database::Database;
 use desk::Desk;
-use heard::Heard;
 use others::Others;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,20 +33,15 @@ const ASK_MAX: Duration = STATEMENT_MAX;
 /// So many requests in a row that did not reach a peer make it one that is away, if the database cannot say.
 const HOPS_FAILED_MAX: u32 = 3;
 
-/// Is told of each group that is not this instance's any more, when its last request here has ended.
-pub type Left = Box<dyn Fn(GroupKey) + Send + Sync>;
-
 /// The placement of one instance.
 pub struct Keeper {
     me: Peer,
     store: Arc<dyn Store>,
-    left: Left,
+    memory: Arc<dyn Memory>,
     cache: Cache,
     desk: Desk,
     metrics: Metrics,
-    heard: Heard,
-    /// The database answered when it was last asked, or was not asked yet.
-    up: AtomicBool,
+    database: Database,
     /// The database knows this instance, so that groups can be its own.
     registered: watch::Sender<bool>,
     /// No group is given to this instance any more.
@@ -59,8 +55,12 @@ pub struct Keeper {
     failed_hops: DashMap<Arc<str>, u32>,
     /// A group is being given away; one at a time.
     giving: AtomicBool,
-    /// A group is being forgotten; one at a time.
-    forgetting: tokio::sync::Mutex<()>,
+    /// The memory is being asked, or forgets a group; one at a time.
+    remembering: tokio::sync::Mutex<()>,
+    /// A group begins anew; one at a time.
+    beginning_anew: tokio::sync::Mutex<()>,
+    /// Groups that were served here and by their owners, which are to be told.
+    shared: Mutex<Vec<GroupKey>>,
     dice: Mutex<Dice>,
     others: Mutex<Others>,
 }
@@ -74,16 +74,21 @@ impl fmt::Debug for Keeper {
 impl Keeper {
     /// Knows nothing yet. [`Keeper::run`] has to run.
     #[must_use]
-    pub fn new(me: Peer, store: Arc<dyn Store>, metrics: Metrics, seed: u64, left: Left) -> Arc<Self> {
+    pub fn new(
+        me: Peer,
+        store: Arc<dyn Store>,
+        metrics: Metrics,
+        seed: u64,
+        memory: Arc<dyn Memory>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             cache: Cache::new(Arc::clone(&me.id)),
             me,
             store,
-            left,
+            memory,
             desk: Desk::default(),
             metrics,
-            heard: Heard::new(Instant::now()),
-            up: AtomicBool::new(true),
+            database: Database::new(Instant::now()),
             registered: watch::Sender::new(false),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
@@ -91,7 +96,9 @@ impl Keeper {
             beat_now: Notify::new(),
             failed_hops: DashMap::new(),
             giving: AtomicBool::new(false),
-            forgetting: tokio::sync::Mutex::default(),
+            remembering: tokio::sync::Mutex::default(),
+            beginning_anew: tokio::sync::Mutex::default(),
+            shared: Mutex::default(),
             dice: Mutex::new(Dice::new(seed)),
             others: Mutex::new(Others::none(Instant::now())),
         })
@@ -162,18 +169,21 @@ impl Keeper {
         match answer.await {
             Ok(told) => {
                 self.metrics.database_up.set(1);
-                self.heard.database(Ok(()), Instant::now());
-                if !self.up.swap(true, Ordering::AcqRel) {
+                if self.database.answered(Instant::now()) {
                     tracing::info!("the coordination database answers again");
                 }
                 Some(told)
             }
             Err(error) => {
                 self.metrics.statement_errors.inc();
-                self.metrics.database_up.set(0);
-                self.heard.database(Err(&error), Instant::now());
-                if self.up.swap(false, Ordering::AcqRel) {
+                let (away, since_now) = self.database.failed(&error, Instant::now());
+                if since_now {
                     tracing::warn!(%error, "no coordination: placement stays as it is, new groups are served where they come");
+                } else if !away {
+                    tracing::warn!(%error, "a statement to the coordination database failed");
+                }
+                if away {
+                    self.metrics.database_up.set(0);
                 }
                 None
             }
@@ -181,7 +191,37 @@ impl Keeper {
     }
 
     fn is_up(&self) -> bool {
-        self.up.load(Ordering::Acquire)
+        self.database.is_up()
+    }
+
+    /// Placement as this instance has it now, with at most so many of its groups and of the others.
+    #[must_use]
+    pub fn shown(&self, groups_max: usize, others_max: usize) -> Shown {
+        let now = Instant::now();
+        let (groups, groups_left_out, of_others) = self.cache.shown(groups_max, now);
+        let (heartbeat, mut others) = {
+            let others = self.others();
+            (others.heartbeat(), others.alive().values().cloned().collect::<Vec<_>>())
+        };
+        others.sort_unstable_by(|a, b| (&a.peer.url, &a.peer.id).cmp(&(&b.peer.url, &b.peer.id)));
+        let others_left_out = others.len().saturating_sub(others_max);
+        let others = others.into_iter().take(others_max).map(|other| OtherInstance {
+            groups_known: of_others.get(&other.peer.id).copied().unwrap_or(0),
+            hops_failed: self.failed_hops.get(&other.peer.id).map_or(0, |failed| *failed),
+            samples_per_second: other.load,
+            draining: other.draining,
+            peer: other.peer,
+        });
+        Shown {
+            me: self.me.clone(),
+            samples_per_second: self.metrics.load.get(),
+            draining: self.is_draining(),
+            database: self.database.shown(heartbeat, now),
+            others: others.collect(),
+            others_left_out,
+            groups,
+            groups_left_out,
+        }
     }
 
     fn others(&self) -> MutexGuard<'_, Others> {
@@ -202,15 +242,28 @@ impl Keeper {
             stays.ended().await;
             keeper.forgets(key).await;
             keeper.cache.departed(key);
+            keeper.shared.lock().unwrap_or_else(PoisonError::into_inner).push(key);
         });
     }
 
-    /// Says that a group has left. Who is told may take its time, so one after the other, and none on this thread.
-    async fn forgets(self: &Arc<Self>, key: GroupKey) {
-        let _turn = self.forgetting.lock().await;
-        let keeper = Arc::clone(self);
-        if let Err(error) = tokio::task::spawn_blocking(move || (keeper.left)(key)).await {
-            tracing::error!(%error, "forgetting a group ended in a panic");
+    /// Has a group forgotten.
+    async fn forgets(&self, key: GroupKey) {
+        self.remembers(move |memory| memory.forget(key)).await;
+    }
+
+    /// Asks the memory, which may take its time: one after the other, and nothing on this thread. `None`: it panicked.
+    async fn remembers<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn Memory) -> T + Send + 'static,
+    ) -> Option<T> {
+        let _turn = self.remembering.lock().await;
+        let memory = Arc::clone(&self.memory);
+        match tokio::task::spawn_blocking(move || ask(&*memory)).await {
+            Ok(told) => Some(told),
+            Err(error) => {
+                tracing::error!(%error, "what is remembered of a group ended in a panic");
+                None
+            }
         }
     }
 }

@@ -106,6 +106,9 @@ UNION ALL
 (SELECT g.key, g.owner, i.url, g.epoch FROM promdedup_groups g JOIN living i ON i.id = g.owner
 WHERE g.epoch = 1 AND g.since > now() - make_interval(secs => $1) ORDER BY g.since DESC LIMIT $4)";
 
+const SHARED: &str =
+    "SELECT pg_notify('promdedup', 'shared ' || encode(key, 'hex'))::text FROM unnest($1) AS asked (key)";
+
 const TIDY: &str = "
 WITH gone AS (
     DELETE FROM promdedup_instances WHERE heartbeat < now() - interval '1 hour'
@@ -131,13 +134,19 @@ impl Postgres {
     }
 
     async fn rows(&self, statement: &str, parameters: Parameters<'_>) -> Result<Vec<Row>, StoreError> {
-        let mut used = None;
+        let (mut used, mut sound) = (None, false);
         let asked = async {
             let client = used.insert(self.link.client().await?);
-            client.query_typed(statement, parameters).await.map_err(|error| link::told(&error))
+            let mut answer = client.query_typed(statement, parameters).await;
+            if answer.as_ref().is_err_and(link::is_of_the_moment) {
+                answer = client.query_typed(statement, parameters).await;
+            }
+            sound = answer.as_ref().is_err_and(link::leaves_the_connection);
+            answer.map_err(|error| link::told(&error))
         };
         let answer = timeout(STATEMENT_MAX, asked).await.unwrap_or(Err(StoreError::Silent));
         if answer.is_err()
+            && !sound
             && let Some(client) = used
         {
             // Whatever is wrong with it (it hangs, or leads to one that was a primary once): the next may be better.
@@ -256,6 +265,15 @@ impl Store for Postgres {
                 (&NEW_MAX, Type::INT8),
             ];
             self.rows(CHANGES, parameters).await?.iter().map(change).collect()
+        })
+    }
+
+    fn shared<'a>(&'a self, groups: &'a [GroupKey]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let groups = &groups[..groups.len().min(CLAIMED_AT_ONCE_MAX)];
+            let keys: Vec<[u8; 16]> = groups.iter().map(|group| group.0.to_be_bytes()).collect();
+            let keys: Vec<&[u8]> = keys.iter().map(<[u8; 16]>::as_slice).collect();
+            self.rows(SHARED, &[(&keys, Type::BYTEA_ARRAY)]).await.map(drop)
         })
     }
 

@@ -29,13 +29,13 @@ pub struct Shown {
 /// How an instance gets on with the database.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DatabaseHealth {
-    /// It answered when it was last asked; `None`: nobody has asked it yet.
+    /// It is there; `None`: nobody has asked it yet. One statement that fails is not yet a database that is away.
     pub up: Option<bool>,
     /// How long that has been so.
     pub lasting: Duration,
     /// How long ago a heartbeat was answered last.
     pub heartbeat: Option<Duration>,
-    /// Why it does not answer.
+    /// Why the last statement failed, if it did.
     pub error: Option<String>,
 }
 

@@ -86,6 +86,9 @@ pub struct Change {
 pub enum News {
     /// A group changed hands. That it is new is not told.
     Changed(Change),
+    /// A group was served by an instance that it was not, or no more, given to: what its owner remembers of it is not all that upstream
+    /// has, nor is what it holds against its replicas.
+    Shared(GroupKey),
     /// An instance ended and left all its groups.
     Left(Arc<str>),
     /// News may have been missed: changes have to be asked for.
@@ -127,6 +130,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// What has changed hands within the last `within`, and which groups are new since then: all, or of each very many.
     fn changes(&self, within: Duration) -> Answer<'_, Vec<Change>>;
+
+    /// Tells whoever has these groups that this instance has served them as well until now. At most [`CLAIMED_AT_ONCE_MAX`].
+    fn shared<'a>(&'a self, groups: &'a [GroupKey]) -> Answer<'a, ()>;
 
     /// Forgets what has long been nobody's.
     fn tidy(&self) -> Answer<'_, ()>;

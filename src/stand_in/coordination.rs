@@ -290,6 +290,10 @@ impl Store for MemoryStore {
         })
     }
 
+    fn shared<'a>(&'a self, groups: &'a [GroupKey]) -> Answer<'a, ()> {
+        self.answer(move |_, _| ((), groups.iter().map(|group| News::Shared(*group)).collect()))
+    }
+
     fn tidy(&self) -> Answer<'_, ()> {
         self.answer(move |rows, now| {
             rows.instances.retain(|_, row| row.heartbeat + INSTANCE_FORGOTTEN_AFTER > now);

@@ -146,6 +146,17 @@ impl Entry {
         ReplicaId(self.words[4].load(Relaxed) as u8)
     }
 
+    /// As a flight that has claimed the entry may have reserved it.
+    pub(super) fn interval(&self) -> i64 {
+        (self.words[3].load(Relaxed) >> 40) as i64
+    }
+
+    /// How far the newest held sample is above the watermark, in ms; 0: nothing is held.
+    pub(super) fn held_above(&self) -> i64 {
+        let times = self.words[5].load(Relaxed);
+        i64::from((times as u32).max((times >> 32) as u32))
+    }
+
     pub(super) fn tick(&self) -> u8 {
         (self.words[3].load(Relaxed) >> 32) as u8
     }

@@ -7,7 +7,30 @@
 use super::Window;
 use crate::series::GroupKey;
 
+/// A standby has shown so many tenths of an interval above what upstream has: its owner is later than deliveries are, so it is away, and
+/// has not been silent for long enough to be taken over from.
+const OVERDUE_TENTHS: i64 = 15;
+
 impl Window {
+    /// Whether, among `count` entries from number `from` on, an owner of a series of the group is overdue, so that samples which are held
+    /// are all that upstream will get of a gap; and the number to go on from, 0 when the table has been walked to its end. Exact while
+    /// no request of the group is served.
+    #[must_use]
+    pub fn is_overdue(&self, group: GroupKey, from: u32, count: u32) -> (bool, u32) {
+        // Held, so that its number stays its own.
+        let Some(group) = self.groups.known(group) else { return (false, 0) };
+        let used = self.table.used();
+        let end = used.min(from.saturating_add(count));
+        let overdue = (from..end).any(|entry| {
+            let (series, interval) = (self.table.entry(entry), self.table.entry(entry).interval());
+            interval > 0
+                && series.held_above() * 10 > interval * OVERDUE_TENTHS
+                && series.is_free_to_claim()
+                && self.group_of(entry) == group.number()
+        });
+        (overdue, if end < used { end } else { 0 })
+    }
+
     /// Forgets, among `count` entries from number `from` on, those of the group. Returns the number to go on from; 0 when the
     /// table has been walked to its end: then fronts, backlogs and doubts of the group are forgotten, too, and the group is
     /// new again. The caller sees to it that no request of the group is served meanwhile; what one has claimed all the same

@@ -4,4 +4,5 @@ mod astray;
 mod instances;
 mod mixed;
 mod secrets;
+mod split;
 mod whole;

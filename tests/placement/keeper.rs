@@ -3,10 +3,11 @@
 
 use super::rules::{group, peer};
 use promdedup::placement::store::{EXPIRY, HEARTBEAT_EVERY, Store};
-use promdedup::placement::{Keeper, Metrics, Peer, Placement, Stay, Whose};
+use promdedup::placement::{Keeper, Memory, Metrics, Peer, Placement, Stay, Whose};
 use promdedup::series::GroupKey;
 use promdedup::stand_in::coordination::{MemoryStore, Reach, Tables};
 use prometheus::Registry;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -15,9 +16,26 @@ use tokio::time::{Instant, sleep};
 pub(crate) struct One {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) store: Arc<MemoryStore>,
-    left: Arc<Mutex<Vec<GroupKey>>>,
+    memory: Arc<Remembered>,
     registry: Registry,
     pub(crate) task: JoinHandle<()>,
+}
+
+/// What was forgotten, and whether a group is needed.
+#[derive(Default)]
+struct Remembered {
+    left: Mutex<Vec<GroupKey>>,
+    needed: AtomicBool,
+}
+
+impl Memory for Remembered {
+    fn is_needed(&self, _: GroupKey) -> bool {
+        self.needed.load(Relaxed)
+    }
+
+    fn forget(&self, group: GroupKey) {
+        self.left.lock().unwrap().push(group);
+    }
 }
 
 pub(crate) fn tables() -> Tables {
@@ -33,15 +51,14 @@ impl One {
     }
 
     pub(crate) fn starting(tables: &Tables, name: &str, reach: Reach) -> Self {
-        let (registry, left) = (Registry::new(), Arc::new(Mutex::new(Vec::new())));
+        let (registry, memory) = (Registry::new(), Arc::<Remembered>::default());
         let store = Arc::new(tables.store(peer(name)));
         store.set_reach(reach);
-        let told = Arc::clone(&left);
-        let hook = Box::new(move |key| told.lock().unwrap().push(key));
         let metrics = Metrics::register(&registry).unwrap();
-        let keeper = Keeper::new(peer(name), Arc::clone(&store) as Arc<dyn Store>, metrics, 7, hook);
+        let asked = Arc::clone(&memory) as Arc<dyn Memory>;
+        let keeper = Keeper::new(peer(name), Arc::clone(&store) as Arc<dyn Store>, metrics, 7, asked);
         let task = tokio::spawn(Arc::clone(&keeper).run());
-        Self { keeper, store, left, registry, task }
+        Self { keeper, store, memory, registry, task }
     }
 
     pub(crate) async fn ask(&self, number: u128) -> Whose {
@@ -72,7 +89,7 @@ impl One {
     }
 
     pub(crate) fn left(&self) -> Vec<GroupKey> {
-        self.left.lock().unwrap().clone()
+        self.memory.left.lock().unwrap().clone()
     }
 
     pub(crate) fn metric(&self, name: &str) -> u64 {
@@ -253,6 +270,23 @@ async fn a_group_whose_requests_do_not_end_is_not_given_away() {
     a.task.abort();
     sleep(Duration::from_secs(20)).await;
     assert!(a.is_mine(1) && a.is_mine(2), "it is served again");
+}
+
+/// What a standby has shown while the owner is overdue is in its memory alone.
+#[tokio::test(start_paused = true)]
+async fn a_group_whose_memory_is_needed_is_given_away_later() {
+    let tables = tables();
+    let a = One::start(&tables, "a").await;
+    let loads = [(1, 1000), (2, 1000)];
+    bring(&[&a], &loads, 60).await;
+    a.memory.needed.store(true, Relaxed);
+    let b = One::start(&tables, "b").await;
+    bring(&[&a, &b], &loads, 120).await;
+    assert_eq!(a.left(), [], "nothing was forgotten");
+    assert!(a.is_mine(1) && a.is_mine(2), "and both are served");
+    a.memory.needed.store(false, Relaxed);
+    bring(&[&a, &b], &loads, 60).await;
+    assert_eq!(a.left().len(), 1, "one goes");
 }
 
 #[tokio::test(start_paused = true)]

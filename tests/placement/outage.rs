@@ -1,11 +1,12 @@
 //! Several keepers whose database is away, comes back, or has forgotten: who serves a group meanwhile, and who has it then.
 
 use super::keeper::{One, beats, tables};
-use super::rules::peer;
+use super::rules::{group, peer};
 use promdedup::placement::store::{EXPIRY, HEARTBEAT_EVERY};
 use promdedup::placement::{Placement, Whose};
 use promdedup::series::GroupKey;
 use promdedup::stand_in::coordination::Reach;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -62,6 +63,33 @@ async fn a_peer_that_cannot_be_reached_is_replaced_without_the_database() {
     assert_eq!(a.left(), [GroupKey(2)]);
 }
 
+/// A lock that took long, say. Nothing else is wrong with the database, which says that the peer lives.
+#[tokio::test(start_paused = true)]
+async fn one_statement_that_fails_makes_no_database_that_is_away() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    drop((b.mine(1).await, b.mine(2).await));
+    assert_eq!(a.theirs(1).await, peer("b"));
+    a.store.set_reach(Reach::Silent);
+    let asking = tokio::spawn({
+        let keeper = Arc::clone(&a.keeper);
+        async move { keeper.ask(&group(3)).await }
+    });
+    tokio::task::yield_now().await;
+    sleep(Duration::from_millis(1)).await;
+    a.store.set_reach(Reach::Well);
+    assert!(matches!(asking.await.unwrap(), Whose::Mine(_)), "nobody could be asked about that one");
+    assert_eq!(a.metric("promdedup_placement_statement_errors_total"), 1);
+    assert_eq!(a.metric("promdedup_placement_database_up"), 1);
+    for _ in 0..5 {
+        a.keeper.hopped(&peer("b"), false);
+    }
+    assert!(!a.is_mine(1), "its heartbeat would have expired if it were gone");
+    assert_eq!(a.theirs(2).await, peer("b"), "the next one is asked about as ever");
+    beats(1).await;
+    assert_eq!(tables.owner(GroupKey(3)), Some((peer("a").id, 1)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_cut_off_for_long_learns_what_others_have_taken() {
     let tables = tables();
@@ -81,6 +109,31 @@ async fn one_cut_off_for_long_learns_what_others_have_taken() {
     assert_eq!(a.left(), [GroupKey(1)]);
     assert!(a.is_mine(2), "nobody has taken that one");
     assert_eq!(tables.owner(GroupKey(2)), Some((peer("a").id, 1)));
+}
+
+/// Or its owner would go on with intervals that it learned from half of the samples, and wait for what was brought elsewhere.
+#[tokio::test(start_paused = true)]
+async fn what_two_have_served_begins_anew_where_it_stays() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    drop((a.mine(1).await, a.mine(2).await, b.mine(3).await));
+    a.store.set_reach(Reach::Silent);
+    sleep(EXPIRY * 2).await;
+    let stay = b.mine(1).await;
+    a.store.set_reach(Reach::Well);
+    let asked = Instant::now();
+    while !matches!(b.known(1), Some(Whose::Moving)) {
+        assert!(asked.elapsed() < HEARTBEAT_EVERY * 4, "it is told");
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!((a.left(), b.left()), (vec![GroupKey(1)], vec![]), "a request of it is still served");
+    drop(stay);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(b.left(), [GroupKey(1)], "and of it alone");
+    assert!(b.is_mine(1) && b.is_mine(3) && a.is_mine(2));
+    assert_eq!(tables.owner(GroupKey(1)), Some((peer("b").id, 2)));
+    beats(30).await;
+    assert_eq!((a.left().len(), b.left().len()), (1, 1), "once");
 }
 
 #[tokio::test(start_paused = true)]

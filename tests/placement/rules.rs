@@ -190,6 +190,8 @@ pub(crate) async fn news(world: &impl World) {
     assert_eq!(b.news().await, change(None, 3));
     whose(a, 1).await;
     assert_eq!(b.news().await, change(Some(one), 4), "taken over");
+    a.shared(&[GroupKey(7)]).await.expect("answered");
+    assert_eq!(b.news().await, News::Shared(GroupKey(7)));
     a.leave().await.expect("answered");
     assert_eq!(b.news().await, News::Left(Arc::clone(&one.id)));
 }

@@ -23,7 +23,9 @@ mod several;
 
 use promdedup::config::{Config, Database};
 use promdedup::placement::store::{EXPIRY, News, Store, StoreError};
-use promdedup::placement::{GroupId, Keeper, Metrics, Peer, Placement, Postgres, Role, Whose, look, role};
+use promdedup::placement::{
+    GroupId, Keeper, Memory, Metrics, Peer, Placement, Postgres, Role, Whose, look, role,
+};
 use promdedup::series::GroupKey;
 use prometheus::Registry;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -177,11 +179,22 @@ async fn news_come_at_once() {
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
 }
 
+/// A memory of nothing.
+struct Nothing;
+
+impl Memory for Nothing {
+    fn is_needed(&self, _: GroupKey) -> bool {
+        false
+    }
+
+    fn forget(&self, _: GroupKey) {}
+}
+
 /// A keeper with the real database.
 async fn keeper(url: &str, name: &str) -> (Arc<Keeper>, Registry) {
     let registry = Registry::new();
     let metrics = Metrics::register(&registry).expect("registered");
-    let keeper = Keeper::new(peer(name), Arc::new(store(url, name)), metrics, 1, Box::new(|_| {}));
+    let keeper = Keeper::new(peer(name), Arc::new(store(url, name)), metrics, 1, Arc::new(Nothing));
     tokio::spawn(Arc::clone(&keeper).run());
     (keeper, registry)
 }
@@ -233,6 +246,42 @@ async fn a_database_that_hangs_holds_nobody_up() {
     assert!(asked.elapsed() < Duration::from_millis(100), "what is known does not wait");
     server.go_on();
     eventually("it answers again", async || metric(&registry, "promdedup_placement_database_up") > 0.0).await;
+}
+
+/// A statement that others are in the way of costs its own answer at most: neither the connection, nor what is queued behind it.
+#[tokio::test]
+async fn a_claim_that_waits_for_a_lock_holds_up_no_heartbeat_and_one_in_conflict_is_asked_again() {
+    let server = Server::start().await;
+    let url = server.database("locked").await;
+    let (a, b) = (store(&url, "a"), store(&url, "b"));
+    for each in [&a, &b] {
+        each.heartbeat(0.0, false).await.expect("answered");
+    }
+    a.claim(&[group(1)], EXPIRY).await.expect("answered");
+    a.leave().await.expect("answered");
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("connected");
+    let driven = tokio::spawn(connection);
+    client.batch_execute("BEGIN; SELECT FROM promdedup_groups FOR UPDATE").await.expect("locked");
+    let (one, two) = ([group(1)], [group(2)]);
+    let (claimed, beat) = tokio::join!(b.claim(&one, EXPIRY), async {
+        sleep(Duration::from_millis(100)).await;
+        b.heartbeat(0.0, false).await
+    });
+    let told = claimed.expect_err("somebody has it locked").to_string();
+    assert!(told.contains("57014"), "{told}");
+    beat.expect("it was only queued");
+    client.batch_execute("ROLLBACK").await.expect("unlocked");
+    assert!(b.claim(&one, EXPIRY).await.expect("answered")[0].newly);
+    // A sequence counts although its statement is undone.
+    let conflict = "CREATE SEQUENCE tries;
+        CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('tries') % 2 = 1 THEN RAISE EXCEPTION 'two at once' USING ERRCODE = '40001'; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER conflict BEFORE INSERT ON promdedup_groups FOR EACH ROW EXECUTE FUNCTION conflict()";
+    client.batch_execute(conflict).await.expect("made");
+    assert!(b.claim(&two, EXPIRY).await.expect("asked once more")[0].newly);
+    driven.abort();
 }
 
 #[tokio::test]

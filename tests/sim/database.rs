@@ -6,6 +6,7 @@ use promdedup::placement::store::{
     Answer, Change, Claimed, Gift, News, Pulse, STATEMENT_MAX, Store, StoreError,
 };
 use promdedup::placement::{Asking, GroupId};
+use promdedup::series::GroupKey;
 use promdedup::stand_in::coordination::{MemoryStore, Reach};
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +85,10 @@ impl Store for Database {
 
     fn changes(&self, within: Duration) -> Answer<'_, Vec<Change>> {
         self.far(self.store.changes(within))
+    }
+
+    fn shared<'a>(&'a self, groups: &'a [GroupKey]) -> Answer<'a, ()> {
+        self.far(self.store.shared(groups))
     }
 
     fn tidy(&self) -> Answer<'_, ()> {

@@ -7,7 +7,7 @@ use crate::database::{Database, reach};
 use crate::front::Front;
 use crate::story::{Mishap, What};
 use crate::upstream::{Door, TIMEOUT};
-use crate::world::World;
+use crate::world::{Rest, World};
 use axum::body::Body;
 use http_body_util::BodyExt;
 use promdedup::config::PeerSecrets;
@@ -15,7 +15,7 @@ use promdedup::forward::WRITTEN;
 use promdedup::peers::{Hop, Hopped, MISDIRECTED, PEER_HEADER, Peers, Said, Secret};
 use promdedup::pipeline::Pipeline;
 use promdedup::placement::store::Store;
-use promdedup::placement::{Asking, Keeper, Metrics, Peer};
+use promdedup::placement::{Asking, Keeper, Memory, Metrics, Peer};
 use promdedup::series::GroupKey;
 use promdedup::stand_in::coordination::{Reach, Tables};
 use promdedup::window::Window;
@@ -67,14 +67,11 @@ impl Seat {
         let store = self.tables.store(me.clone());
         store.set_reach(reach(world, self.number));
         let database = Arc::new(Database { world: Arc::clone(world), store });
-        let (window, rest) = (Arc::clone(pipeline.window()), Arc::clone(&world.rest));
-        let left = Box::new(move |group| {
-            rest.wait();
-            forget(&window, group);
-        });
+        let memory =
+            Arc::new(Remembered { window: Arc::clone(pipeline.window()), rest: Arc::clone(&world.rest) });
         let seed = world.story.seed ^ (self.number as u64) << 32 ^ life;
         let store = Arc::clone(&database) as Arc<dyn Store>;
-        let keeper = Keeper::new(me, store, Metrics::register(registry).unwrap(), seed, left);
+        let keeper = Keeper::new(me, store, Metrics::register(registry).unwrap(), seed, memory);
         let ways = Ways {
             from: self.number,
             world: Arc::clone(world),
@@ -100,11 +97,21 @@ impl Member {
     }
 }
 
-/// As `app` does it.
-fn forget(window: &Window, group: GroupKey) {
-    let mut from = window.forget_group(group, 0, 1 << 16);
-    while from != 0 {
-        from = window.forget_group(group, from, 1 << 16);
+/// The window of a process, as `app` shows it to placement.
+struct Remembered {
+    window: Arc<Window>,
+    rest: Arc<Rest>,
+}
+
+impl Memory for Remembered {
+    fn is_needed(&self, group: GroupKey) -> bool {
+        self.rest.wait();
+        self.window.is_overdue(group, 0, u32::MAX).0
+    }
+
+    fn forget(&self, group: GroupKey) {
+        self.rest.wait();
+        assert_eq!(self.window.forget_group(group, 0, u32::MAX), 0);
     }
 }
 

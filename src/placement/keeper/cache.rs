@@ -5,12 +5,12 @@
 
 use super::load::Load;
 use crate::placement::shown::{Holding, OwnedGroup};
-use crate::placement::store::{Change, Claimed};
+use crate::placement::store::{Change, Claimed, Instance};
 use crate::placement::{GroupId, Peer, Stay, Stays, Whose};
 use crate::series::GroupKey;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -279,9 +279,9 @@ impl Cache {
     }
 
     /// Only these instances are left, beside this one.
-    pub(super) fn keep_those_of(&self, alive: &HashSet<Arc<str>>) {
+    pub(super) fn keep_those_of(&self, alive: &HashMap<Arc<str>, Instance>) {
         self.entries.retain(|_, entry| {
-            let gone = matches!(&entry.state, State::Theirs { peer, .. } if !alive.contains(&peer.id));
+            let gone = matches!(&entry.state, State::Theirs { peer, .. } if !alive.contains_key(&peer.id));
             !(gone && entry.forget())
         });
     }

@@ -3,18 +3,20 @@
 //!
 //! Owns how long an owner has to be silent to be gone. Refuses to know why the database did not answer.
 
-use crate::placement::store::{EXPIRY, HEARTBEAT_EVERY};
-use std::collections::HashSet;
+use crate::placement::store::{EXPIRY, HEARTBEAT_EVERY, Instance};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Others {
-    /// Those that the database has heard of lately.
-    alive: HashSet<Arc<str>>,
-    /// When a heartbeat of this instance was answered last.
+    /// Those that the database has heard of lately, as they were then.
+    alive: HashMap<Arc<str>, Instance>,
+    /// When a heartbeat of this instance was sent that was answered, or when all began.
     answered: Instant,
+    /// There was one.
+    heard: bool,
     /// By then everybody who lives has been heard of again.
     all_heard_of: Instant,
     /// Counts as gone until then: who was silent for so long.
@@ -23,14 +25,14 @@ pub(super) struct Others {
 
 impl Others {
     pub(super) fn none(now: Instant) -> Self {
-        Self { alive: HashSet::new(), answered: now, all_heard_of: now, expiry: EXPIRY }
+        Self { alive: HashMap::new(), answered: now, heard: false, all_heard_of: now, expiry: EXPIRY }
     }
 
-    /// A heartbeat was answered, with those that live.
-    pub(super) fn heard_of(&mut self, alive: HashSet<Arc<str>>, now: Instant) {
+    /// A heartbeat was answered, with those that live. `now`: when it was sent.
+    pub(super) fn heard_of(&mut self, alive: &[Instance], now: Instant) {
         let away = now - self.answered;
-        self.alive = alive;
-        self.answered = now;
+        self.alive = alive.iter().map(|other| (Arc::clone(&other.peer.id), other.clone())).collect();
+        (self.answered, self.heard) = (now, true);
         if away >= 2 * HEARTBEAT_EVERY {
             // From the heartbeat before the last one that was answered, until all are heard of.
             self.expiry = EXPIRY + away + EXPIRY;
@@ -38,8 +40,13 @@ impl Others {
         }
     }
 
-    pub(super) fn alive(&self) -> &HashSet<Arc<str>> {
+    pub(super) fn alive(&self) -> &HashMap<Arc<str>, Instance> {
         &self.alive
+    }
+
+    /// When the last heartbeat was sent that was answered, if any was.
+    pub(super) fn heartbeat(&self) -> Option<Instant> {
+        self.heard.then_some(self.answered)
     }
 
     /// Whether all that live have been heard of, so that the others are gone.
@@ -49,7 +56,7 @@ impl Others {
 
     /// Whether an owner that the database names lives. As long as not all are heard of, it may name one that is gone.
     pub(super) fn surely_lives(&self, id: &str, now: Instant) -> bool {
-        self.are_all_heard_of(now) || self.alive.contains(id)
+        self.are_all_heard_of(now) || self.alive.contains_key(id)
     }
 
     /// An owner that was not heard of for so long is gone.
@@ -61,18 +68,23 @@ impl Others {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::placement::Peer;
+
+    fn living(ids: &[&str]) -> Vec<Instance> {
+        let peer = |id: &&str| Peer { id: (*id).into(), url: "http://it".into() };
+        ids.iter().map(|id| Instance { peer: peer(id), load: 0.0, draining: false }).collect()
+    }
 
     #[test]
     fn nobody_is_gone_because_the_database_was_away() {
         let (begun, second) = (Instant::now(), Duration::from_secs(1));
-        let both = || HashSet::from(["a".into(), "b".into()]);
         let mut others = Others::none(begun);
         let at = begun + 2 * second;
-        others.heard_of(both(), at);
+        others.heard_of(&living(&["a", "b"]), at);
         assert!(others.are_all_heard_of(at) && others.surely_lives("c", at), "as always");
         assert_eq!((others.expiry(at), others.alive().len()), (EXPIRY, 2));
-        others.heard_of(HashSet::from(["a".into()]), begun + 62 * second);
-        others.heard_of(HashSet::from(["a".into()]), begun + 64 * second);
+        others.heard_of(&living(&["a"]), begun + 62 * second);
+        others.heard_of(&living(&["a"]), begun + 64 * second);
         // One that was heard of a heartbeat earlier, and is the last to come back.
         let back = begun + 62 * second + EXPIRY - second;
         assert!(!others.are_all_heard_of(back) && others.expiry(back) >= back - begun, "{others:?}");

@@ -44,10 +44,8 @@ impl Keeper {
         self.metrics.groups.set(i64::try_from(tally.groups).unwrap_or(i64::MAX));
         self.metrics.unconfirmed.set(i64::try_from(tally.unsure).unwrap_or(i64::MAX));
         self.metrics.load.set(tally.load);
-        self.heard.load(tally.load);
         let beat = self.store.heartbeat(tally.load, self.is_draining());
         let Some(pulse) = self.told(beat).await else { return false };
-        self.heard.pulse(&pulse.others, Instant::now());
         let before = self.registered.send_replace(true);
         if pulse.lapsed && before {
             tracing::warn!("this instance was not heard of for too long: others may have taken its groups");
@@ -63,18 +61,45 @@ impl Keeper {
         self.metrics.instances.set(i64::try_from(pulse.others.len() + 1).unwrap_or(i64::MAX));
         {
             let mut others = self.others();
-            others.heard_of(pulse.others.iter().map(|other| Arc::clone(&other.peer.id)).collect(), now);
+            others.heard_of(&pulse.others, now);
             // If the database was away, it has not heard of the others either: they keep what they have.
             if others.are_all_heard_of(now) {
                 self.cache.keep_those_of(others.alive());
             }
-            self.failed_hops.retain(|id, _| others.alive().contains(id));
+            self.failed_hops.retain(|id, _| others.alive().contains_key(id));
         }
         self.reconcile().await;
+        self.tell_of_shared().await;
         if !self.is_draining() {
             self.give_one(tally, &pulse.others);
         }
         true
+    }
+
+    /// Tells the owners of groups that were lost, and have left, that these were served here, too.
+    async fn tell_of_shared(self: &Arc<Self>) {
+        let shared = std::mem::take(&mut *self.shared.lock().unwrap_or_else(PoisonError::into_inner));
+        for groups in shared.chunks(CLAIMED_AT_ONCE_MAX) {
+            self.told(self.store.shared(groups)).await;
+        }
+    }
+
+    /// Another instance has served a group of this one as well. So upstream has what was never seen here, intervals were learned from
+    /// half of the samples, and what a replica was refused here it may have brought there: what is remembered of it is worse than nothing.
+    fn begin_anew(self: &Arc<Self>, key: GroupKey) {
+        let keeper = Arc::clone(self);
+        tokio::spawn(async move {
+            // One after the other, since each stands still meanwhile.
+            let _turn = keeper.beginning_anew.lock().await;
+            let Some(group) = keeper.cache.begin_to_leave(key) else { return };
+            tracing::info!("a group was served by another instance, too: it begins anew here");
+            if timeout(LEAVING_MAX, group.stays.ended()).await.is_ok() {
+                keeper.forgets(key).await;
+            }
+            if !keeper.is_leaving() {
+                keeper.cache.stays(key, Instant::now());
+            }
+        });
     }
 
     /// Claims what is served here without the database knowing; what somebody else has is lost.
@@ -138,6 +163,7 @@ impl Keeper {
         loop {
             match self.store.news().await {
                 News::Changed(change) => self.hear(change),
+                News::Shared(key) => self.begin_anew(key),
                 News::Left(id) => self.cache.left(&id),
                 News::Missed => self.poll_since(&mut polled).await,
             }
@@ -205,6 +231,12 @@ impl Keeper {
             if !self.is_leaving() {
                 self.cache.stays(key, Instant::now());
             }
+            return;
+        }
+        // What is held of it would be gone with the memory, and the next owner's first sample may be far above.
+        if !self.is_leaving() && self.remembers(move |memory| memory.is_needed(key)).await == Some(true) {
+            tracing::debug!("a group stays here for now: one of its replicas is overdue");
+            self.cache.stays(key, Instant::now());
             return;
         }
         // The memory of it has to be gone before anybody else may serve it.

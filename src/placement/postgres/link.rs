@@ -10,12 +10,17 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Connection, Socket};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// How long to wait before the next attempt: at first, and at most.
 const PAUSE_LEAST: Duration = Duration::from_millis(100);
 const PAUSE_MOST: Duration = Duration::from_secs(5);
+/// The server ends a statement by itself before nobody waits for it any more: one that waits for a lock costs its own answer, and
+/// neither the connection nor those that are queued behind it.
+const SERVER_MAX: Duration = Duration::from_millis(1500);
+const _: () = assert!(SERVER_MAX.as_millis() < STATEMENT_MAX.as_millis());
 /// One host may take so long to answer, unless the address says otherwise.
 const HOST_MAX: Duration = Duration::from_secs(2);
 /// A peer that has vanished is noticed after so long, not after the two hours of the system.
@@ -102,7 +107,7 @@ async fn statements(database: &Database) -> Result<(Client, Driven), StoreError>
         let _ = connection.await;
     }));
     let prepared = async {
-        client.batch_execute(&format!("SET statement_timeout = {}", STATEMENT_MAX.as_millis())).await?;
+        client.batch_execute(&format!("SET statement_timeout = {}", SERVER_MAX.as_millis())).await?;
         schema::ensure(&client).await
     };
     match timeout(3 * STATEMENT_MAX, prepared).await {
@@ -151,6 +156,22 @@ pub(super) async fn connect(database: &Database) -> Result<(Client, Line), Store
         }),
         Err(_) => Err(StoreError::Silent),
     }
+}
+
+/// Whether the database did not do it because of others that were at it at the same moment. It has changed nothing, so it may be asked
+/// again at once.
+pub(super) fn is_of_the_moment(error: &tokio_postgres::Error) -> bool {
+    const MOMENTS: [&SqlState; 3] = [
+        &SqlState::T_R_SERIALIZATION_FAILURE,
+        &SqlState::T_R_DEADLOCK_DETECTED,
+        &SqlState::LOCK_NOT_AVAILABLE,
+    ];
+    error.code().is_some_and(|code| MOMENTS.contains(&code))
+}
+
+/// Whether the connection is as good as before: the statement alone took too long, or met others.
+pub(super) fn leaves_the_connection(error: &tokio_postgres::Error) -> bool {
+    is_of_the_moment(error) || error.code() == Some(&SqlState::QUERY_CANCELED)
 }
 
 /// An error in words, causes included. Neither has credentials in it.

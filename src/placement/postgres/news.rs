@@ -101,17 +101,19 @@ async fn listen(
     }
 }
 
-/// `group KEY EPOCH [OWNER URL]` or `left OWNER`.
+/// `group KEY EPOCH [OWNER URL]`, `shared KEY` or `left OWNER`. What a newer version says besides is nothing to this one.
 fn read(payload: &str) -> Option<News> {
     let mut words = payload.split(' ');
+    let key = |hex| u128::from_str_radix(hex, 16).ok().map(GroupKey);
     match words.next()? {
         "group" => {
-            let key = GroupKey(u128::from_str_radix(words.next()?, 16).ok()?);
+            let key = key(words.next()?)?;
             let epoch = words.next()?.parse().ok()?;
             let owner = words.next().zip(words.next());
             let owner = owner.map(|(id, url)| Peer { id: id.into(), url: url.into() });
             Some(News::Changed(Change { key, owner, epoch }))
         }
+        "shared" => key(words.next()?).map(News::Shared),
         "left" => Some(News::Left(words.next()?.into())),
         _ => None,
     }
@@ -134,8 +136,9 @@ mod tests {
             read(&format!("group {hex} 7")),
             Some(News::Changed(Change { key, owner: None, epoch: 7 }))
         );
+        assert_eq!(read(&format!("shared {hex}")), Some(News::Shared(key)));
         assert_eq!(read("left i"), Some(News::Left("i".into())));
-        for other in ["", "group", "group x 7", "group ab x", "left", "later"] {
+        for other in ["", "group", "group x 7", "group ab x", "left", "later", "shared", "shared x"] {
             assert_eq!(read(other), None, "{other}");
         }
     }

@@ -83,6 +83,25 @@ fn all_of_a_group_is_forgotten_and_nothing_of_another() {
     assert_eq!((others.oldest, others.refused, others.slowest), (None, None, None));
 }
 
+/// A standby's samples are held. They are all there is of a gap once the owner is later than a healthy one comes.
+#[test]
+fn an_owner_that_is_overdue_is_seen_until_somebody_has_taken_over() {
+    let two = Two::new();
+    let story = &two.story;
+    let overdue = |group| story.window.is_overdue(GroupKey(group), 0, u32::MAX).0;
+    for second in [0, 15, 30] {
+        story.deliver(9, A, second);
+        assert!(!overdue(1));
+        story.deliver(9, B, second + 8);
+        assert!(!overdue(1), "half an interval above");
+    }
+    story.deliver(9, B, 30 + 23);
+    assert!(overdue(1) && !overdue(2) && !overdue(3), "it is this group's");
+    assert_eq!(story.window.is_overdue(GroupKey(1), 0, 1), (true, 0));
+    story.deliver(9, B, 30 + 38);
+    assert!(!overdue(1), "upstream has all");
+}
+
 /// Or what was a backlog elsewhere would be overtaken here.
 #[test]
 fn a_group_that_comes_back_is_new() {

@@ -1,0 +1,47 @@
+//! A conflict with what another instance has sent.
+//!
+//! For as long as two instances serve one group, upstream may have newer samples of a series than the window here, and refuses what
+//! this one sends. Owns when that is as good as a duplicate. Refuses to ask who serves the group: whoever is cut off from the
+//! database is the last to know.
+
+use super::Pipeline;
+use super::judge::Bench;
+use super::request::{Fate, Kind, Request};
+use crate::forward::{Answer, answer};
+use crate::window::{UNKNOWN, Window};
+use std::ops::Range;
+
+/// Samples at most so many intervals old are as good as stored when upstream has a newer one: that is no farther away.
+const NEAR_INTERVALS: i64 = 2;
+
+impl<U> Pipeline<U> {
+    /// Whether a conflict of these units loses nothing, because another instance was first: upstream blames their order alone, so of
+    /// each series that it refused a sample of it has one at that time or a newer one; and that is not farther above it than the
+    /// sample is old. What is older may be a backlog, of which upstream has nothing near: its sender is told.
+    pub(super) fn another_was_first(
+        &self,
+        answer: &Answer,
+        request: &Request,
+        units: &Range<usize>,
+        bench: &Bench<'_>,
+    ) -> bool {
+        let Answer::Conflict { text } = answer else { return false };
+        self.peering.is_some()
+            && answer::names_only_the_order(text)
+            && are_fresh(&self.window, request, units, bench.later_ms())
+    }
+}
+
+/// Whether all samples of these units that are on their way are of series whose interval is known, and at most two of these old.
+fn are_fresh(window: &Window, request: &Request, units: &Range<usize>, now_ms: i64) -> bool {
+    request.units[units.clone()].iter().all(|unit| {
+        let item = &request.items[unit.item as usize];
+        let mut aboard = (unit.first as usize..(unit.first + unit.count) as usize)
+            .filter(|s| request.fates[*s] == Fate::Aboard)
+            .map(|s| request.samples[s].at);
+        let Some(oldest) = aboard.next().map(|first| aboard.fold(first, i64::min)) else { return true };
+        // What goes as it came is nobody's duplicate.
+        let known = matches!(item.kind, Kind::Replicated) && item.number != UNKNOWN;
+        known && now_ms.saturating_sub(oldest) <= NEAR_INTERVALS * window.interval_of(item.number)
+    })
+}
