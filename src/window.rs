@@ -193,6 +193,12 @@ impl Window {
         self.targets.owner(target).is_none_or(|(owner, fenced)| owner == replica && fenced != Some(replica))
     }
 
+    /// Whether a flight is known to have ended well.
+    #[must_use]
+    pub fn has_ended_well(&self, flight: FlightId) -> bool {
+        self.slots.outcome(flight) == Some(true)
+    }
+
     /// Waits for the end of a flight: whether it ended well.
     pub async fn ended(&self, flight: FlightId) -> bool {
         self.slots.ended(flight).await

@@ -136,7 +136,7 @@ impl<U: Upstream> Pipeline<U> {
         bench: &Bench<'_>,
         outcome: &mut Outcome,
     ) -> Option<Flight> {
-        let deadline = tokio::time::Instant::now() + self.settings.busy_wait_max;
+        let mut deadline = tokio::time::Instant::now() + self.settings.busy_wait_max;
         let leant = buffers.judged.leans.len();
         for round in 0..ROUNDS_MAX {
             let Some(mut flight) = Flight::begin(&self.window, std::mem::take(&mut buffers.log)) else {
@@ -144,11 +144,9 @@ impl<U: Upstream> Pipeline<U> {
                 outcome.unavailable("too many requests are in flight".to_owned());
                 return None;
             };
-            buffers.judged.clear();
-            for piece in buffers.turn.pieces(part.clone()) {
-                buffers.breathe(Stage::Window).await;
-                bench.judge(&mut buffers.request, piece, &mut flight, &mut buffers.judged);
-            }
+            // In one go, also of a large request: nobody may change what is decided in between.
+            bench.judge(&mut buffers.request, part.clone(), &mut flight, &mut buffers.judged);
+            self.overtake_none(buffers, leant, &flight);
             if buffers.judged.busy.is_empty() {
                 flight.depart();
                 buffers.meter.end(Stage::Window);
@@ -174,13 +172,32 @@ impl<U: Upstream> Pipeline<U> {
                 let late_ms = self.late.fetch_add(1, Ordering::Relaxed) % 4;
                 tokio::time::sleep(Duration::from_millis(late_ms)).await;
             }
+            let waited = tokio::time::Instant::now();
             buffers.go_on().await;
+            // For the turn, which is nobody's fault who is in the way.
+            deadline += waited.elapsed();
             if self.settings.first_contact_hold_ms > 0 {
                 buffers.request.look_again(&self.window, bench.later_ms());
             }
         }
         outcome.busy();
         None
+    }
+
+    /// A duplicate leans on a flight which carries its series. If that has let the series go since, and this one has claimed it for a
+    /// newer sample, then the one that leans may have to go first: it is as if that flight were in the way. `leant`: those of parts
+    /// before, which are not decided again, so what is newer of their series has to come again.
+    fn overtake_none(&self, buffers: &mut Buffers, leant: usize, flight: &Flight) {
+        let Buffers { judged, request, .. } = buffers;
+        for (nth, (on, item, _)) in judged.leans.iter().enumerate() {
+            let item = &request.items[*item as usize];
+            if flight.has_claimed(item.number) && !self.window.has_ended_well(*on) {
+                judged.busy.push(*on);
+                if nth < leant {
+                    judged.waits.insert(item.key);
+                }
+            }
+        }
     }
 
     /// Settles a flight by upstream's answer.

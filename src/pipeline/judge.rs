@@ -90,8 +90,7 @@ impl Judged {
         self.clear();
     }
 
-    /// Nothing is decided yet of what is decided now.
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         // What was decided for good in an earlier round stays.
         let Self { fills, boards, leans: _, waits: _, busy, changes, exemplars, tentative } = self;
         *boards = false;
@@ -105,8 +104,7 @@ impl Judged {
 
 impl Bench<'_> {
     /// Decides the pending samples of `units`. What is to be forwarded is [`Fate::Aboard`] afterwards, unless
-    /// `judged.busy` names somebody: then the flight must be rolled back and the part decided again. Adds to what `judged` has of
-    /// the units before.
+    /// `judged.busy` names somebody: then the flight must be rolled back and the part decided again.
     pub(super) fn judge(
         &self,
         request: &mut Request,
@@ -114,6 +112,7 @@ impl Bench<'_> {
         flight: &mut Flight,
         judged: &mut Judged,
     ) {
+        judged.clear();
         for u in units {
             let unit = request.units[u];
             match request.items[unit.item as usize].kind {

@@ -416,6 +416,8 @@ impl Request {
     /// Learns how far the other replicas of each group are, and holds back what belongs to a group that is new.
     fn look_around(&mut self, bench: &Bench<'_>) {
         let Bench { settings, window, retry, .. } = *bench;
+        // A large request may have waited for its turn.
+        let now_ms = bench.later_ms();
         // The bytes of a retry are the same, so these are. Shards of one sender do not share a series.
         let first = self.samples.first().map_or(0, |sample| sample.at);
         let key = self.keys.first().map_or(0, |key| key.0 as u64);
@@ -423,10 +425,10 @@ impl Request {
         let mut any_new = false;
         for tally in self.tallies.iter_mut() {
             let Some(group) = window.groups().group(tally.group) else { continue };
-            group.meet(self.now_ms);
-            tally.first_contact = group.age_ms(self.now_ms) < settings.first_contact_hold_ms;
+            group.meet(now_ms);
+            tally.first_contact = group.age_ms(now_ms) < settings.first_contact_hold_ms;
             if let Some(replica) = tally.replica {
-                tally.others = group.begin_request(replica, self.identity, retry, self.now_ms);
+                tally.others = group.begin_request(replica, self.identity, retry, now_ms);
             }
             any_new |= tally.first_contact;
         }

@@ -16,7 +16,7 @@ use crate::overhead::Stage;
 use crate::peers::Peers;
 use crate::placement::{GroupId, Peer, Placement, Stay, Whose};
 use crate::series::{GroupKey, TenantHash};
-use crate::window::UNKNOWN;
+use crate::window::{Group, UNKNOWN};
 use crate::wire::Span;
 use crate::wire::values::{Wanted, payloads};
 use http::HeaderValue;
@@ -158,20 +158,25 @@ impl Routes {
     ) {
         self.forget();
         let tenant = tenant.map_or(&b""[..], HeaderValue::as_bytes);
-        let (mut last_known, mut last_unknown) = ((u32::MAX, NO_GROUP), NO_GROUP);
+        let (mut last_known, mut last_unknown) = ((None, NO_GROUP), NO_GROUP);
         for i in 0..request.items.len() {
             let (number, payload) = (request.items[i].number, request.items[i].series.payload);
-            let group = if number != UNKNOWN {
-                let group = bench.window.group_of_target(request.items[i].target);
-                if group != last_known.0 {
-                    let known = bench.window.hold_group_of(number, request.items[i].key);
-                    let place = known.map_or(NO_GROUP, |known| {
-                        self.number(known.key(), peering, tenant, || Some(known.name().to_owned()))
-                    });
-                    last_known = (group, place);
-                }
-                last_known.1
+            let known = if number == UNKNOWN {
+                None
+            } else if last_known.0.as_ref().is_some_and(|group: &Arc<Group>| {
+                group.number() == bench.window.group_of_target(request.items[i].target)
+            }) {
+                Some(last_known.1)
             } else {
+                // One that is forgotten in this moment is asked by its labels, as if it never had been known.
+                bench.window.hold_group_of(number, request.items[i].key).map(|known| {
+                    let name = || Some(known.name().to_owned());
+                    let place = self.number(known.key(), peering, tenant, name);
+                    last_known = (Some(known), place);
+                    place
+                })
+            };
+            let group = known.unwrap_or_else(|| {
                 match peering.wanted.find(&request.body, payload, &mut self.values) {
                     Ok(Ok(())) if last_unknown != NO_GROUP && self.is_as_last(&request.body) => {}
                     Ok(Ok(())) => {
@@ -182,7 +187,7 @@ impl Routes {
                     Ok(Err(_)) | Err(_) => last_unknown = NO_GROUP,
                 }
                 last_unknown
-            };
+            });
             self.of.push(group);
             if group != NO_GROUP {
                 self.groups[group as usize].samples += u64::from(request.items[i].series.samples);

@@ -134,6 +134,12 @@ impl Flight {
         self.creates
     }
 
+    /// Whether it has reserved the series with that entry.
+    #[must_use]
+    pub fn has_claimed(&self, number: u32) -> bool {
+        number != NONE && self.window.table.entry(number).guard().flight() == self.id.slot
+    }
+
     /// Makes an entry for an unknown series, claimed by this flight.
     pub fn admit(&mut self, key: SeriesKey, place: &Place, replica: ReplicaId, group: u32) -> Admitted {
         let window = &*self.window;

@@ -88,7 +88,8 @@ impl Slots {
         }
     }
 
-    fn outcome(&self, flight: FlightId) -> Option<bool> {
+    /// How a flight ended; `None`: it is in the air. One whose end lies too far back counts as failed.
+    pub(super) fn outcome(&self, flight: FlightId) -> Option<bool> {
         let state = self.slots[usize::from(flight.slot)].state.load(Acquire);
         let ago = ((state >> 32) as u32).wrapping_sub(flight.generation);
         (ago != 0).then(|| ago <= 32 && state >> (ago - 1) & 1 == 1)

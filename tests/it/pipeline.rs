@@ -119,10 +119,10 @@ async fn a_conflict_is_benign_where_it_must_be() {
     assert_eq!(pipeline.outcome("rejected"), 1);
 
     for t in [3570, 3585] {
-        assert_eq!(pipeline.ask(&[ts("n", "a", t)]).await.status, 204);
+        assert_eq!(pipeline.ask(&[ts("n", "b", t)]).await.status, 204);
     }
     fake.next([conflict()]);
-    assert_eq!(pipeline.ask(&[ts("n", "a", 3600)]).await.status, 400, "new, but there is no other instance");
+    assert_eq!(pipeline.ask(&[ts("n", "b", 3600)]).await.status, 400, "new, but there is no other instance");
 }
 
 #[tokio::test]

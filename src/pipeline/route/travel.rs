@@ -133,7 +133,11 @@ impl<U: Upstream> Pipeline<U> {
         buffers.sent_bytes += incoming.body.len() as u64;
         buffers.rest();
         let reply = pass(peering, peer, hop(incoming.body.clone(), incoming.protocol, incoming)).await;
-        buffers.go_on().await;
+        match &reply {
+            // Nothing is left to do, so no turn is waited for.
+            Some(_) => buffers.meter.resume(),
+            None => buffers.go_on().await,
+        }
         buffers.passed_on = reply.is_some();
         reply
     }
