@@ -12,7 +12,7 @@ use crate::overhead::Stage;
 use crate::window::{Flight, Metadata};
 use crate::wire::{snappy, splice};
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How often a part is decided anew because flights of others carry its series.
@@ -169,8 +169,7 @@ impl<U: Upstream> Pipeline<U> {
             }
             if round >= ROUNDS_TOGETHER_MAX {
                 // Two that want each other's series give way at the same moment, and again: now one comes later.
-                let late_ms = self.late.fetch_add(1, Ordering::Relaxed) % 4;
-                tokio::time::sleep(Duration::from_millis(late_ms)).await;
+                tokio::time::sleep(Duration::from_millis(late_ms(&self.late))).await;
             }
             let waited = tokio::time::Instant::now();
             buffers.go_on().await;
@@ -290,6 +289,11 @@ impl<U: Upstream> Pipeline<U> {
     }
 }
 
+/// How much later one of two comes. `turns`: how often somebody did.
+fn late_ms(turns: &AtomicU64) -> u64 {
+    turns.fetch_add(1, Ordering::Relaxed) % 4
+}
+
 fn outgoing(packed: Vec<u8>, samples: u64, incoming: &Incoming) -> Outgoing {
     Outgoing {
         body: packed.into(),
@@ -297,5 +301,16 @@ fn outgoing(packed: Vec<u8>, samples: u64, incoming: &Incoming) -> Outgoing {
         tenant: incoming.tenant.clone(),
         request_id: incoming.request_id.clone(),
         traceparent: incoming.traceparent.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_way_comes_a_moment_later_however_often_that_was() {
+        let turns = AtomicU64::new(1_000_000);
+        assert_eq!([0; 6].map(|_| late_ms(&turns)), [0, 1, 2, 3, 0, 1]);
     }
 }

@@ -403,6 +403,17 @@ mod tests {
         assert_eq!((replica.arrived_ms(), replica.take_arrivals()), (Some(14_000), None));
     }
 
+    /// Or health would tell of a replica whose clock is off by 300 million years.
+    #[test]
+    fn a_request_that_is_counted_by_halves_tells_no_delay() {
+        let group = a_group();
+        let replica = group.replica_number("a").and_then(|id| group.replica(id)).unwrap();
+        replica.requests.store(1, Relaxed);
+        assert_eq!(replica.take_arrivals(), None, "its delay was taken with the stretch before");
+        replica.delay_ms.store(500, Relaxed);
+        assert_eq!(replica.take_arrivals(), None, "it is about to be counted");
+    }
+
     const A: ReplicaId = ReplicaId(0);
     const B: ReplicaId = ReplicaId(1);
     const T: fn(i64) -> TimestampMs = |seconds| TimestampMs(seconds * 1000);

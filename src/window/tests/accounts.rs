@@ -40,3 +40,34 @@ fn flights_are_bounded() {
     drop(flights);
     story.flight().commit();
 }
+
+/// Or health would tell of series that only one replica has, where there are none, or not where there are.
+#[test]
+fn the_census_counts_what_lives_by_small_steps_as_by_one() {
+    let story = Story::new(100);
+    for series in 1..=5 {
+        for (replica, second) in [(A, 0), (A, 15), (A, 30)] {
+            story.deliver(series, replica, second);
+        }
+    }
+    story.deliver(1, B, 36);
+    story.deliver(2, B, 36);
+    let census = |step: u32| {
+        let (mut census, mut from, mut steps) = (Census::default(), 0, 0);
+        loop {
+            from = story.window.count(from, step, &mut census);
+            steps += 1;
+            if from == 0 {
+                return (steps, census.of(story.group).living, census.of(story.group).alone);
+            }
+        }
+    };
+    assert_eq!((census(2), census(u32::MAX)), ((3, 5, 3), (1, 5, 3)));
+    story.window.advance_tick();
+    story.deliver(1, A, 45);
+    story.window.advance_tick();
+    story.window.advance_tick();
+    assert_eq!(census(2), (3, 1, 0), "the others were touched three ticks ago");
+    story.window.advance_tick();
+    assert_eq!(census(2), (3, 0, 0));
+}

@@ -49,6 +49,18 @@ impl Shared {
         true
     }
 
+    /// A flight with the next samples of these entries of the first tenant.
+    fn go_on(&self, numbers: impl Iterator<Item = u32>) -> Flight {
+        let mut flight = Flight::begin(&self.window, Log::default()).unwrap();
+        for number in numbers {
+            let key = self.window.table.entry(number).key();
+            let sample = Sample { replica: A, at: TimestampMs(16_000), payload: 0, stale: false, up: None };
+            let known = Known { number, key, group: self.groups[0], histogram: None };
+            flight.decide(known, &sample, Circumstances::default(), |_, _| false);
+        }
+        flight
+    }
+
     fn series(&self) -> Vec<usize> {
         (0..self.groups.len()).map(|tenant| self.window.series_of(TenantHash(tenant as u128))).collect()
     }
@@ -80,18 +92,30 @@ fn who_comes_to_a_full_window_gets_his_share_and_no_more() {
 #[test]
 fn what_a_flight_carries_stays() {
     let mut shared = Shared::new(2);
-    let held: Vec<_> = (0..SERIES_MAX).map(|_| shared.bear(0)).collect();
-    assert!(held.iter().all(|taken| *taken));
-    let mut flight = Flight::begin(&shared.window, Log::default()).unwrap();
-    for number in 0..SERIES_MAX as u32 {
-        let key = shared.window.table.entry(number).key();
-        let sample = Sample { replica: A, at: TimestampMs(16_000), payload: 0, stale: false, up: None };
-        let known = Known { number, key, group: shared.groups[0], histogram: None };
-        flight.decide(known, &sample, Circumstances::default(), |_, _| false);
-    }
+    assert!((0..SERIES_MAX).all(|_| shared.bear(0)));
+    let flight = shared.go_on(0..SERIES_MAX as u32);
     assert!(!shared.bear(1), "all of it is in the air");
     flight.commit();
     assert!(shared.bear(1));
+}
+
+/// Or a series that is being sent would be forgotten, while those of instances that are gone for long stay.
+#[test]
+fn the_longest_untouched_makes_room() {
+    const OLD: u32 = 20;
+    const OLDEST: u32 = 30;
+    let mut shared = Shared::new(2);
+    assert!((0..SERIES_MAX).all(|_| shared.bear(0)));
+    let keys = [OLD, OLDEST].map(|number| shared.window.table.entry(number).key());
+    let known = |shared: &Shared| keys.map(|key| shared.window.find(key) != UNKNOWN);
+    shared.window.advance_tick();
+    shared.go_on((0..SERIES_MAX as u32).filter(|number| *number != OLDEST)).commit();
+    shared.window.advance_tick();
+    shared.go_on((0..SERIES_MAX as u32).filter(|number| ![OLD, OLDEST].contains(number))).commit();
+    assert!(shared.bear(1));
+    assert_eq!(known(&shared), [true, false]);
+    assert!(shared.bear(1));
+    assert_eq!(known(&shared), [false, false]);
 }
 
 proptest! {
