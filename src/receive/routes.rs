@@ -10,7 +10,6 @@ use crate::config::{Mode, ReceiveConfig, compressed_max_bytes};
 use crate::forward::{Echo, WRITTEN};
 use crate::pipeline::{self, Incoming, Reply, Verbatim, Written};
 use crate::telemetry::LimitHits;
-use crate::wire::snappy;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -297,7 +296,12 @@ impl<S: Serve> Room<S> {
     /// Whether a body that begins so says that it becomes larger than any that is looked into.
     fn claims_too_much(&self, begun: &[u8]) -> bool {
         // Observed, it goes on as it came.
-        self.mode != Mode::Observe && snappy::claimed(begun) > self.raw_max_bytes
+        self.mode != Mode::Observe
+            && match snap::raw::decompress_len(begun) {
+                Ok(claim) => claim > self.raw_max_bytes,
+                // More than the format has numbers for, or no number.
+                Err(error) => matches!(error, snap::Error::TooBig { .. }),
+            }
     }
 
     /// Reads on without keeping anything, so that the sender gets to see the answer and not a broken pipe.
