@@ -55,7 +55,7 @@ const FLOOR_SAMPLES: usize = 20_000;
 /// Groups may run apart in sample time, when no clock holds them together, by this factor.
 const APART_MAX: usize = 10;
 /// No target takes more than so many samples a second from here: how far sample time may run in a saturated run.
-const RATE_MAX: f64 = 4e6;
+const RATE_MAX: f64 = 20e6;
 /// So many intervals the others are live before a replica begins with a backlog.
 const ROUNDS_BEFORE_BACKLOG: u64 = 3;
 /// Most replicas of a group: each of every group has phases of its own.
