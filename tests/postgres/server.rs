@@ -85,6 +85,20 @@ impl Server {
 
     /// Starts it (again), and waits until it answers.
     pub(crate) async fn go(&mut self) {
+        self.spawn();
+        let deadline = Instant::now() + PATIENCE;
+        while tokio_postgres::connect(&self.url("postgres"), NoTls).await.is_err() {
+            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "PostgreSQL does not answer: {log}");
+            sleep(Duration::from_millis(50)).await;
+            // As long as a child of one that was killed is still there, no new one starts.
+            if self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|ended| ended.is_some())) {
+                self.spawn();
+            }
+        }
+    }
+
+    fn spawn(&mut self) {
         let log = fs::File::create(self.folder.path().join("log")).expect("a log");
         let mut serve = command("postgres");
         serve.arg("-D").arg(self.home().join("data")).args(["-p", &self.port.to_string(), "-h", "127.0.0.1"]);
@@ -94,12 +108,6 @@ impl Server {
         }
         let child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).current_dir("/").spawn();
         self.child = Some(child.unwrap_or_else(|error| panic!("{MISSING} ({error})")));
-        let deadline = Instant::now() + PATIENCE;
-        while tokio_postgres::connect(&self.url("postgres"), NoTls).await.is_err() {
-            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "PostgreSQL does not answer: {log}");
-            sleep(Duration::from_millis(50)).await;
-        }
     }
 
     pub(crate) fn url(&self, database: &str) -> String {
