@@ -5,6 +5,7 @@
 
 mod order;
 mod refuse;
+mod room;
 
 use super::Settings;
 use super::judge::{Bench, Judged};
@@ -189,24 +190,6 @@ impl Request {
             self.look_around(bench);
         }
         self.order();
-    }
-
-    /// What its series and samples take beyond its body.
-    pub(super) fn decoded_bytes(&self) -> usize {
-        let per_series = size_of::<Item>() + size_of::<SeriesKey>() + size_of::<Found>() + size_of::<Unit>();
-        let per_sample = size_of::<Sample>() + size_of::<Fate>();
-        let spans = self.metadata.len() + self.unknown.len();
-        self.items.len() * per_series
-            + self.samples.len() * per_sample
-            + spans * size_of::<Span>()
-            + self.labels.len()
-    }
-
-    /// Whether the memory of its lists is above `max_bytes`, which is more than a usual request of that length takes.
-    pub(super) fn outgrows(&self, max_bytes: usize) -> bool {
-        let items = self.items.capacity() * size_of::<Item>();
-        let samples = self.samples.capacity() * size_of::<Sample>();
-        items.max(samples).max(self.labels.capacity()) > max_bytes
     }
 
     /// The place of a series that is to be admitted to the window.

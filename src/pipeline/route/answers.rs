@@ -95,6 +95,17 @@ mod tests {
     }
 
     #[test]
+    fn reasons_add_up_to_the_bound_and_no_further() {
+        let (half, more) = ("a".repeat(TEXT_MAX_BYTES / 2), "b".repeat(TEXT_MAX_BYTES / 2));
+        for (second, bytes) in [(more.clone(), TEXT_MAX_BYTES + 2), (more + "b", TEXT_MAX_BYTES / 2)] {
+            let mut answers = Answers::default();
+            answers.add(part(400, &half, 0));
+            answers.add(part(400, &second, 0));
+            assert_eq!(answers.reply().text.len(), bytes);
+        }
+    }
+
+    #[test]
     fn one_part_that_goes_better_elsewhere_is_enough() {
         for order in [[true, false], [false, true]] {
             let mut answers = Answers::default();

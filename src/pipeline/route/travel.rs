@@ -155,7 +155,7 @@ impl<U: Upstream> Pipeline<U> {
         buffers.passed_on = true;
         let mut answers = Answers::default();
         let size = Size::whole(buffers, incoming);
-        let _memory = match self.memory.take(buffers.request.decoded_bytes() + buffers.request.body.len()) {
+        let _memory = match self.memory.take(buffers.request.bytes()) {
             Ok(memory) => memory,
             Err(full) => {
                 self.metrics.memory_hit.inc();

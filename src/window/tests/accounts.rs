@@ -71,3 +71,18 @@ fn the_census_counts_what_lives_by_small_steps_as_by_one() {
     story.window.advance_tick();
     assert_eq!(census(2), (3, 0, 0));
 }
+
+/// The payload of a held float is no token: one of 0 would let go the first histogram that somebody holds.
+#[test]
+fn floats_that_are_let_go_take_no_histogram_along() {
+    let story = Story::new(10);
+    story.deliver(9, A, 0);
+    let mut flight = story.flight();
+    story.try_decide_kind(&mut flight, 9, B, 6, Some(b"histogram"));
+    flight.commit();
+    assert!(story.window.histogram(0).is_some());
+    for (replica, second) in [(A, -15), (B, 0), (A, 15)] {
+        story.deliver(10, replica, second);
+    }
+    assert!(story.window.histogram(0).is_some());
+}

@@ -152,3 +152,53 @@ fn a_flight_that_failed_was_a_sign_of_life() {
     assert_eq!((story.number(10), story.window.series()), (UNKNOWN, 1));
     assert!(story.deliver(9, A, 15), "all but the tick is as it was");
 }
+
+impl Story {
+    /// The next float of a known series, decided in few words if it can be.
+    fn step(
+        &self,
+        flight: &mut Flight,
+        series: u128,
+        number: u32,
+        replica: ReplicaId,
+        second: i64,
+    ) -> Option<bool> {
+        let known = Known { number, key: SeriesKey(series), group: self.group, histogram: None };
+        flight.decide_steady(&known, replica, TimestampMs(second * 1000), 1)
+    }
+}
+
+/// The same where few words decide.
+#[test]
+fn a_number_that_is_another_series_by_now_is_noticed_in_few_words() {
+    let story = Story::new(10);
+    story.deliver(9, A, 0);
+    let number = story.number(9);
+    story.forget_all();
+    [0, 15, 30].iter().for_each(|second| assert!(story.deliver(10, A, *second)));
+    assert_eq!(story.number(10), number);
+    let mut flight = story.flight();
+    assert_eq!(story.step(&mut flight, 9, number, A, 45), None);
+    assert_eq!(story.step(&mut flight, 10, number, A, 45), Some(true), "the other series goes on");
+    flight.commit();
+}
+
+/// Or a window whose requests all go the short way would forget nothing ever, or all of it while upstream is away.
+#[test]
+fn what_goes_out_in_few_words_has_landed_and_duplicates_have_not() {
+    let story = Story::new(10);
+    for (replica, second) in [(A, 0), (A, 15), (A, 30), (B, 36)] {
+        story.deliver(9, replica, second);
+    }
+    let number = story.number(9);
+    let ticks = |replica, second, forwarded| {
+        story.window.advance_tick_if_landed();
+        let before = story.window.tick.load(Relaxed);
+        let mut flight = story.flight();
+        assert_eq!(story.step(&mut flight, 9, number, replica, second), Some(forwarded));
+        flight.commit();
+        story.window.advance_tick_if_landed();
+        story.window.tick.load(Relaxed).wrapping_sub(before)
+    };
+    assert_eq!((ticks(A, 45, true), ticks(B, 45, false), ticks(A, 60, true)), (1, 0, 1));
+}
