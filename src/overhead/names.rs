@@ -1,9 +1,10 @@
 //! Bounds on label values: which groups and replicas have names of their own in metrics.
 
-use crate::window::GROUPS_KEPT;
-
-/// Groups that have: those whose numbers never are another's.
-pub(crate) const GROUPS_MAX: u32 = GROUPS_KEPT;
+/// Groups that have.
+pub(crate) const GROUPS_MAX: u32 = 1_000;
+// A metric that names a group is never taken back, so their numbers must never be another's. (A model has no metrics.)
+#[cfg(not(model))]
+const _: () = assert!(GROUPS_MAX <= crate::window::GROUPS_KEPT);
 /// Replicas of a group that have.
 pub(crate) const REPLICAS_MAX: u8 = 8;
 /// The label value of all groups and replicas that have no label value of their own.
