@@ -146,3 +146,17 @@ async fn what_many_small_series_take_is_bounded_and_told_to_come_again() {
     assert_eq!((pipeline.outcome("failed"), pipeline.outcome("forwarded")), (5_000, 10_000));
     assert_eq!(pipeline.metric("promdedup_limit_hit_total", &[("limit", "decoded")]), 1);
 }
+
+/// An operator looks there for what a sender has lost: whose it was, and nothing of what was taken.
+#[tokio::test]
+async fn what_need_not_come_again_is_told_of() {
+    for (observes, told) in [(false, vec![(400, "", ""), (400, "e2e/mon/k8s", "a")]), (true, vec![])] {
+        let (pipeline, _) = Ask::with(|wishes| wishes.observes = observes);
+        pipeline.ask(&[ts("m", "a", 0)]).await;
+        pipeline.ask(&[ts("m", "a", 4_201)]).await;
+        pipeline.packed(b"no body".to_vec()).await;
+        pipeline.ask(&[ts("m", "b", 6)]).await;
+        let told: Vec<_> = told.into_iter().map(|(code, g, r)| (code, g.to_owned(), r.to_owned())).collect();
+        assert_eq!(pipeline.refused(), told, "observing: {observes}");
+    }
+}
