@@ -7,7 +7,7 @@ use promdedup::overhead::CpuTime;
 use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Reply, Settings, Verbatim};
 use promdedup::proto::{self, v2};
 use promdedup::series::{PlaceLabels, ReplicaNames};
-use promdedup::telemetry::LimitHits;
+use promdedup::telemetry::{LimitHits, Refusals};
 use promdedup::window::Window;
 use promdedup::wire::labels::LabelBounds;
 use prost::Message;
@@ -360,6 +360,7 @@ pub(crate) struct Ask {
     pub(crate) pipeline: Arc<Pipeline<Fake>>,
     observes: bool,
     registry: prometheus::Registry,
+    refusals: Arc<Refusals>,
 }
 
 /// What a test may want otherwise.
@@ -407,13 +408,21 @@ impl Ask {
         let (fake, registry) = (Fake::default(), prometheus::Registry::new());
         let limits = LimitHits::new(&registry).unwrap();
         let metrics = Metrics::register(&registry, &CpuTime::register(&registry).unwrap(), &limits).unwrap();
+        let refusals = Arc::<Refusals>::default();
+        let metrics = metrics.telling(Arc::clone(&refusals));
         let window = Arc::new(Window::new(wishes.series_max));
         let pipeline = Pipeline::new(settings, window, fake.clone(), metrics);
         let pipeline = Arc::new(match wishes.memory_max {
             Some(bytes) => pipeline.with_memory_max(bytes),
             None => pipeline,
         });
-        (Self { pipeline, observes: wishes.observes, registry }, fake)
+        (Self { pipeline, observes: wishes.observes, registry, refusals }, fake)
+    }
+
+    /// What is told of what was refused, the newest first: status, group and replica.
+    pub(crate) fn refused(&self) -> Vec<(u16, String, String)> {
+        let kept = self.refusals.newest_first(tokio::time::Instant::now());
+        kept.into_iter().map(|(_, refusal)| (refusal.status, refusal.group, refusal.replica)).collect()
     }
 
     pub(crate) async fn ask(&self, series: &[Ts]) -> Reply {

@@ -56,6 +56,18 @@ async fn a_part_that_went_astray_may_fall_apart() {
     assert_eq!([one.accounts().await, two.accounts().await, three.accounts().await], [2, 1, 1]);
 }
 
+/// What nobody may have is refused once, also when the rest has to be routed once more.
+#[tokio::test]
+async fn what_is_invalid_beside_what_went_astray_is_refused_once() {
+    let (board, [one, _two, three]) = three().await;
+    board.gives("c", "three");
+    one.seat.believes("c", "two");
+    let heard = one.ask(&[sample("c", "m", "a", 0), sample("c9", "", "a", 0)]).await;
+    assert_eq!(heard.status, 400, "{heard:?}");
+    assert_eq!(three.got(), names(&[("m", 1)]));
+    assert_eq!([one.accounts().await, three.accounts().await], [1, 1]);
+}
+
 /// What came by a hop goes no further: each believes that it is the other's.
 #[tokio::test]
 async fn nothing_goes_round_in_circles() {
@@ -69,6 +81,10 @@ async fn nothing_goes_round_in_circles() {
         assert!(heard.text.contains("do not agree"), "{heard:?}");
         let after = other.count("promdedup_requests_total", &["code=\"421\""]).await;
         assert_eq!(after - before, 2, "once, and once more");
+        // Also where it was believed without asking.
+        at.seat.believes("c", if std::ptr::eq(at, &one) { "two" } else { "one" });
+        assert_eq!(at.ask(&[sample("c", "m", "a", 0)]).await.status, 503);
+        assert_eq!(other.count("promdedup_requests_total", &["code=\"421\""]).await - after, 2);
         // With a part of its own beside it.
         at.seat.believes("mine", if std::ptr::eq(at, &one) { "one" } else { "two" });
         let heard = at.ask(&[sample("mine", "n", "a", 0), sample("c", "m", "a", 0)]).await;

@@ -3,6 +3,7 @@
 use super::instances::{Board, Instance, ONE, TWO, decoded, names, of, sample};
 use crate::support::{body, pack, two};
 use promdedup::proto::v2;
+use promdedup::series::{GroupKey, TenantHash};
 use prost::Message;
 use std::sync::Arc;
 
@@ -158,6 +159,37 @@ async fn what_moves_comes_again_and_the_rest_is_served() {
     assert_eq!(one.ask(&of_all(0)).await.status, 204);
     assert_eq!((one.got().len(), two.got().len(), three.got().len()), (2, 2, 1));
     assert_eq!(one.count("promdedup_samples_total", &["outcome=\"duplicate\""]).await, 2);
+}
+
+/// Or whoever is asked to send again for what moves would keep the rest, too, for as long as that takes.
+#[tokio::test]
+async fn what_moves_does_not_keep_back_what_is_anothers() {
+    let (board, [one, two, _]) = three().await;
+    board.moves("c3", true);
+    let heard = one.ask(&[sample("c2", "m", "a", 0), sample("c3", "n", "a", 0)]).await;
+    assert_eq!(heard.status, 503);
+    assert_eq!(two.got(), names(&[("m", 1)]));
+}
+
+/// Groups that have no value in common are as different as those that have one.
+#[tokio::test]
+async fn groups_that_differ_in_all_their_labels_are_told_apart() {
+    let (board, [one, two, three]) = three().await;
+    let groups = [("x1", "p1", "two"), ("x2", "p2", "three")];
+    for (cluster, prometheus, owner) in groups {
+        let values = [cluster.as_bytes(), prometheus.as_bytes()].into_iter();
+        board.gives_key(GroupKey::of(values, TenantHash::of(""), &mut Vec::new()), owner);
+    }
+    for second in [0, 15] {
+        let series = groups.map(|(cluster, prometheus, _)| {
+            of(cluster, cluster).label("prometheus", prometheus).replica("a").at(second)
+        });
+        let heard = one.ask(&series).await;
+        assert_eq!((heard.status, heard.text.as_str()), (204, ""));
+    }
+    let twice = |name| names(&[(name, 1), (name, 1)]);
+    assert_eq!((two.got(), three.got()), (twice("x1"), twice("x2")));
+    assert_eq!(one.count("promdedup_hops_total", &["result=\"misdirected\""]).await, 0);
 }
 
 /// One that is away does not keep the others' parts from being delivered.

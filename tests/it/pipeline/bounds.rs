@@ -209,3 +209,17 @@ async fn a_large_request_that_waits_for_upstream_holds_up_no_other_large_one() {
     assert_eq!(first.await.unwrap().status, 204);
     assert_eq!(sent(&fake).len(), 40_000);
 }
+
+/// An operator looks there for what a sender has lost: whose it was, and nothing of what was taken.
+#[tokio::test]
+async fn what_need_not_come_again_is_told_of() {
+    for (observes, told) in [(false, vec![(400, "", ""), (400, "e2e/mon/k8s", "a")]), (true, vec![])] {
+        let (pipeline, _) = Ask::with(|wishes| wishes.observes = observes);
+        pipeline.ask(&[ts("m", "a", 0)]).await;
+        pipeline.ask(&[ts("m", "a", 4_201)]).await;
+        pipeline.packed(b"no body".to_vec()).await;
+        pipeline.ask(&[ts("m", "b", 6)]).await;
+        let told: Vec<_> = told.into_iter().map(|(code, g, r)| (code, g.to_owned(), r.to_owned())).collect();
+        assert_eq!(pipeline.refused(), told, "observing: {observes}");
+    }
+}

@@ -54,6 +54,16 @@ async fn a_stale_marker_that_follows_a_histogram_in_one_request_is_none_that_ove
     assert_eq!(sent(&fake)[7..], ["h{} 125h", "m{} 125!", "h{} 140!"]);
 }
 
+/// Only a replica's stale marker leaves as a histogram, or values would be lost, and what is not HA would not leave as it came.
+#[tokio::test]
+async fn other_floats_behind_a_histogram_leave_as_floats() {
+    let (pipeline, fake) = pipeline();
+    assert_eq!(pipeline.ask(&[histogram("a", 0), ts("h", "a", 15)]).await.status, 204);
+    let single = [Ts::new("s").histogram_at(0), Ts::new("s").bits_at(STALE, 15)];
+    assert_eq!(pipeline.ask(&single).await.status, 204);
+    assert_eq!(sent(&fake), ["h{} 0h", "h{} 15", "s{} 0h", "s{} 15!"]);
+}
+
 /// Samples of another kind let go what is held, but not before upstream has them.
 #[tokio::test]
 async fn held_histograms_come_back_when_floats_do_not_land() {

@@ -92,3 +92,22 @@ async fn exemplars_of_a_fenced_replica_stay_home() {
     }
     assert_eq!(sent(&fake).len(), 6);
 }
+
+/// Or whatever falls to 0 at one replica would be taken from it.
+#[tokio::test]
+async fn no_series_but_up_takes_a_target_from_its_owner() {
+    let (pipeline, fake) = pipeline();
+    let m = |replica, seconds, value| Ts::new("m").replica(replica).value_at(value, seconds);
+    for (a, b) in [(1.0, 1.0), (0.0, 1.0), (0.0, 1.0)].iter().enumerate().map(|(i, values)| {
+        let seconds = 15 * i as i64;
+        (m("a", seconds, values.0), m("b", seconds + 1, values.1))
+    }) {
+        assert_eq!((pipeline.ask(&[a]).await.status, pipeline.ask(&[b]).await.status), (204, 204));
+    }
+    assert_eq!(pipeline.metric("promdedup_target_moves_total", &[]), 0);
+    assert_eq!(
+        pipeline.samples(),
+        [("a", "forwarded", 3), ("b", "duplicate", 3)].map(|(r, o, n)| (r.into(), o.into(), n))
+    );
+    assert_eq!(sent(&fake).len(), 3);
+}
