@@ -5,7 +5,7 @@ mod coordination;
 use crate::admin::{Admin, Readiness};
 use crate::config::{Config, Mode, SeriesConfig, WindowConfig};
 use crate::forward::HttpUpstream;
-use crate::health::Health;
+use crate::health::{self, Health};
 use crate::overhead::{self, CpuTime};
 use crate::peers::HttpPeers;
 use crate::pipeline::{Metrics, Pipeline, Protocol, Settings};
@@ -22,7 +22,7 @@ use prometheus::Registry;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 /// The proxy: bound to its addresses, not yet serving.
@@ -159,18 +159,12 @@ async fn forget_the_idle(window: Arc<Window>, idle: Duration) {
             tokio::time::sleep(Duration::from_millis(1)).await;
             from = window.sweep(from, STEP);
         }
-        let mut from = window.give_groups_back(0, GROUPS_STEP, now_ms());
+        let mut from = window.give_groups_back(0, GROUPS_STEP, health::now_ms());
         while from != 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            from = window.give_groups_back(from, GROUPS_STEP, now_ms());
+            from = window.give_groups_back(from, GROUPS_STEP, health::now_ms());
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "when a group was last met is told by the wall clock")]
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl<S: Serve> App<S> {

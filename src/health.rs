@@ -103,8 +103,12 @@ impl Health {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "when a replica was last heard of is told by the wall clock")]
-fn now_ms() -> i64 {
+/// The wall clock in ms since the epoch.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when replicas and groups were last heard of is told by the wall clock"
+)]
+pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
