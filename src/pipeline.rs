@@ -13,6 +13,7 @@ mod memory;
 mod metrics;
 mod notes;
 mod observe;
+mod packing;
 mod request;
 mod route;
 mod tally;
@@ -32,7 +33,6 @@ use crate::window::{Log, Window};
 pub use crate::wire::Protocol;
 use crate::wire::snappy::{self, Unpack};
 use crate::wire::v2::{self, Keep};
-use crate::wire::v2_out;
 use crate::wire::{Flaw, Malformed};
 use flying::Landing;
 use http::HeaderValue;
@@ -68,13 +68,11 @@ pub struct Pipeline<U> {
 /// The memory of one request.
 #[derive(Debug, Default)]
 struct Buffers {
-    /// A body of 2.0, in or out, what rewrites it, and what composes it.
+    /// A body of 2.0, and what rewrites it.
     two: Vec<u8>,
     rewriter: v2::Rewriter,
-    composer: v2_out::Composer,
     request: Request,
     judged: Judged,
-    out: Vec<u8>,
     log: Log,
     meter: Meter,
     turn: Turn,
@@ -314,7 +312,7 @@ impl<U: Upstream> Pipeline<U> {
 impl Buffers {
     /// Introduces the series that have been found to the window.
     async fn introduce(&mut self, bench: &Bench<'_>) {
-        for piece in self.turn.pieces(0..self.request.items.len()) {
+        for piece in self.turn.pieces(0..self.request.items.len(), false) {
             self.breathe(Stage::Window).await;
             self.request.introduce_some(piece, bench);
         }
@@ -323,12 +321,7 @@ impl Buffers {
 
     /// Between two pieces of a large request others go on. The one before was of that stage.
     async fn breathe(&mut self, stage: Stage) {
-        if self.turn.is_large() {
-            self.meter.end(stage);
-            self.meter.pause();
-            tokio::task::yield_now().await;
-            self.meter.resume();
-        }
+        self.turn.breathe(&mut self.meter, stage).await;
     }
 
     /// From now on somebody is waited for, until [`Self::go_on`].

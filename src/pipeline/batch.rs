@@ -1,27 +1,16 @@
-//! Makes the outgoing body: what is aboard, spliced from the received bytes in the sender's order.
+//! Writes the outgoing body: what is aboard, spliced from the received bytes in the sender's order.
 //!
-//! Refuses to decide what is aboard.
+//! Refuses to decide what is aboard, and to pack it.
 
 use super::judge::{Fill, Filled, Judged};
-use super::request::{Fate, Kind, Request, Unit};
+use super::packing::Packing;
+use super::request::{Fate, Item, Kind, Request, Unit};
 use crate::wire::STALE_NAN_BITS;
 use crate::wire::splice::{self, Step};
 use std::collections::{HashMap, HashSet};
 use std::iter::Peekable;
 use std::ops::Range;
 use std::slice::Iter;
-
-/// Writes the units that have something aboard to `out` (cleared first). Returns how many samples it holds.
-pub(super) fn assemble(request: &Request, units: Range<usize>, judged: &Judged, out: &mut Vec<u8>) -> u64 {
-    out.clear();
-    if !judged.boards && judged.exemplars.is_empty() {
-        return 0;
-    }
-    out.reserve(request.body.len() + 64);
-    let markers = markers_after_histograms(request, units.clone(), judged);
-    let mut load = Load { request, fills: judged.fills.iter().peekable(), markers };
-    if request.falls { load.sorted(units, judged, out) } else { load.in_order(units, judged, out) }
-}
 
 /// The stale markers aboard that are floats and follow a histogram of their series.
 ///
@@ -54,22 +43,44 @@ fn markers_after_histograms(request: &Request, units: Range<usize>, judged: &Jud
     markers
 }
 
-/// What goes aboard.
-struct Load<'a> {
+/// What goes aboard of a part of a request.
+pub(super) struct Load<'a> {
     request: &'a Request,
+    judged: &'a Judged,
     fills: Peekable<Iter<'a, Fill>>,
+    exemplars: Peekable<Iter<'a, u32>>,
     markers: HashSet<u32>,
 }
 
 impl<'a> Load<'a> {
-    fn in_order(&mut self, units: Range<usize>, judged: &Judged, out: &mut Vec<u8>) -> u64 {
+    pub(super) fn new(request: &'a Request, part: Range<usize>, judged: &'a Judged) -> Self {
+        let markers = markers_after_histograms(request, part, judged);
+        let (fills, exemplars) = (judged.fills.iter().peekable(), judged.exemplars.iter().peekable());
+        Self { request, judged, fills, exemplars, markers }
+    }
+
+    /// Whether there may be something.
+    pub(super) fn is_any(&self) -> bool {
+        self.judged.boards || !self.judged.exemplars.is_empty()
+    }
+
+    /// Whether it has to be written in one go.
+    pub(super) fn is_one(&self) -> bool {
+        self.request.falls
+    }
+
+    /// Writes those of the next units that have something aboard. Returns how many samples that is.
+    pub(super) fn put(&mut self, units: Range<usize>, out: &mut Packing<'_>) -> u64 {
+        if self.request.falls { self.sorted(units, out) } else { self.in_order(units, out) }
+    }
+
+    fn in_order(&mut self, units: Range<usize>, out: &mut Packing<'_>) -> u64 {
         let mut samples = 0;
-        let mut exemplars = judged.exemplars.iter().peekable();
         for u in units {
             let unit = self.request.units[u];
             if unit.count > 0 {
-                samples += self.put(unit, out);
-            } else if exemplars.next_if(|e| **e as usize == u).is_some() {
+                samples += self.unit(unit, out);
+            } else if self.exemplars.next_if(|e| **e as usize == u).is_some() {
                 put_whole(self.request, unit, out);
             }
         }
@@ -78,7 +89,7 @@ impl<'a> Load<'a> {
 
     /// The same where the times of a series fall: all of its samples in one `TimeSeries`, in the order of their times,
     /// so that neither labels are repeated nor a payload is looked through for each of them.
-    fn sorted(&mut self, units: Range<usize>, judged: &Judged, out: &mut Vec<u8>) -> u64 {
+    fn sorted(&mut self, units: Range<usize>, out: &mut Packing<'_>) -> u64 {
         let request = self.request;
         let mut samples = 0;
         let mut places = HashMap::new();
@@ -86,7 +97,7 @@ impl<'a> Load<'a> {
         for unit in request.units[units.clone()].iter().filter(|unit| unit.count > 0) {
             let item = &request.items[unit.item as usize];
             if item.kind == Kind::Single {
-                samples += self.put(*unit, out);
+                samples += self.unit(*unit, out);
                 continue;
             }
             let steps = self.steps(*unit);
@@ -109,14 +120,15 @@ impl<'a> Load<'a> {
         for (items, steps) in sorted {
             put_sorted(request, items, &steps, out);
         }
-        for u in judged.exemplars.iter().filter(|u| units.contains(&(**u as usize))) {
+        for u in self.judged.exemplars.iter().filter(|u| units.contains(&(**u as usize))) {
             put_whole(request, request.units[*u as usize], out);
         }
         samples
     }
 
     /// Writes what is aboard of an item. Returns how many samples that is.
-    fn put(&mut self, unit: Unit, out: &mut Vec<u8>) -> u64 {
+    #[inline]
+    fn unit(&mut self, unit: Unit, out: &mut Packing<'_>) -> u64 {
         let request = self.request;
         let own = unit.first..unit.first + unit.count;
         let fates = &request.fates[own.start as usize..own.end as usize];
@@ -131,7 +143,7 @@ impl<'a> Load<'a> {
         }
         let item = &request.items[unit.item as usize];
         let steps = self.steps(unit);
-        splice::edited(&request.body, &item.series, item.labels(&request.labels), &steps, true, out);
+        put_edited(request, item, &steps, out);
         steps.len() as u64
     }
 
@@ -156,7 +168,7 @@ impl<'a> Load<'a> {
 }
 
 /// The samples go with the first item; of the others what is no sample goes behind them.
-fn put_sorted(request: &Request, mut items: Vec<u32>, steps: &[Step<'_>], out: &mut Vec<u8>) {
+fn put_sorted(request: &Request, mut items: Vec<u32>, steps: &[Step<'_>], out: &mut Packing<'_>) {
     let first = items.first().copied();
     items.sort_unstable();
     items.dedup();
@@ -165,12 +177,19 @@ fn put_sorted(request: &Request, mut items: Vec<u32>, steps: &[Step<'_>], out: &
     for (number, steps) in samples.into_iter().chain(others) {
         let item = &request.items[number as usize];
         if !steps.is_empty() || item.series.exemplars > 0 {
-            splice::edited(&request.body, &item.series, item.labels(&request.labels), steps, true, out);
+            put_edited(request, item, steps, out);
         }
     }
 }
 
-fn put_whole(request: &Request, unit: Unit, out: &mut Vec<u8>) {
+fn put_edited(request: &Request, item: &Item, steps: &[Step<'_>], out: &mut Packing<'_>) {
+    let out = out.room(item.series.payload.len());
+    splice::edited(&request.body, &item.series, item.labels(&request.labels), steps, true, out);
+}
+
+#[inline]
+fn put_whole(request: &Request, unit: Unit, out: &mut Packing<'_>) {
     let item = &request.items[unit.item as usize];
+    let out = out.room(item.series.payload.len());
     splice::whole(&request.body, &item.series, item.labels(&request.labels), out);
 }

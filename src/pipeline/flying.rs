@@ -3,14 +3,16 @@
 //! Owns that nothing stays reserved when a part has ended, and that nobody is waited for while something is. Refuses to take parts
 //! apart: it says when upstream wants that.
 
+use super::batch::Load;
 use super::judge::Bench;
+use super::packing::{Packed, Packing};
 use super::request::{Fate, Request};
 use super::verdict::Outcome;
-use super::{Buffers, Incoming, Pipeline, Protocol, batch, verdict};
+use super::{Buffers, Incoming, Pipeline, verdict};
 use crate::forward::{Answer, Outgoing, Upstream};
 use crate::overhead::Stage;
 use crate::window::{Flight, Metadata};
-use crate::wire::{snappy, splice};
+use crate::wire::splice;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,19 +46,28 @@ impl<U: Upstream> Pipeline<U> {
             buffers.request.replace_fate(&part, Fate::Pending, Fate::Failed);
             return Landing::Failed;
         };
-        let Buffers { request, judged, out, .. } = buffers;
-        let samples = batch::assemble(request, part.clone(), judged, out);
-        let news = if part.start == 0 { self.append_metadata(request, bench, out) } else { Vec::new() };
-        if out.is_empty() {
+        let Buffers { request, judged, meter, turn, .. } = buffers;
+        let mut packing = Packing::begin(self.settings.upstream_protocol, meter);
+        let mut samples = 0;
+        let mut load = Load::new(request, part.clone(), judged);
+        if load.is_any() {
+            for piece in turn.pieces(part.clone(), load.is_one()) {
+                samples += load.put(piece, &mut packing);
+                turn.breathe(packing.meter, Stage::Encode).await;
+            }
+        }
+        let news =
+            if part.start == 0 { self.append_metadata(request, bench, &mut packing) } else { Vec::new() };
+        if packing.is_empty() {
+            packing.forget();
             buffers.log = flight.commit();
             buffers.meter.end(Stage::Window);
             return Landing::Settled;
         }
         if part.start == 0 {
-            request.unknown.iter().for_each(|field| splice::field(&request.body, *field, out));
+            request.unknown.iter().for_each(|f| splice::field(&request.body, *f, packing.room(f.len())));
         }
-        buffers.breathe(Stage::Encode).await;
-        let packed = match self.pack(buffers) {
+        let packed = match packing.finish() {
             Ok(Some(packed)) => packed,
             Ok(None) => {
                 buffers.log = flight.commit();
@@ -69,12 +80,14 @@ impl<U: Upstream> Pipeline<U> {
                 return Landing::Failed;
             }
         };
+        let Packed { body, raw_bytes } = packed;
+        self.metrics.sent(raw_bytes, body.len());
         let answer = match bench.observed {
             Some(answer) => answer.clone(),
             None => {
-                buffers.sent_bytes += packed.len() as u64;
+                buffers.sent_bytes += body.len() as u64;
                 buffers.rest();
-                let answer = self.upstream.send(outgoing(packed, samples, incoming)).await;
+                let answer = self.upstream.send(outgoing(body, samples, incoming)).await;
                 // Without the turn: what is reserved is waited for.
                 buffers.meter.resume();
                 answer
@@ -88,40 +101,13 @@ impl<U: Upstream> Pipeline<U> {
         landing
     }
 
-    /// The outgoing body as upstream takes it. `None`: there is nothing in it that 2.0 has a place for.
-    fn pack(&self, buffers: &mut Buffers) -> anyhow::Result<Option<Vec<u8>>> {
-        let Buffers { two, composer, out, meter, .. } = buffers;
-        let raw = match self.settings.upstream_protocol {
-            Protocol::One => out,
-            Protocol::Two => {
-                let lost = composer.compose(out, two)?;
-                if lost > 0 {
-                    tracing::debug!(
-                        exemplars = lost,
-                        "2.0 has no place for exemplars without a sample of their series"
-                    );
-                }
-                two
-            }
-        };
-        meter.end(Stage::Encode);
-        if raw.is_empty() {
-            return Ok(None);
-        }
-        let mut packed = Vec::new();
-        snappy::compress(raw, &mut packed)?;
-        meter.end(Stage::Compress);
-        self.metrics.sent(raw.len(), packed.len());
-        Ok(Some(packed))
-    }
-
     /// Appends the metadata that upstream has not had lately. Returns what it is to be remembered by.
-    fn append_metadata(&self, request: &Request, bench: &Bench<'_>, out: &mut Vec<u8>) -> Vec<u128> {
+    fn append_metadata(&self, request: &Request, bench: &Bench<'_>, out: &mut Packing<'_>) -> Vec<u128> {
         let mut news = Vec::new();
         for field in &request.metadata {
             let key = Metadata::key(field.of(&request.body), bench.tenant);
             if self.window.metadata().is_news(key, bench.now_ms) {
-                splice::field(&request.body, *field, out);
+                splice::field(&request.body, *field, out.room(field.len()));
                 news.push(key);
             }
         }

@@ -6,6 +6,7 @@
 //! upstream), and lets small ones go between its pieces. Who has the turn waits for nobody, so turns always end.
 //! Refuses to bound how many there are: memory does.
 
+use crate::overhead::{Meter, Stage};
 use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,14 +34,20 @@ impl Turn {
         Self { large: LARGE_BYTES < raw_bytes && raw_bytes <= max_bytes, has: None }
     }
 
-    /// What is to be worked on, in pieces of which each is done in one go.
-    pub(super) fn pieces(&self, all: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
-        let piece = if self.large { PIECE } else { all.len().max(1) };
+    /// What is to be worked on, in pieces of which each is done in one go. `one`: it cannot be taken apart.
+    pub(super) fn pieces(&self, all: Range<usize>, one: bool) -> impl Iterator<Item = Range<usize>> + use<> {
+        let piece = if self.large && !one { PIECE } else { all.len().max(1) };
         all.clone().step_by(piece).map(move |from| from..all.end.min(from + piece))
     }
 
-    pub(super) fn is_large(&self) -> bool {
-        self.large
+    /// Between two pieces of a large request others go on. The one before was of that stage.
+    pub(super) async fn breathe(&self, meter: &mut Meter, stage: Stage) {
+        if self.large {
+            meter.end(stage);
+            meter.pause();
+            tokio::task::yield_now().await;
+            meter.resume();
+        }
     }
 
     /// Waits for it, if the request is large and does not have it.
@@ -64,7 +71,7 @@ mod tests {
     #[test]
     fn large_requests_go_in_pieces() {
         let pieces = |bytes, all| {
-            let pieces = Turn::of(bytes, 8 << 20).pieces(all);
+            let pieces = Turn::of(bytes, 8 << 20).pieces(all, false);
             pieces.map(|piece| (piece.start, piece.end)).collect::<Vec<_>>()
         };
         assert_eq!(pieces(LARGE_BYTES, 3..10_000), [(3, 10_000)], "not a large one");

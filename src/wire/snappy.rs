@@ -1,8 +1,9 @@
 //! The snappy block format around every body.
 //!
 //! Owns the bound on what a sender can make us allocate: the declared length is judged before a byte of memory is
-//! taken. Refuses the framed format, which remote write does not use.
+//! taken. What is packed may come in pieces. Refuses the framed format, which remote write does not use.
 
+use super::fields::{put_varint, varint_len};
 use std::cell::RefCell;
 
 /// Bytes that three compressed bytes can stand for at most: a copy element with a two-byte offset
@@ -81,23 +82,106 @@ pub fn decompress(body: &[u8], max: usize, raw: &mut Vec<u8>) -> Result<(), Unpa
 /// The only error is `raw` being longer than the format can declare (4 GiB): a mistake of the caller.
 pub fn compress(raw: &[u8], out: &mut Vec<u8>) -> Result<(), snap::Error> {
     thread_local! {
-        static PACKER: RefCell<(snap::raw::Encoder, Vec<u8>)> = RefCell::new((snap::raw::Encoder::new(), Vec::new()));
+        static PRESS: RefCell<Press> = RefCell::default();
     }
     out.clear();
-    PACKER.with_borrow_mut(|(encoder, scratch)| {
-        // The encoder wants room for the worst case, a multiple of what comes out. That room is kept initialised here
-        // and the little that is written is copied: cheaper than to fill `out` with zeros every time.
-        let room = snap::raw::max_compress_len(raw.len());
-        if scratch.len() < room {
-            scratch.resize(room, 0);
-        }
-        let written = encoder.compress(raw, scratch)?;
-        out.extend_from_slice(&scratch[..written]);
-        if scratch.len() > SCRATCH_BYTES_MAX {
-            *scratch = Vec::new();
-        }
+    PRESS.with_borrow_mut(|press| {
+        out.extend_from_slice(press.pack(raw)?);
+        press.give_back();
         Ok(())
     })
+}
+
+/// Packs one body that comes in pieces. Holds the memory for it, to be used again.
+///
+/// A packed body is its length and then elements that name what they repeat by how far back it is
+/// (<https://github.com/google/snappy/blob/main/format_description.txt>). So what packed pieces have behind their lengths, one after the other, is
+/// the packed whole.
+#[derive(Debug, Default)]
+pub struct Packer {
+    press: Press,
+    elements: Vec<u8>,
+    raw_bytes: usize,
+}
+
+/// A compressor, and room for what comes out of it.
+#[derive(Debug)]
+struct Press {
+    encoder: snap::raw::Encoder,
+    scratch: Vec<u8>,
+}
+
+impl Packer {
+    /// What a piece should not be longer than, in bytes: a compressor looks no farther back than that.
+    pub const PIECE_BYTES: usize = 1 << 16;
+
+    /// Packs what comes next.
+    ///
+    /// # Errors
+    /// As [`compress`].
+    pub fn add(&mut self, piece: &[u8]) -> Result<(), snap::Error> {
+        let packed = self.press.pack(piece)?;
+        self.elements.extend_from_slice(&packed[varint_len(piece.len() as u64)..]);
+        self.raw_bytes += piece.len();
+        Ok(())
+    }
+
+    /// How much has been added, in bytes.
+    #[must_use]
+    pub fn raw_bytes(&self) -> usize {
+        self.raw_bytes
+    }
+
+    /// All that was added as one body, and how long that was, in bytes. It is empty again.
+    ///
+    /// # Errors
+    /// As [`compress`].
+    pub fn finish(&mut self) -> Result<(Vec<u8>, usize), snap::Error> {
+        let (raw_bytes, max) = (self.raw_bytes as u64, u64::from(u32::MAX));
+        if raw_bytes > max {
+            return Err(snap::Error::TooBig { given: raw_bytes, max });
+        }
+        let mut packed = Vec::with_capacity(varint_len(raw_bytes) + self.elements.len());
+        put_varint(&mut packed, raw_bytes);
+        packed.extend_from_slice(&self.elements);
+        self.clear();
+        Ok((packed, raw_bytes as usize))
+    }
+
+    /// Forgets what was added.
+    pub fn clear(&mut self) {
+        self.raw_bytes = 0;
+        self.elements.clear();
+        if self.elements.capacity() > SCRATCH_BYTES_MAX {
+            self.elements = Vec::new();
+        }
+        self.press.give_back();
+    }
+}
+
+impl Default for Press {
+    fn default() -> Self {
+        Self { encoder: snap::raw::Encoder::new(), scratch: Vec::new() }
+    }
+}
+
+impl Press {
+    fn pack(&mut self, raw: &[u8]) -> Result<&[u8], snap::Error> {
+        // The encoder wants room for the worst case, a multiple of what comes out. That room is kept initialised here
+        // and the little that is written is copied: cheaper than to fill what it is copied to with zeros every time.
+        let room = snap::raw::max_compress_len(raw.len());
+        if self.scratch.len() < room {
+            self.scratch.resize(room, 0);
+        }
+        let written = self.encoder.compress(raw, &mut self.scratch)?;
+        Ok(&self.scratch[..written])
+    }
+
+    fn give_back(&mut self) {
+        if self.scratch.len() > SCRATCH_BYTES_MAX {
+            self.scratch = Vec::new();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +203,28 @@ mod tests {
             decompress(&packed, size, &mut raw).unwrap();
             assert_eq!(raw, text);
         }
+    }
+
+    #[test]
+    fn pieces_are_packed_as_one() {
+        let mut packer = Packer::default();
+        for sizes in
+            [&[][..], &[0], &[1], &[127, 128], &[16_383, 16_384, 3], &[Packer::PIECE_BYTES; 3], &[70_000, 5]]
+        {
+            let mut text = Vec::new();
+            for (nth, size) in sizes.iter().enumerate() {
+                let piece: Vec<u8> = (0..*size).map(|i| (i / 7 % 251 + nth) as u8).collect();
+                packer.add(&piece).unwrap();
+                text.extend(piece);
+            }
+            assert_eq!(packer.raw_bytes(), text.len());
+            let (packed, raw_bytes) = packer.finish().unwrap();
+            assert_eq!((raw_bytes, packer.raw_bytes()), (text.len(), 0));
+            assert_eq!(check(&packed, text.len()).unwrap(), text, "{sizes:?}");
+        }
+        packer.add(b"forgotten").unwrap();
+        packer.clear();
+        assert_eq!(packer.finish().unwrap(), (vec![0], 0));
     }
 
     #[test]
