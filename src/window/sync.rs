@@ -28,10 +28,10 @@ pub(super) use {
 /// How much there is of everything.
 #[cfg(not(model))]
 pub(super) mod size {
-    /// Entries of a chunk. Half a MiB: memory grows in steps of it.
-    pub(in crate::window) const ENTRIES: usize = 1 << 13;
+    /// Entries of a chunk. A quarter of a MiB: memory grows in steps of it.
+    pub(in crate::window) const ENTRIES: usize = 1 << 12;
     /// Targets of a chunk.
-    pub(in crate::window) const TARGETS: usize = 1 << 12;
+    pub(in crate::window) const TARGETS: usize = 1 << 11;
     /// Parts of the index that grow by themselves. A power of two, at most 256.
     pub(in crate::window) const SEGMENTS: usize = 256;
     /// Slots of a segment that has not grown.

@@ -9,8 +9,8 @@ fn memory_is_that_of_series_targets_and_held_histograms() {
     assert!(empty < 64 << 10, "{empty} bytes before any series came");
     story.deliver(9, A, 0);
     let one = story.window.bytes();
-    // Half a MiB of series and half a MiB of targets.
-    assert!((1_000_000..1_100_000).contains(&(one - empty)), "{one}");
+    // A quarter of a MiB of series and as much of targets.
+    assert!((520_000..560_000).contains(&(one - empty)), "{one}");
     story.deliver(10, A, 0);
     assert_eq!(story.window.bytes(), one, "there is room in what is allocated");
     let message = [7; 1_000];
