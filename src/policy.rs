@@ -120,14 +120,9 @@ pub fn decide(
         }
         Rule::Owner => return Verdict { fills: go_on(series, at), leaps, ..plain(Action::Forward) },
         Rule::Takeover(why) => {
-            let (fills, moved) = take_over(series, target, sample, interval, why);
-            return Verdict {
-                action: Action::Forward,
-                fills,
-                takeover: Some(why),
-                moved: moved || arrival.moved,
-                leaps,
-            };
+            let (fills, too) = take_over(series, target, sample, interval, why);
+            let moved = moved || too;
+            return Verdict { fills, takeover: Some(why), moved, leaps, ..plain(Action::Forward) };
         }
         Rule::StaleDuplicate => {
             if replica == series.holder {
