@@ -23,6 +23,7 @@ const CIRCUMSTANCES: Circumstances = Circumstances {
     refused: None,
     inherited: None,
     slowest: None,
+    delivering: None,
 };
 
 fn key(series: u64) -> SeriesKey {

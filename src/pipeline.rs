@@ -233,6 +233,7 @@ impl<U: Upstream> Pipeline<U> {
             match self.fly(buffers, part.clone(), incoming, bench, &mut outcome).await {
                 Landing::Settled => {}
                 Landing::Split => {
+                    self.note_split(&buffers.request);
                     let middle = part.start + part.len() / 2;
                     parts.extend([middle..part.end, part.start..middle]);
                 }

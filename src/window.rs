@@ -10,6 +10,7 @@
 
 mod backlog;
 mod census;
+mod doubt;
 mod entry;
 mod flight;
 mod front;

@@ -23,6 +23,15 @@ impl<U> Pipeline<U> {
         });
     }
 
+    /// Notes that upstream wants the request in pieces, which takes its time.
+    pub(super) fn note_split(&self, request: &Request) {
+        for tally in request.tallies.iter() {
+            if let (Some(replica), Some(group)) = (tally.replica, self.window.groups().group(tally.group)) {
+                group.split_request(replica, request.identity);
+            }
+        }
+    }
+
     /// Notes how far each replica of the request has come: in time, and in being rid of what it has.
     pub(super) fn note_fronts(&self, request: &Request, works: bool, bench: &Bench<'_>) {
         let now_ms = bench.later_ms();

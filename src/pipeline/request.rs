@@ -11,9 +11,9 @@ use super::Settings;
 use super::judge::{Bench, Judged};
 use super::tally::{BoundsHit, Tallies};
 use crate::overhead::{Meter, Stage};
-use crate::policy::ReplicaId;
+use crate::policy::{ReplicaId, TimestampMs};
 use crate::series::{Place, SeriesKey, TenantHash};
-use crate::window::{Found, UNKNOWN, Window};
+use crate::window::{Found, TIMESTAMP_LIMIT_MS, UNKNOWN, Window};
 use crate::wire::labels::{Canonical, canonicalize};
 use crate::wire::splice::Labels;
 use crate::wire::v1::{Sample, TimeSeries, Walker};
@@ -402,16 +402,18 @@ impl Request {
         // A large request may have waited for its turn.
         let now_ms = bench.later_ms();
         // The bytes of a retry are the same, so these are. Shards of one sender do not share a series.
-        let first = self.samples.first().map_or(0, |sample| sample.at);
+        let first = self.samples.first().map(|sample| sample.at);
         let key = self.keys.first().map_or(0, |key| key.0 as u64);
-        self.identity = key ^ (first as u64) << 20 ^ self.body.len() as u64;
+        self.identity = key ^ (first.unwrap_or(0) as u64) << 20 ^ self.body.len() as u64;
+        // Of a time that is refused nobody has to know how far away it is.
+        let first = TimestampMs(first.unwrap_or(now_ms).clamp(-TIMESTAMP_LIMIT_MS, TIMESTAMP_LIMIT_MS));
         let mut any_new = false;
         for tally in self.tallies.iter_mut() {
             let Some(group) = window.groups().group(tally.group) else { continue };
             group.meet(now_ms);
             tally.first_contact = group.age_ms(now_ms) < settings.first_contact_hold_ms;
             if let Some(replica) = tally.replica {
-                tally.others = group.begin_request(replica, self.identity, retry, now_ms);
+                tally.others = group.begin_request(replica, self.identity, first, retry, now_ms);
             }
             any_new |= tally.first_contact;
         }

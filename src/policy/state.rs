@@ -135,6 +135,8 @@ pub struct Circumstances {
     pub inherited: Option<TimestampMs>,
     /// How far the slowest other replica is that was refused and has not caught up since; not newer than `refused`.
     pub slowest: Option<TimestampMs>,
+    /// The oldest time that another replica is delivering at this moment.
+    pub delivering: Option<TimestampMs>,
 }
 
 /// Why the owner of a series changed.
@@ -176,4 +178,6 @@ pub struct Verdict {
     pub takeover: Option<Takeover>,
     /// Whether its target changed its owner.
     pub moved: bool,
+    /// It is forwarded over a gap of more than two intervals that its fills do not cover, or is the first of its series.
+    pub leaps: bool,
 }

@@ -4,8 +4,8 @@
 //! series that a story without other names is about; `b21!` is a stale marker, `x.b21` belongs to the series
 //! `x` of the same target, `up.b21=0` to its `up`. Behind it may stand `~wait` (a jump would have to wait),
 //! `~busy` (another flight carries the series), `~retry`, and, in seconds, `~slowest30` and `~refused30` (how far another
-//! replica is that catches up; since when one was refused, which is then the slowest, too). Only what follows `|` is compared; `pair` is a
-//! healthy pair from 0 s to 51 s, 15 s apart, `a` the owner, with 45 s as the watermark and `b51` held.
+//! replica is that catches up; since when one was refused, which is then the slowest, too) and `~delivering30` (what another one
+//! delivers at that moment). Only what follows `|` is compared; `pair` is a healthy pair from 0 s to 51 s, 15 s apart, `a` the owner, with 45 s as the watermark and `b51` held.
 //!
 //! An outcome is `b66` (forwarded) or `silent:b66` (with a takeover), after its fills, `fill51`; `-` a duplicate;
 //! `withheld`, `busy`, `wait`. A `*` behind it says that the target moved.
@@ -78,6 +78,7 @@ fn step(told: &mut Option<Told>, word: &str, out_of_order_window_s: i64) {
         refused: seconds(circumstance, "refused"),
         inherited: seconds(circumstance, "inherited"),
         slowest: seconds(circumstance, "slowest").or(seconds(circumstance, "refused")),
+        delivering: seconds(circumstance, "delivering"),
     };
     let ups = (name == "up").then_some(&mut told.ups);
     let verdict =

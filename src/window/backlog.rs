@@ -58,12 +58,12 @@ struct Behind {
 }
 
 impl Backlogs {
-    /// A request begins. `request` tells it from others, and is the same when it is tried again.
-    pub(super) fn begin(&mut self, replica: ReplicaId, request: u64, now_ms: i64) {
-        if let Some(refused) = self.refused.iter_mut().find(|r| (r.replica, r.request) == (replica, request))
-        {
-            (refused.open, refused.since_ms) = (true, now_ms);
-        }
+    /// A request begins. `request` tells it from others, and is the same when it is tried again: then the oldest time in it is
+    /// returned that was refused.
+    pub(super) fn begin(&mut self, replica: ReplicaId, request: u64, now_ms: i64) -> Option<TimestampMs> {
+        let known = self.refused.iter_mut().find(|r| (r.replica, r.request) == (replica, request))?;
+        (known.open, known.since_ms) = (true, now_ms);
+        Some(known.oldest)
     }
 
     /// A replica comes for the first time, and has tried before.

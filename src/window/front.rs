@@ -14,8 +14,10 @@ const BUCKETS: usize = 7;
 const RECENT_BUCKETS: i64 = 2;
 /// A sender that has more to bring has brought it by then.
 const JUST_NOW_MS: i64 = 250;
-/// A request takes that long only where upstream hangs, or wants a batch in many pieces.
+/// A request in pieces of which none has ended for so long keeps all that is queued behind it.
 const STUCK_AFTER_MS: i64 = 2_000;
+/// A request that is being served has ended by then, whatever became of it.
+const OPEN_MAX_MS: i64 = 60_000;
 /// A front that stands still for so long while upstream works holds nobody up any more.
 const STILL_MAX_MS: i64 = 5 * 60 * 1000;
 /// Nobody waits for a replica that is behind by less.
@@ -41,9 +43,18 @@ struct Front {
     /// What was noted last, and when.
     last: i64,
     noted_ms: i64,
-    /// Requests of it that are being served, and since when there are any.
-    open: u32,
-    open_ms: i64,
+    /// Requests of it that are being served.
+    open: Vec<Open>,
+}
+
+/// A request that is being served: the oldest sample time in it, and since when.
+#[derive(Debug)]
+struct Open {
+    request: u64,
+    oldest: i64,
+    since_ms: i64,
+    /// Upstream wants it in pieces.
+    in_pieces: bool,
 }
 
 impl Fronts {
@@ -81,20 +92,28 @@ impl Fronts {
         self.fronts.iter().any(|front| front.replica == replica)
     }
 
-    /// A request of a replica begins, which is going to be noted, or to [leave](Self::leave).
-    pub(super) fn begin(&mut self, replica: ReplicaId, now_ms: i64) {
+    /// A request of a replica begins. `request`: tells it from others, until it [ends](Self::end). `oldest`: the oldest sample
+    /// time in it.
+    pub(super) fn begin(&mut self, replica: ReplicaId, request: u64, oldest: TimestampMs, now_ms: i64) {
         if let Some(front) = self.fronts.iter_mut().find(|front| front.replica == replica) {
-            if front.open == 0 {
-                front.open_ms = now_ms;
-            }
-            front.open += 1;
+            front.open.retain(|open| open.is_live(now_ms));
+            front.open.push(Open { request, oldest: oldest.0, since_ms: now_ms, in_pieces: false });
         }
     }
 
-    /// A request of a replica has ended that has nothing to note.
-    pub(super) fn leave(&mut self, replica: ReplicaId) {
-        if let Some(front) = self.fronts.iter_mut().find(|front| front.replica == replica) {
-            front.open = front.open.saturating_sub(1);
+    /// A request of a replica goes on in pieces.
+    pub(super) fn split(&mut self, replica: ReplicaId, request: u64) {
+        let front = self.fronts.iter_mut().find(|front| front.replica == replica);
+        let open = front.into_iter().flat_map(|front| &mut front.open);
+        open.filter(|open| open.request == request).for_each(|open| open.in_pieces = true);
+    }
+
+    /// A request of a replica has ended, whether there is something to [note](Self::note) of it or not.
+    pub(super) fn end(&mut self, replica: ReplicaId, request: u64) {
+        if let Some(front) = self.fronts.iter_mut().find(|front| front.replica == replica)
+            && let Some(nth) = front.open.iter().position(|open| open.request == request)
+        {
+            front.open.swap_remove(nth);
         }
     }
 
@@ -103,24 +122,33 @@ impl Fronts {
         self.fronts.iter().all(|front| front.replica != replica || front.still_ms < STILL_MAX_MS)
     }
 
-    /// How far the others are that are being served and get no answer: what they have by now is queued behind that.
+    /// How far the others are that have been at the pieces of a request for long: what they have by now is queued behind that.
     pub(super) fn stuck(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
         let others = self.fronts.iter().filter(|front| front.replica != replica && front.is_stuck(now_ms));
         others.filter_map(|front| self.recent(front.replica, now_ms)).min()
     }
 
+    /// The oldest time that another replica is just delivering: in a request that is being served, or as far as it had come in
+    /// one that has ended just now.
+    pub(super) fn delivering(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
+        let others = || self.fronts.iter().filter(|front| front.replica != replica);
+        let open = others().flat_map(|front| &front.open).filter(|open| open.is_live(now_ms));
+        let ended = others().filter_map(|front| front.just_now(now_ms));
+        open.map(|open| open.oldest).chain(ended).min().map(TimestampMs)
+    }
+
     /// How far a replica came in its last request, if that ended just now: its next one is on its way.
     pub(super) fn just_now(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
         let front = self.fronts.iter().find(|front| front.replica == replica)?;
-        ((now_ms - front.noted_ms).abs() <= JUST_NOW_MS).then_some(TimestampMs(front.last))
+        front.just_now(now_ms).map(TimestampMs)
     }
 
     /// How far a replica was when it was last heard of, if that is a moment ago or it is being served.
     pub(super) fn recent(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
         let front =
             self.fronts.iter().find(|front| front.replica == replica && front.still_ms < STILL_MAX_MS)?;
-        let alive = if front.open > 0 { BUCKETS as i64 } else { RECENT_BUCKETS };
-        front.at(now_ms, alive)?;
+        let served = front.open.iter().any(|open| open.is_live(now_ms));
+        front.at(now_ms, if served { BUCKETS as i64 } else { RECENT_BUCKETS })?;
         front.at(front.noted_ms, RECENT_BUCKETS).map(TimestampMs)
     }
 }
@@ -141,8 +169,7 @@ impl Front {
             still_ms: 0,
             last: i64::MIN,
             noted_ms: now_ms,
-            open: 0,
-            open_ms: now_ms,
+            open: Vec::new(),
         }
     }
 
@@ -157,17 +184,28 @@ impl Front {
             self.still_ms += (now_ms - self.noted_ms).max(0);
         }
         (self.last, self.noted_ms) = (at, now_ms);
-        self.open = self.open.saturating_sub(1);
     }
 
     fn is_stuck(&self, now_ms: i64) -> bool {
-        self.open > 0 && now_ms.saturating_sub(self.noted_ms.max(self.open_ms)) > STUCK_AFTER_MS
+        let mut in_pieces = self.open.iter().filter(|open| open.in_pieces && open.is_live(now_ms));
+        in_pieces.any(|open| now_ms.saturating_sub(self.noted_ms.max(open.since_ms)) > STUCK_AFTER_MS)
+    }
+
+    fn just_now(&self, now_ms: i64) -> Option<i64> {
+        ((now_ms - self.noted_ms).abs() <= JUST_NOW_MS).then_some(self.last)
     }
 
     fn at(&self, now_ms: i64, buckets: i64) -> Option<i64> {
         let now = now_ms.div_euclid(BUCKET_MS);
         let recent = self.buckets.iter().filter(|(number, _)| (now - buckets + 1..=now).contains(number));
         recent.map(|(_, at)| *at).min()
+    }
+}
+
+impl Open {
+    fn is_live(&self, now_ms: i64) -> bool {
+        // A clock that has been set back may show less than then.
+        (now_ms - self.since_ms).abs() <= OPEN_MAX_MS
     }
 }
 
@@ -261,15 +299,17 @@ mod tests {
     #[test]
     fn who_is_being_served_is_alive_for_longer() {
         let mut fronts = Fronts::default();
-        fronts.begin(A, 0);
+        fronts.begin(A, 1, T(90), 0);
         fronts.note(A, T(100), true, 0);
-        assert_eq!(fronts.recent(A, 10_000), None, "that one has ended");
-        fronts.begin(A, 0);
-        fronts.begin(A, 0);
+        assert_eq!(fronts.recent(A, 10_000), None, "nothing of it was known when that one began");
+        fronts.begin(A, 2, T(100), 0);
+        fronts.begin(A, 3, T(100), 0);
         assert_eq!((fronts.recent(A, 34_999), fronts.recent(A, 35_000)), (Some(T(100)), None));
-        fronts.note(A, T(110), true, 1_000);
+        fronts.end(A, 2);
         assert_eq!(fronts.recent(A, 10_000), Some(T(100)), "one of two");
-        fronts.leave(A);
+        fronts.end(A, 4);
+        assert_eq!(fronts.recent(A, 10_000), Some(T(100)), "not that one");
+        fronts.end(A, 3);
         assert_eq!(fronts.recent(A, 10_000), None);
     }
 
@@ -284,17 +324,41 @@ mod tests {
     }
 
     #[test]
-    fn who_is_being_served_for_two_seconds_is_stuck() {
+    fn a_replica_delivers_what_is_being_served_and_what_was_a_moment_ago() {
         let mut fronts = Fronts::default();
         fronts.note(A, T(100), true, 0);
-        assert_eq!(fronts.stuck(B, 20_000), None, "nothing of it is being served");
-        fronts.begin(A, 15_000);
-        fronts.begin(A, 16_500);
+        assert_eq!((fronts.delivering(B, 250), fronts.delivering(B, 251)), (Some(T(100)), None));
+        fronts.begin(A, 1, T(130), 20_000);
+        fronts.begin(A, 2, T(115), 20_500);
+        assert_eq!(fronts.delivering(B, 21_000), Some(T(115)));
+        assert_eq!(fronts.delivering(A, 21_000), None, "nobody waits for itself");
+        fronts.note(B, T(7), true, 21_000);
+        assert_eq!(fronts.delivering(B, 21_000), Some(T(115)));
+        fronts.end(A, 2);
+        assert_eq!(fronts.delivering(B, 22_000), Some(T(130)));
+        // The same one twice: its sender has given the first up.
+        fronts.begin(A, 1, T(130), 50_000);
+        fronts.end(A, 1);
+        assert_eq!(fronts.delivering(B, 51_000), Some(T(130)));
+        assert_eq!((fronts.delivering(B, 110_000), fronts.delivering(B, 110_001)), (Some(T(130)), None));
+        fronts.begin(A, 3, T(140), 110_001);
+        assert_eq!(fronts.fronts[0].open.len(), 1, "none is kept for ever");
+    }
+
+    #[test]
+    fn who_has_been_at_pieces_for_two_seconds_is_stuck() {
+        let mut fronts = Fronts::default();
+        fronts.note(A, T(100), true, 0);
+        fronts.begin(A, 1, T(101), 15_000);
+        fronts.begin(A, 2, T(102), 16_500);
+        assert_eq!(fronts.stuck(B, 20_000), None, "an upstream that takes its time is no fault");
+        fronts.split(A, 1);
+        fronts.split(B, 2);
         assert_eq!((fronts.stuck(B, 17_000), fronts.stuck(B, 17_001)), (None, Some(T(100))));
         assert_eq!(fronts.stuck(A, 17_001), None, "nobody waits for itself");
         fronts.note(A, T(115), true, 18_000);
         assert_eq!((fronts.stuck(B, 20_000), fronts.stuck(B, 20_001)), (None, Some(T(115))), "one went on");
-        fronts.leave(A);
+        fronts.end(A, 1);
         assert_eq!(fronts.stuck(B, 30_000), None);
     }
 

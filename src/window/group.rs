@@ -4,6 +4,7 @@
 //! bound: beyond it a newcomer is not deduplicated. Refuses to know series, and which groups there are.
 
 use super::backlog::Backlogs;
+use super::doubt::{DOUBT_MAX_MS, Doubts};
 use super::front::Fronts;
 use super::sync::{AtomicI64, AtomicUsize, Mutex, MutexGuard, RwLock};
 use super::tenant::Tenant;
@@ -14,8 +15,6 @@ use std::sync::{Arc, PoisonError};
 
 /// Replicas of one group.
 pub const REPLICAS_MAX: usize = 255;
-/// What upstream may hold unanswered explains a conflict for so long: it takes nothing older than an hour anyway.
-const DOUBT_MAX_MS: i64 = 60 * 60 * 1000;
 /// All senders of a group have come within this after it was first seen: just above their longest backoff.
 const FIRST_CONTACT_MS: i64 = 10_000;
 /// A group that has been forgotten: it is younger than any that is known.
@@ -36,9 +35,7 @@ pub struct Group {
     born_ms: AtomicI64,
     replicas: RwLock<Vec<Arc<Replica>>>,
     progress: Mutex<Progress>,
-    /// The newest sample time of a flight without an answer, and when that was by the wall clock.
-    doubt_ms: AtomicI64,
-    doubted_ms: AtomicI64,
+    doubts: Doubts,
 }
 
 /// How far the replicas of a group have come.
@@ -55,13 +52,13 @@ impl Progress {
         let inherited = self.backlogs.oldest_refused(replica, now_ms, |other| {
             self.fronts.counts(other) && self.backlogs.has_inherited(other)
         });
-        let stuck = self.fronts.stuck(replica, now_ms);
         // Between two of its requests nothing of it is refused, and still it has the rest to bring.
         let inheriting = self.backlogs.behind(replica).filter(|other| self.backlogs.has_inherited(*other));
         let about_to = inheriting.filter_map(|other| self.fronts.just_now(other, now_ms));
         let inherited = about_to.chain(inherited).min();
-        let slowest = behind.chain(refused).chain(stuck).min();
-        Others { oldest: self.fronts.oldest_other(replica, now_ms), refused, inherited, slowest }
+        let slowest = behind.chain(refused).chain(self.fronts.stuck(replica, now_ms)).min();
+        let oldest = self.fronts.oldest_other(replica, now_ms);
+        Others { oldest, refused, inherited, slowest, delivering: self.fronts.delivering(replica, now_ms) }
     }
 }
 
@@ -76,6 +73,8 @@ pub struct Others {
     pub inherited: Option<TimestampMs>,
     /// How far the slowest is that has not caught up since: not newer than `refused`.
     pub slowest: Option<TimestampMs>,
+    /// The oldest time in requests that are being served, or were a moment ago: see `front.rs`.
+    pub delivering: Option<TimestampMs>,
 }
 
 /// What a request has shown of its replica.
@@ -125,8 +124,7 @@ impl Group {
             born_ms: AtomicI64::new(now_ms),
             replicas: RwLock::default(),
             progress: Mutex::default(),
-            doubt_ms: AtomicI64::new(i64::MIN),
-            doubted_ms: AtomicI64::new(i64::MIN),
+            doubts: Doubts::default(),
         }
     }
 
@@ -172,8 +170,7 @@ impl Group {
     /// Makes it one that the window has never seen. Numbers stay: of the group, and of its replicas.
     pub(super) fn forget(&self) {
         *self.progress() = Progress::default();
-        self.doubt_ms.store(i64::MIN, Relaxed);
-        self.doubted_ms.store(i64::MIN, Relaxed);
+        self.doubts.forget();
         for replica in self.replicas() {
             replica.last_seen_ms.store(i64::MIN, Relaxed);
             replica.arrived_ms.store(i64::MIN, Relaxed);
@@ -183,15 +180,23 @@ impl Group {
     }
 
     /// A request of a replica begins, and ends with [`Self::end_request`] or [`Self::leave_request`]. `request`: see
-    /// [`Seen::request`]. `retry`: its sender says that it has tried before.
+    /// [`Seen::request`]. `first`: its first sample time, and so mostly its oldest. `retry`: its sender says that it has tried before.
     #[must_use]
-    pub fn begin_request(&self, replica: ReplicaId, request: u64, retry: bool, now_ms: i64) -> Others {
+    pub fn begin_request(
+        &self,
+        replica: ReplicaId,
+        request: u64,
+        first: TimestampMs,
+        retry: bool,
+        now_ms: i64,
+    ) -> Others {
         let mut progress = self.progress();
         if retry && !progress.fronts.knows(replica) {
             progress.backlogs.inherit(replica);
         }
-        progress.fronts.begin(replica, now_ms);
-        progress.backlogs.begin(replica, request, now_ms);
+        // What is settled of it is nothing to wait for.
+        let unsettled = progress.backlogs.begin(replica, request, now_ms);
+        progress.fronts.begin(replica, request, unsettled.unwrap_or(first), now_ms);
         progress.others(replica, now_ms)
     }
 
@@ -199,6 +204,11 @@ impl Group {
     #[must_use]
     pub fn others(&self, replica: ReplicaId, now_ms: i64) -> Others {
         self.progress().others(replica, now_ms)
+    }
+
+    /// A request of a replica goes on in pieces, as upstream wants it.
+    pub fn split_request(&self, replica: ReplicaId, request: u64) {
+        self.progress().fronts.split(replica, request);
     }
 
     /// A request of a replica is going to be refused. Said before anybody can go on who waits for its flight.
@@ -215,6 +225,7 @@ impl Group {
         }
         let mut progress = self.progress();
         progress.backlogs.end(replica, request, newest, unsettled, now_ms);
+        progress.fronts.end(replica, request);
         progress.fronts.note(replica, unsettled.unwrap_or(newest), works, now_ms);
         if let Some(front) = progress.fronts.recent(replica, now_ms) {
             progress.backlogs.reached(replica, front);
@@ -224,7 +235,7 @@ impl Group {
     /// A request of a replica has ended, and has shown nothing of it.
     pub fn leave_request(&self, replica: ReplicaId, request: u64) {
         let mut progress = self.progress();
-        progress.fronts.leave(replica);
+        progress.fronts.end(replica, request);
         progress.backlogs.leave(replica, request);
     }
 
@@ -255,15 +266,26 @@ impl Group {
 
     /// Upstream may have stored samples of the group up to that time, and did not say.
     pub fn doubt(&self, newest: TimestampMs, now_ms: i64) {
-        self.doubt_ms.fetch_max(newest.0, Relaxed);
-        self.doubted_ms.fetch_max(now_ms, Relaxed);
+        self.doubts.unanswered.note(newest, now_ms);
     }
 
     /// Whether upstream may hold samples of that time, or newer ones, that nobody knows of.
     #[must_use]
     pub fn is_in_doubt(&self, at: TimestampMs, now_ms: i64) -> bool {
-        at.0 <= self.doubt_ms.load(Relaxed)
-            && now_ms.saturating_sub(self.doubted_ms.load(Relaxed)) <= DOUBT_MAX_MS
+        self.doubts.unanswered.covers(at, now_ms)
+    }
+
+    /// Upstream has answered with 5xx to samples of the group up to that time, and may have stored them all the same. `leaps`: see
+    /// [`Flight::leaps`](super::Flight::leaps).
+    pub fn doubt_failed(&self, newest: TimestampMs, leaps: Option<TimestampMs>, now_ms: i64) {
+        self.doubts.fail(newest, leaps, now_ms);
+    }
+
+    /// Whether upstream may hold newer samples than that of flights which it answered with 5xx, and nothing is lost if it refuses what
+    /// is of that time: none of them left a gap.
+    #[must_use]
+    pub fn is_near_what_failed(&self, at: TimestampMs, now_ms: i64) -> bool {
+        self.doubts.are_near(at, now_ms)
     }
 
     /// The replica's number, adding it if it is new; `None` at the bound.
@@ -441,7 +463,8 @@ mod tests {
 
     /// As a request of the replica finds it.
     fn finds(group: &Group, replica: ReplicaId, now_ms: i64) -> [Option<i64>; 3] {
-        let Others { oldest, refused, slowest, .. } = group.begin_request(replica, u64::MAX, false, now_ms);
+        let Others { oldest, refused, slowest, .. } =
+            group.begin_request(replica, u64::MAX, T(0), false, now_ms);
         group.leave_request(replica, u64::MAX);
         [oldest, refused, slowest].map(|time| time.map(|t| t.0 / 1000))
     }
@@ -472,14 +495,14 @@ mod tests {
     #[test]
     fn who_has_tried_before_the_window_began_has_a_backlog() {
         let group = a_group();
-        let _ = group.begin_request(A, 1, true, 100_000);
+        let _ = group.begin_request(A, 1, T(90), true, 100_000);
         ends(&group, A, 1, 100, Some(90), 100_000);
-        let _ = group.begin_request(B, 1, false, 100_000);
+        let _ = group.begin_request(B, 1, T(95), false, 100_000);
         ends(&group, B, 1, 100, Some(95), 100_000);
         let inherited = |replica| group.others(replica, 101_000).inherited;
         assert_eq!((inherited(A), inherited(B)), (None, Some(T(90))));
         // It is a retry of what was refused here.
-        let _ = group.begin_request(B, 1, true, 101_000);
+        let _ = group.begin_request(B, 1, T(95), true, 101_000);
         assert_eq!(inherited(A), None);
     }
 
@@ -487,9 +510,9 @@ mod tests {
     #[test]
     fn who_has_tried_before_the_window_began_has_a_backlog_between_two_requests_too() {
         let group = a_group();
-        let _ = group.begin_request(A, 1, true, 100_000);
+        let _ = group.begin_request(A, 1, T(90), true, 100_000);
         ends(&group, A, 1, 91, Some(90), 100_000);
-        let _ = group.begin_request(B, 1, false, 100_000);
+        let _ = group.begin_request(B, 1, T(95), false, 100_000);
         ends(&group, B, 1, 100, Some(100), 100_000);
         ends(&group, A, 1, 91, None, 101_000);
         assert_eq!(group.others(B, 101_250).inherited, Some(T(91)));
@@ -500,13 +523,20 @@ mod tests {
         assert_eq!(group.others(B, 112_000).inherited, None);
     }
 
+    /// Of a retry only what was not settled, or two whose requests have old samples as well would wait for each other.
     #[test]
-    fn the_slowest_may_be_one_whose_request_hangs() {
+    fn what_is_being_delivered_is_what_is_not_settled() {
         let group = a_group();
         ends(&group, A, 1, 100, None, 100_000);
-        let _ = group.begin_request(A, 2, false, 101_000);
-        assert_eq!(group.others(B, 103_000).slowest, None);
-        assert_eq!(group.others(B, 103_001).slowest, Some(T(100)));
+        let delivering = |now_ms| group.others(B, now_ms).delivering;
+        let _ = group.begin_request(A, 2, T(101), false, 101_000);
+        assert_eq!(delivering(111_000), Some(T(101)));
+        ends(&group, A, 2, 160, Some(150), 112_000);
+        assert_eq!((delivering(112_250), delivering(112_251)), (Some(T(150)), None));
+        let _ = group.begin_request(A, 2, T(101), true, 113_000);
+        assert_eq!(delivering(114_000), Some(T(150)));
+        group.leave_request(A, 2);
+        assert_eq!(delivering(114_000), None);
     }
 
     /// A request that upstream never takes would keep all others waiting.
@@ -521,22 +551,6 @@ mod tests {
             let expected = if second < 400 { Some(100) } else { None };
             assert_eq!(finds(&group, B, second * 1000), [expected; 3], "{second}");
         }
-    }
-
-    /// It may have been lost on the way, or upstream may have stored it: who conflicts with it has lost nothing.
-    #[test]
-    fn what_got_no_answer_is_in_doubt_for_an_hour() {
-        let group = a_group();
-        assert!(!group.is_in_doubt(T(i64::from(i32::MIN)), 0), "nothing yet");
-        group.doubt(T(100), 20_000);
-        group.doubt(T(90), 10_000);
-        let hour = 3_600_000;
-        for (at, now_ms, doubted) in
-            [(100, 20_000, true), (90, 0, true), (101, 20_000, false), (100, 20_000 + hour, true)]
-        {
-            assert_eq!(group.is_in_doubt(T(at), now_ms), doubted, "{at} s at {now_ms} ms");
-        }
-        assert!(!group.is_in_doubt(T(100), 20_001 + hour));
     }
 
     /// A process before this one may have sent what it did not live to see the answer of.

@@ -122,7 +122,12 @@ impl Front {
                 self.served.lock().unwrap()[group].by.last().map_or(0, |(since_ms, _)| *since_ms)
             }
         };
-        (self.thanos.stored_since(series, begun_ms) < 4, self.thanos.newest_ms(series))
+        (self.is_young(series, begun_ms), self.thanos.newest_ms(series))
+    }
+
+    /// Whether few samples of a series are stored that are not older than that.
+    pub(crate) fn is_young(&self, series: usize, since_ms: i64) -> bool {
+        self.thanos.stored_since(series, since_ms) < 4
     }
 
     /// Looks at who serves what at the moment.

@@ -34,6 +34,17 @@ pub(crate) struct SeriesHistory {
     pub(crate) sent: Vec<Vec<Sent>>,
 }
 
+impl SeriesHistory {
+    /// The oldest sample that was brought after the last pause of so long in which none was.
+    pub(crate) fn anew_ms(&self, pause_ms: i64) -> Option<i64> {
+        let brought = self.sent.iter().flatten().filter(|sent| sent.arrived_ms != NEVER);
+        let mut brought: Vec<(i64, i64)> = brought.map(|sent| (sent.arrived_ms, sent.at_ms)).collect();
+        brought.sort_unstable();
+        let last = brought.windows(2).rposition(|pair| pair[1].0 - pair[0].0 >= pause_ms)?;
+        brought[last + 1..].iter().map(|(_, at_ms)| *at_ms).min()
+    }
+}
+
 /// A batch that a sender threw away.
 #[derive(Clone, Debug)]
 pub(crate) struct Dropped {

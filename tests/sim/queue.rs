@@ -9,6 +9,7 @@ use crate::front::Heard;
 use crate::history::{Dropped, EPOCH_MS};
 use crate::replica::Replica;
 use promdedup::stand_in::request::{compress, put_sample};
+use promdedup::window::IDLE_TICKS;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -285,16 +286,22 @@ fn acknowledged(replica: &Replica, batch: &[Item]) {
         }
         // What an acknowledgement means, held against the upstream at this moment.
         let (young, newest_ms) = replica.front.newest_upstream_ms(series);
-        // Two intervals as the window knows them: a takeover for silence makes them up to twice as long (rule 9).
-        let mut reach_ms = world.story.two_intervals_ms(target, plan, item.at_ms) * 2;
-        if young && let Some(before) = before {
-            // Nobody has shown its interval yet: the distance of the sender's last two samples stands for it. While
-            // senders catch up, its owner may be far behind (ARCHITECTURE.md names this limit).
-            let behind_ms =
-                if world.story.has_outage() { newest_ms.map_or(0, |newest| item.at_ms - newest) } else { 0 };
-            reach_ms = reach_ms.max(2 * (item.at_ms - before)).max(behind_ms);
-        }
-        if newest_ms.is_none_or(|newest_ms| newest_ms < item.at_ms - reach_ms) {
+        let is_far = |young: bool| {
+            // Two intervals as the window knows them: a takeover for silence makes them up to twice as long (rule 9).
+            let mut reach_ms = world.story.two_intervals_ms(target, plan, item.at_ms) * 2;
+            if young && let Some(before) = before {
+                // Nobody has shown its interval yet: the distance of the sender's last two samples stands for it. While
+                // senders catch up, its owner may be far behind (ARCHITECTURE.md names this limit).
+                let behind_ms = if world.story.has_outage() {
+                    newest_ms.map_or(0, |newest| item.at_ms - newest)
+                } else {
+                    0
+                };
+                reach_ms = reach_ms.max(2 * (item.at_ms - before)).max(behind_ms);
+            }
+            newest_ms.is_none_or(|newest_ms| newest_ms < item.at_ms - reach_ms)
+        };
+        if is_far(young) && is_far(young || is_young_again(replica, series)) {
             let line = format!(
                 "series {series}: r{} was acknowledged {} at {now_ms}, upstream has {newest_ms:?}",
                 replica.number, item.at_ms
@@ -302,4 +309,11 @@ fn acknowledged(replica: &Replica, batch: &[Item]) {
             world.history().broken.push(line);
         }
     }
+}
+
+/// Whether the window may have forgotten the series, since nobody had brought it for so long, and knows little of it again.
+fn is_young_again(replica: &Replica, series: usize) -> bool {
+    let idle_ms = replica.world.story.proxy.idle_ms;
+    let anew_ms = replica.world.history().series[series].anew_ms(idle_ms - idle_ms / i64::from(IDLE_TICKS));
+    anew_ms.is_some_and(|anew_ms| replica.front.is_young(series, anew_ms))
 }

@@ -207,13 +207,19 @@ mod tests {
 
     fn circumstances() -> impl Strategy<Value = (Circumstances, bool)> {
         let times = || proptest::option::of((-100i64..1 << 45).prop_map(TimestampMs));
-        (any::<bool>(), 0i64..2, times(), times(), times(), any::<bool>()).prop_map(
-            |(retry, late, refused, inherited, slowest, waits)| {
-                let out_of_order_window_ms = late * 100_000;
-                (
-                    Circumstances { out_of_order_window_ms, retry, busy: false, refused, inherited, slowest },
-                    waits,
-                )
+        let others = (times(), times(), times(), times());
+        (any::<bool>(), 0i64..2, others, any::<bool>()).prop_map(
+            |(retry, late, (refused, inherited, slowest, delivering), waits)| {
+                let circumstances = Circumstances {
+                    out_of_order_window_ms: late * 100_000,
+                    retry,
+                    busy: false,
+                    refused,
+                    inherited,
+                    slowest,
+                    delivering,
+                };
+                (circumstances, waits)
             },
         )
     }

@@ -33,7 +33,7 @@ async fn exemplars_of_a_new_group_are_held_back_too() {
 
 #[tokio::test]
 async fn a_jump_waits_while_another_replica_still_sends_older_data() {
-    let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 1);
+    let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 500);
     assert_eq!(pipeline.later(0, &[ts("m", "a", 0), ts("m", "b", 6)]).await.status, 503);
     for t in [0, 15, 30] {
         assert_eq!(pipeline.later(1, &[ts("m", "a", t), ts("m", "b", t + 6)]).await.status, 204);
@@ -55,7 +55,7 @@ async fn a_jump_waits_while_another_replica_still_sends_older_data() {
 /// Who has no replica label shares his backlog with nobody.
 #[tokio::test]
 async fn what_has_no_replica_holds_nobody_up() {
-    let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 1);
+    let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 500);
     assert_eq!(pipeline.later(0, &[ts("m", "a", 0)]).await.status, 503);
     pipeline.later(1, &[ts("m", "a", 0), Ts::new("single").at(0)]).await;
     pipeline.later(2, &[ts("m", "a", 15), Ts::new("single").at(1)]).await;
