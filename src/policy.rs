@@ -70,9 +70,8 @@ pub fn decide(
     let owner = owns && !yields(series, target, sample);
     let interval = if series.interval == 0 { own_distance(series, sample) } else { series.interval };
     note_other(series, target, sample, owns, owner);
-    let mut leaps = false;
     let moved = arrival.moved;
-    let plain = |action| Verdict { action, fills: [None; 2], takeover: None, moved, leaps: false };
+    let plain = |action| Verdict { action, fills: [None; 2], takeover: None, moved };
 
     // 1 duplicate. Below the watermark nothing of a standby is news; of the owner it may be, where upstream
     // takes it. A retry most likely repeats what upstream has.
@@ -94,10 +93,8 @@ pub fn decide(
             return plain(Action::Busy);
         }
         // 3 jump wait. A sample that waits has shown nothing, or its backlog would count as delivered.
-        let jumps = is_jump(series, sample, series.interval);
-        leaps = jumps && leaves_a_gap(series, sample, interval, owner);
-        let must_wait =
-            overtakes(series, &target_before, sample, circumstances) || jumps && waits(at, series.interval);
+        let must_wait = overtakes(series, &target_before, sample, circumstances)
+            || is_jump(series, sample) && waits(at, series.interval);
         if must_wait {
             *target = target_before;
             series.other = other_before;
@@ -118,11 +115,11 @@ pub fn decide(
             (series.watermark, series.released, series.stale) = (Some(at), true, true);
             series.held = [None; 2];
         }
-        Rule::Owner => return Verdict { fills: go_on(series, at), leaps, ..plain(Action::Forward) },
+        Rule::Owner => return Verdict { fills: go_on(series, at), ..plain(Action::Forward) },
         Rule::Takeover(why) => {
             let (fills, too) = take_over(series, target, sample, interval, why);
             let moved = moved || too;
-            return Verdict { fills, takeover: Some(why), moved, leaps, ..plain(Action::Forward) };
+            return Verdict { fills, takeover: Some(why), moved, ..plain(Action::Forward) };
         }
         Rule::StaleDuplicate => {
             if replica == series.holder {
@@ -138,7 +135,7 @@ pub fn decide(
             return plain(Action::Duplicate);
         }
     }
-    Verdict { leaps, ..plain(Action::Forward) }
+    plain(Action::Forward)
 }
 
 /// Which of rules 4 to 11 applies to a sample above the watermark. `interval` is the series', or what stands
@@ -254,31 +251,23 @@ fn another_is_alive(series: &Series, sample: &Sample) -> bool {
 }
 
 /// Whether the sample leaves a gap of more than two intervals that its own replica's held samples do not cover.
-/// While the interval is unknown (0) any distance may be such a gap.
+/// While the interval is unknown any distance may be such a gap.
 #[inline]
-fn is_jump(series: &Series, sample: &Sample, interval: i64) -> bool {
+fn is_jump(series: &Series, sample: &Sample) -> bool {
     let Some(watermark) = series.watermark else {
         return true;
     };
-    let far = |from| sample.at - from > 2 * interval;
+    let far = |from| sample.at - from > 2 * series.interval;
     // A retry finds its own sample held, which covers nothing; and samples held far above the watermark do not either.
     let covered = || {
         let mut held = series.held.into_iter().flatten().filter(|held| held.at < sample.at);
         let first = held.next();
         let last = held.next().or(first);
         series.holder == sample.replica
-            && first.is_some_and(|held| held.at - watermark <= 2 * interval)
+            && first.is_some_and(|held| held.at - watermark <= 2 * series.interval)
             && last.is_some_and(|held| !far(held.at))
     };
     far(watermark) && !covered()
-}
-
-/// Whether a jump leaves a gap in which another replica may have had samples that are near nothing else. `interval`: what stands for
-/// the series' while that is unknown. The owner's second sample leaves none: its distance to the first is the interval.
-#[cold]
-fn leaves_a_gap(series: &Series, sample: &Sample, interval: i64, owner: bool) -> bool {
-    let second = owner && interval == 0 && series.watermark.is_some() && !series.born;
-    !second && is_jump(series, sample, interval)
 }
 
 /// Whether the sample would leave more than two intervals to a replica that is about to deliver them, covered or not:

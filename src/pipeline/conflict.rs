@@ -15,12 +15,6 @@ use std::ops::Range;
 const NEAR_INTERVALS: i64 = 2;
 
 impl<U> Pipeline<U> {
-    /// Whether upstream blames the order of samples alone, and there is no other instance that it may have newer ones of.
-    pub(super) fn is_ours_alone(&self, answer: &Answer) -> bool {
-        let Answer::Conflict { text } = answer else { return false };
-        self.peering.is_none() && answer::names_only_the_order(text)
-    }
-
     /// Whether a conflict of these units loses nothing, because another instance was first: upstream blames their order alone, so of
     /// each series that it refused a sample of it has one at that time or a newer one; and that is not farther above it than the
     /// sample is old. What is older may be a backlog, of which upstream has nothing near: its sender is told.

@@ -198,7 +198,7 @@ impl<U: Upstream> Pipeline<U> {
         let request = &mut buffers.request;
         let repeats = bench.retry
             || matches!(answer, Answer::Conflict { .. })
-                && bench.is_in_doubt(request, &part, &buffers.judged, self.is_ours_alone(answer));
+                && bench.is_in_doubt(request, &part, &buffers.judged);
         let benign = verdict::benign(answer, &flight, repeats)
             .or_else(|| self.another_was_first(answer, request, &part, bench).then_some("split"));
         let fate = match answer {
@@ -213,11 +213,14 @@ impl<U: Upstream> Pipeline<U> {
             Answer::Unavailable { .. } | Answer::NoAnswer { .. } => Fate::Failed,
         };
         if fate == Fate::Failed {
-            bench.doubt(request, &part, answer, flight.leaps());
+            let answered = !matches!(answer, Answer::NoAnswer { .. });
+            if !answered {
+                bench.doubt(request, &part);
+            }
             if self.settings.first_contact_hold_ms > 0 {
                 bench.refuse(request, &part);
             }
-            buffers.log = flight.roll_back(!matches!(answer, Answer::NoAnswer { .. }));
+            buffers.log = flight.roll_back(answered);
         } else {
             buffers.log = flight.commit();
             request.count_changes(&buffers.judged);

@@ -165,40 +165,21 @@ impl Bench<'_> {
         }
     }
 
-    /// Upstream has not taken these units, or has not said whether it did: whoever comes next may be in conflict with them, also
-    /// with series that the window forgets now. `leaps`: see [`Flight::leaps`].
-    pub(super) fn doubt(
-        &self,
-        request: &Request,
-        units: &Range<usize>,
-        answer: &Answer,
-        leaps: Option<TimestampMs>,
-    ) {
+    /// Upstream has not said whether it took these units: whoever comes next may be in conflict with them, also with
+    /// series that the window forgets now.
+    pub(super) fn doubt(&self, request: &Request, units: &Range<usize>) {
         for (tally, _, newest) in aboard(request, units) {
-            let Some(group) = self.window.groups().group(tally.group) else { continue };
-            match answer {
-                Answer::NoAnswer { .. } => group.doubt(newest, self.now_ms),
-                Answer::Unavailable { status: 500.., .. } => group.doubt_failed(newest, leaps, self.now_ms),
-                _ => {}
+            if let Some(group) = self.window.groups().group(tally.group) {
+                group.doubt(newest, self.now_ms);
             }
         }
     }
 
     /// Whether what upstream took without saying so, or from a process before this one, explains a conflict with one of
-    /// these units, or with what fills their gaps. `order_alone`: upstream blames nothing but the order of samples, and has them from
-    /// nobody else.
-    pub(super) fn is_in_doubt(
-        &self,
-        request: &mut Request,
-        units: &Range<usize>,
-        judged: &Judged,
-        order_alone: bool,
-    ) -> bool {
+    /// these units, or with what fills their gaps.
+    pub(super) fn is_in_doubt(&self, request: &mut Request, units: &Range<usize>, judged: &Judged) -> bool {
         let in_doubt = |group, at| {
-            self.window.groups().group(group).is_some_and(|group| {
-                group.is_in_doubt(at, self.now_ms)
-                    || order_alone && group.is_near_what_failed(at, self.now_ms)
-            })
+            self.window.groups().group(group).is_some_and(|group| group.is_in_doubt(at, self.now_ms))
         };
         let fill = |fill: &Fill| match fill.samples.first() {
             Some(Filled::Float { at, .. }) => {

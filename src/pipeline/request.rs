@@ -391,7 +391,7 @@ impl Request {
         for tally in self.tallies.iter_mut() {
             let Some(group) = window.groups().group(tally.group) else { continue };
             if let Some(replica) = tally.replica {
-                tally.others = group.others(replica, now_ms);
+                tally.others = group.others(replica, self.identity, now_ms);
             }
         }
     }

@@ -178,6 +178,4 @@ pub struct Verdict {
     pub takeover: Option<Takeover>,
     /// Whether its target changed its owner.
     pub moved: bool,
-    /// It is forwarded over a gap of more than two intervals that its fills do not cover, or is the first of its series.
-    pub leaps: bool,
 }

@@ -30,7 +30,6 @@ pub struct Flight {
     repeats: bool,
     takes_over: bool,
     creates: bool,
-    leaps: Option<TimestampMs>,
     /// Something of it goes upstream.
     forwards: bool,
     settled: bool,
@@ -112,7 +111,6 @@ impl Flight {
             repeats: false,
             takes_over: false,
             creates: false,
-            leaps: None,
             forwards: false,
             settled: false,
         })
@@ -134,12 +132,6 @@ impl Flight {
     #[must_use]
     pub fn creates(&self) -> bool {
         self.creates
-    }
-
-    /// The newest sample of it that leaves a gap of more than two intervals in its series, or may for all that is known of it.
-    #[must_use]
-    pub fn leaps(&self) -> Option<TimestampMs> {
-        self.leaps
     }
 
     /// Whether it has reserved the series with that entry.
@@ -267,7 +259,6 @@ impl Flight {
             self.forwards = true;
             self.repeats |= unpacked.marks.unanswered;
             self.takes_over |= verdict.takeover.is_some();
-            self.leaps = self.leaps.max(verdict.leaps.then_some(sample.at));
         }
         let settles = forwards || mine;
         if let Some(undo) = undo

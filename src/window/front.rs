@@ -128,19 +128,18 @@ impl Fronts {
         others.filter_map(|front| self.recent(front.replica, now_ms)).min()
     }
 
-    /// The oldest time that another replica is just delivering: in a request that is being served, or as far as it had come in
-    /// one that has ended just now.
-    pub(super) fn delivering(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
-        let others = || self.fronts.iter().filter(|front| front.replica != replica);
-        let open = others().flat_map(|front| &front.open).filter(|open| open.is_live(now_ms));
-        let ended = others().filter_map(|front| front.just_now(now_ms));
-        open.map(|open| open.oldest).chain(ended).min().map(TimestampMs)
+    /// The oldest time that another replica is delivering: in a request that is being served, and is not this one.
+    pub(super) fn delivering(&self, replica: ReplicaId, request: u64, now_ms: i64) -> Option<TimestampMs> {
+        let others = self.fronts.iter().filter(|front| front.replica != replica);
+        let open = others.flat_map(|front| &front.open);
+        let open = open.filter(|open| open.request != request && open.is_live(now_ms));
+        open.map(|open| open.oldest).min().map(TimestampMs)
     }
 
     /// How far a replica came in its last request, if that ended just now: its next one is on its way.
     pub(super) fn just_now(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
         let front = self.fronts.iter().find(|front| front.replica == replica)?;
-        front.just_now(now_ms).map(TimestampMs)
+        ((now_ms - front.noted_ms).abs() <= JUST_NOW_MS).then_some(TimestampMs(front.last))
     }
 
     /// How far a replica was when it was last heard of, if that is a moment ago or it is being served.
@@ -189,10 +188,6 @@ impl Front {
     fn is_stuck(&self, now_ms: i64) -> bool {
         let mut in_pieces = self.open.iter().filter(|open| open.in_pieces && open.is_live(now_ms));
         in_pieces.any(|open| now_ms.saturating_sub(self.noted_ms.max(open.since_ms)) > STUCK_AFTER_MS)
-    }
-
-    fn just_now(&self, now_ms: i64) -> Option<i64> {
-        ((now_ms - self.noted_ms).abs() <= JUST_NOW_MS).then_some(self.last)
     }
 
     fn at(&self, now_ms: i64, buckets: i64) -> Option<i64> {
@@ -324,23 +319,27 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_delivers_what_is_being_served_and_what_was_a_moment_ago() {
+    fn a_replica_delivers_what_is_being_served() {
         let mut fronts = Fronts::default();
         fronts.note(A, T(100), true, 0);
-        assert_eq!((fronts.delivering(B, 250), fronts.delivering(B, 251)), (Some(T(100)), None));
+        assert_eq!(fronts.delivering(B, 9, 0), None, "it has ended");
         fronts.begin(A, 1, T(130), 20_000);
         fronts.begin(A, 2, T(115), 20_500);
-        assert_eq!(fronts.delivering(B, 21_000), Some(T(115)));
-        assert_eq!(fronts.delivering(A, 21_000), None, "nobody waits for itself");
+        assert_eq!(fronts.delivering(B, 9, 21_000), Some(T(115)));
+        assert_eq!(fronts.delivering(A, 9, 21_000), None, "nobody waits for itself");
+        assert_eq!(fronts.delivering(B, 2, 21_000), Some(T(130)), "nor a request of several replicas");
         fronts.note(B, T(7), true, 21_000);
-        assert_eq!(fronts.delivering(B, 21_000), Some(T(115)));
+        assert_eq!(fronts.delivering(B, 9, 21_000), Some(T(115)));
         fronts.end(A, 2);
-        assert_eq!(fronts.delivering(B, 22_000), Some(T(130)));
+        assert_eq!(fronts.delivering(B, 9, 22_000), Some(T(130)));
         // The same one twice: its sender has given the first up.
         fronts.begin(A, 1, T(130), 50_000);
         fronts.end(A, 1);
-        assert_eq!(fronts.delivering(B, 51_000), Some(T(130)));
-        assert_eq!((fronts.delivering(B, 110_000), fronts.delivering(B, 110_001)), (Some(T(130)), None));
+        assert_eq!(fronts.delivering(B, 9, 51_000), Some(T(130)));
+        assert_eq!(
+            (fronts.delivering(B, 9, 110_000), fronts.delivering(B, 9, 110_001)),
+            (Some(T(130)), None)
+        );
         fronts.begin(A, 3, T(140), 110_001);
         assert_eq!(fronts.fronts[0].open.len(), 1, "none is kept for ever");
     }

@@ -4,7 +4,7 @@
 //! bound: beyond it a newcomer is not deduplicated. Refuses to know series, and which groups there are.
 
 use super::backlog::Backlogs;
-use super::doubt::{DOUBT_MAX_MS, Doubts};
+use super::doubt::{DOUBT_MAX_MS, Doubt};
 use super::front::Fronts;
 use super::sync::{AtomicI64, AtomicUsize, Mutex, MutexGuard, RwLock};
 use super::tenant::Tenant;
@@ -35,7 +35,8 @@ pub struct Group {
     born_ms: AtomicI64,
     replicas: RwLock<Vec<Arc<Replica>>>,
     progress: Mutex<Progress>,
-    doubts: Doubts,
+    /// Of flights without an answer.
+    doubt: Doubt,
 }
 
 /// How far the replicas of a group have come.
@@ -46,7 +47,7 @@ struct Progress {
 }
 
 impl Progress {
-    fn others(&self, replica: ReplicaId, now_ms: i64) -> Others {
+    fn others(&self, replica: ReplicaId, request: u64, now_ms: i64) -> Others {
         let refused = self.backlogs.oldest_refused(replica, now_ms, |other| self.fronts.counts(other));
         let behind = self.backlogs.behind(replica).filter_map(|other| self.fronts.recent(other, now_ms));
         let inherited = self.backlogs.oldest_refused(replica, now_ms, |other| {
@@ -58,7 +59,13 @@ impl Progress {
         let inherited = about_to.chain(inherited).min();
         let slowest = behind.chain(refused).chain(self.fronts.stuck(replica, now_ms)).min();
         let oldest = self.fronts.oldest_other(replica, now_ms);
-        Others { oldest, refused, inherited, slowest, delivering: self.fronts.delivering(replica, now_ms) }
+        Others {
+            oldest,
+            refused,
+            inherited,
+            slowest,
+            delivering: self.fronts.delivering(replica, request, now_ms),
+        }
     }
 }
 
@@ -73,7 +80,7 @@ pub struct Others {
     pub inherited: Option<TimestampMs>,
     /// How far the slowest is that has not caught up since: not newer than `refused`.
     pub slowest: Option<TimestampMs>,
-    /// The oldest time in requests that are being served, or were a moment ago: see `front.rs`.
+    /// The oldest time in requests of theirs that are being served: see `front.rs`.
     pub delivering: Option<TimestampMs>,
 }
 
@@ -124,7 +131,7 @@ impl Group {
             born_ms: AtomicI64::new(now_ms),
             replicas: RwLock::default(),
             progress: Mutex::default(),
-            doubts: Doubts::default(),
+            doubt: Doubt::default(),
         }
     }
 
@@ -170,7 +177,7 @@ impl Group {
     /// Makes it one that the window has never seen. Numbers stay: of the group, and of its replicas.
     pub(super) fn forget(&self) {
         *self.progress() = Progress::default();
-        self.doubts.forget();
+        self.doubt.forget();
         for replica in self.replicas() {
             replica.last_seen_ms.store(i64::MIN, Relaxed);
             replica.arrived_ms.store(i64::MIN, Relaxed);
@@ -197,13 +204,13 @@ impl Group {
         // What is settled of it is nothing to wait for.
         let unsettled = progress.backlogs.begin(replica, request, now_ms);
         progress.fronts.begin(replica, request, unsettled.unwrap_or(first), now_ms);
-        progress.others(replica, now_ms)
+        progress.others(replica, request, now_ms)
     }
 
-    /// How far the other replicas are by now.
+    /// How far the other replicas are by now. `request`: that of the replica which is being served, see [`Seen::request`].
     #[must_use]
-    pub fn others(&self, replica: ReplicaId, now_ms: i64) -> Others {
-        self.progress().others(replica, now_ms)
+    pub fn others(&self, replica: ReplicaId, request: u64, now_ms: i64) -> Others {
+        self.progress().others(replica, request, now_ms)
     }
 
     /// A request of a replica goes on in pieces, as upstream wants it.
@@ -266,26 +273,13 @@ impl Group {
 
     /// Upstream may have stored samples of the group up to that time, and did not say.
     pub fn doubt(&self, newest: TimestampMs, now_ms: i64) {
-        self.doubts.unanswered.note(newest, now_ms);
+        self.doubt.note(newest, now_ms);
     }
 
     /// Whether upstream may hold samples of that time, or newer ones, that nobody knows of.
     #[must_use]
     pub fn is_in_doubt(&self, at: TimestampMs, now_ms: i64) -> bool {
-        self.doubts.unanswered.covers(at, now_ms)
-    }
-
-    /// Upstream has answered with 5xx to samples of the group up to that time, and may have stored them all the same. `leaps`: see
-    /// [`Flight::leaps`](super::Flight::leaps).
-    pub fn doubt_failed(&self, newest: TimestampMs, leaps: Option<TimestampMs>, now_ms: i64) {
-        self.doubts.fail(newest, leaps, now_ms);
-    }
-
-    /// Whether upstream may hold newer samples than that of flights which it answered with 5xx, and nothing is lost if it refuses what
-    /// is of that time: none of them left a gap.
-    #[must_use]
-    pub fn is_near_what_failed(&self, at: TimestampMs, now_ms: i64) -> bool {
-        self.doubts.are_near(at, now_ms)
+        self.doubt.covers(at, now_ms)
     }
 
     /// The replica's number, adding it if it is new; `None` at the bound.
@@ -499,7 +493,7 @@ mod tests {
         ends(&group, A, 1, 100, Some(90), 100_000);
         let _ = group.begin_request(B, 1, T(95), false, 100_000);
         ends(&group, B, 1, 100, Some(95), 100_000);
-        let inherited = |replica| group.others(replica, 101_000).inherited;
+        let inherited = |replica| group.others(replica, 9, 101_000).inherited;
         assert_eq!((inherited(A), inherited(B)), (None, Some(T(90))));
         // It is a retry of what was refused here.
         let _ = group.begin_request(B, 1, T(95), true, 101_000);
@@ -515,12 +509,12 @@ mod tests {
         let _ = group.begin_request(B, 1, T(95), false, 100_000);
         ends(&group, B, 1, 100, Some(100), 100_000);
         ends(&group, A, 1, 91, None, 101_000);
-        assert_eq!(group.others(B, 101_250).inherited, Some(T(91)));
-        assert_eq!(group.others(B, 101_251).inherited, None, "it has no more, or is away");
+        assert_eq!(group.others(B, 9, 101_250).inherited, Some(T(91)));
+        assert_eq!(group.others(B, 9, 101_251).inherited, None, "it has no more, or is away");
         for (request, at) in [(2, 95), (3, 100), (4, 101)] {
             ends(&group, A, request, at, None, at * 1000 + 11_000);
         }
-        assert_eq!(group.others(B, 112_000).inherited, None);
+        assert_eq!(group.others(B, 9, 112_000).inherited, None);
     }
 
     /// Of a retry only what was not settled, or two whose requests have old samples as well would wait for each other.
@@ -528,11 +522,11 @@ mod tests {
     fn what_is_being_delivered_is_what_is_not_settled() {
         let group = a_group();
         ends(&group, A, 1, 100, None, 100_000);
-        let delivering = |now_ms| group.others(B, now_ms).delivering;
+        let delivering = |now_ms| group.others(B, 9, now_ms).delivering;
         let _ = group.begin_request(A, 2, T(101), false, 101_000);
         assert_eq!(delivering(111_000), Some(T(101)));
         ends(&group, A, 2, 160, Some(150), 112_000);
-        assert_eq!((delivering(112_250), delivering(112_251)), (Some(T(150)), None));
+        assert_eq!(delivering(112_000), None);
         let _ = group.begin_request(A, 2, T(101), true, 113_000);
         assert_eq!(delivering(114_000), Some(T(150)));
         group.leave_request(A, 2);

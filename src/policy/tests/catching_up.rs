@@ -34,32 +34,6 @@ fn nobody_overtakes_who_delivers_what_is_more_than_two_intervals_older() {
     check_held("pair b66 b81~delivering50", "b51 b66");
 }
 
-/// What upstream has stored of it in spite of a 5xx says where it has nothing near.
-#[test]
-fn what_is_forwarded_over_a_gap_says_so() {
-    let leaps = |story: &str, sample: &str, leaps: bool| {
-        let Told { mut series, mut target, .. } = told(story, 0);
-        let mut series = series.remove("").expect("the series that the story is about");
-        let replica = ReplicaId(sample.as_bytes()[0] - b'a');
-        let at = TimestampMs(sample[1..].parse::<i64>().expect("seconds") * 1000);
-        let sample = Sample { replica, at, payload: 7, stale: false, up: None };
-        let verdict = decide(&mut series, &mut target, None, &sample, Circumstances::default(), |_, _| false);
-        assert_eq!((verdict.action, verdict.leaps), (Action::Forward, leaps), "{story} | {sample:?}");
-    };
-    leaps("pair", "a60", false);
-    leaps("pair", "a75", false); // two intervals
-    leaps("pair", "a76", true);
-    leaps("pair b66", "b81", false); // b's held samples cover it
-    leaps("pair", "b82", true);
-    leaps("a0", "a900", false); // its second sample: that is its interval
-    leaps("a0 b6 b21", "b36", false); // so is the distance of b's own
-    leaps("a0 b50 b100", "b110", true); // but not if they begin far above
-    leaps("x.a0 b6", "a900", true); // the first was another replica's
-    let (mut series, mut target) = (Series::new(ReplicaId(0)), Target::new(ReplicaId(0)));
-    let first = Sample { replica: ReplicaId(0), at: TimestampMs(0), payload: 7, stale: false, up: None };
-    assert!(decide(&mut series, &mut target, None, &first, Circumstances::default(), |_, _| false).leaps);
-}
-
 #[test]
 fn who_waits_has_shown_nothing() {
     check_held("pair b66 b81~slowest60", "b51 b66");
@@ -102,8 +76,7 @@ fn no_sample_covers_its_own_jump() {
     };
     let jumps = |series: &Series, replica, at: i64| {
         let at = TimestampMs(at * 1000);
-        let sample = Sample { replica: ReplicaId(replica), at, payload: 7, stale: false, up: None };
-        is_jump(series, &sample, series.interval)
+        is_jump(series, &Sample { replica: ReplicaId(replica), at, payload: 7, stale: false, up: None })
     };
     assert!(jumps(&of(far, 45), 1, 120));
     assert!(!jumps(&of(near, 45), 1, 95));

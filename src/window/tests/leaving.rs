@@ -79,7 +79,7 @@ fn all_of_a_group_is_forgotten_and_nothing_of_another() {
     assert!(group.is_forgotten() && !group.is_in_doubt(TimestampMs(9), 20_000));
     let replica = group.replica(A).unwrap();
     assert_eq!((replica.last_seen_ms(), replica.arrived_ms(), replica.take_arrivals()), (None, None, None));
-    let others = group.others(B, 20_000);
+    let others = group.others(B, 9, 20_000);
     assert_eq!((others.oldest, others.refused, others.slowest), (None, None, None));
 }
 
