@@ -133,6 +133,8 @@ fn process(front: &Arc<Front>, mishap: Mishap, begins: bool) {
         }
         (Mishap::Comes { instance }, true) => front.instances[instance].begin(),
         (Mishap::DatabaseForgets, true) => front.forget(),
+        (Mishap::DatabaseFallsBack, true) => front.copy(),
+        (Mishap::DatabaseFallsBack, false) => front.fall_back(),
         (Mishap::NoDatabase { .. } | Mishap::DatabaseAway { .. }, _) => {
             front.instances.iter().for_each(|instance| instance.look_for_the_database());
         }
