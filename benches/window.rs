@@ -23,6 +23,7 @@ const CIRCUMSTANCES: Circumstances = Circumstances {
     refused: None,
     inherited: None,
     slowest: None,
+    may_be_split: false,
 };
 
 fn key(series: u64) -> SeriesKey {

@@ -213,6 +213,7 @@ impl<U: Upstream> Pipeline<U> {
         size: Size,
     ) -> Reply {
         buffers.introduce(bench).await;
+        buffers.judged.may_be_split = buffers.routes.may_be_split();
         self.metrics.read(size.compressed, size.raw);
         let mut outcome = Outcome::default();
         if let Some(answer) = bench.observed {

@@ -33,7 +33,6 @@ mod tests;
 pub use census::{Census, Count};
 pub use entry::TIMESTAMP_LIMIT_MS;
 pub use flight::{Admitted, Decision, Flight, Known, Log};
-pub use front::waits;
 pub use group::{Arrivals, Group, Others, REPLICAS_MAX, Replica, Seen};
 pub use groups::{GROUPS_KEPT, GROUPS_MAX, Groups};
 pub use histogram::HISTOGRAM_BYTES_MAX;

@@ -120,6 +120,7 @@ const CIRCUMSTANCES: Circumstances = Circumstances {
     refused: None,
     inherited: None,
     slowest: None,
+    may_be_split: false,
 };
 
 impl Memory {

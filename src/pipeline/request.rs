@@ -411,6 +411,8 @@ impl Request {
             group.meet(now_ms);
             tally.first_contact = group.age_ms(now_ms) < settings.first_contact_hold_ms;
             if let Some(replica) = tally.replica {
+                // What is held back now comes as a retry, maybe when another replica is through: upstream may know what is new here.
+                let retry = retry || tally.first_contact;
                 tally.others = group.begin_request(replica, self.identity, retry, now_ms);
             }
             any_new |= tally.first_contact;

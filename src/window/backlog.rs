@@ -9,7 +9,7 @@
 use crate::policy::{ReplicaId, TimestampMs};
 
 /// A sender that was refused comes again within its longest backoff (5 s), or it is gone.
-const GONE_AFTER_MS: i64 = 6_000;
+pub(super) const GONE_AFTER_MS: i64 = 6_000;
 /// A request that is being served has ended by then, whatever became of it.
 const OPEN_MAX_MS: i64 = 60_000;
 /// Upstream takes nothing that is older, and a clock that has been set forward must not count for more.
@@ -58,11 +58,23 @@ struct Behind {
 }
 
 impl Backlogs {
-    /// A request begins. `request` tells it from others, and is the same when it is tried again.
-    pub(super) fn begin(&mut self, replica: ReplicaId, request: u64, now_ms: i64) {
-        if let Some(refused) = self.refused.iter_mut().find(|r| (r.replica, r.request) == (replica, request))
-        {
+    /// A request begins. `request` tells it from others, and is the same when it is tried again. Says whether it was refused here.
+    pub(super) fn begin(&mut self, replica: ReplicaId, request: u64, now_ms: i64) -> bool {
+        let refused = self.refused.iter_mut().find(|r| (r.replica, r.request) == (replica, request));
+        let known = refused.is_some();
+        if let Some(refused) = refused {
             (refused.open, refused.since_ms) = (true, now_ms);
+        }
+        known
+    }
+
+    /// A replica was refused, here or elsewhere. `newest`: the newest sample time that is known of it.
+    pub(super) fn fall_behind(&mut self, replica: ReplicaId, newest: Option<TimestampMs>, now_ms: i64) {
+        let goal = self.newest.max(newest).max(self.by_the_clock(replica, now_ms));
+        let Some(goal) = goal else { return };
+        match self.behind.iter_mut().find(|behind| behind.replica == replica) {
+            Some(behind) => behind.goal = behind.goal.max(goal),
+            None => self.behind.push(Behind { replica, goal }),
         }
     }
 
@@ -98,11 +110,7 @@ impl Backlogs {
             if self.refused.len() < REFUSED_MAX {
                 self.refused.push(Refused { replica, request, oldest, open: false, since_ms: now_ms });
             }
-            let goal = self.newest.unwrap_or(newest).max(self.by_the_clock(replica, now_ms));
-            match self.behind.iter_mut().find(|behind| behind.replica == replica) {
-                Some(behind) => behind.goal = behind.goal.max(goal),
-                None => self.behind.push(Behind { replica, goal }),
-            }
+            self.fall_behind(replica, Some(newest), now_ms);
         } else {
             let pace = Pace { replica, newest, at_ms: now_ms };
             match self.paces.iter_mut().find(|pace| pace.replica == replica) {
@@ -113,12 +121,10 @@ impl Backlogs {
     }
 
     /// Where a replica is in sample time, if it has gone on since it was last taken.
-    fn by_the_clock(&self, replica: ReplicaId, now_ms: i64) -> TimestampMs {
-        let pace = self.paces.iter().find(|pace| pace.replica == replica);
-        pace.map_or(TimestampMs(i64::MIN), |pace| {
-            let since_ms = now_ms.saturating_sub(pace.at_ms).clamp(0, OUTAGE_MAX_MS);
-            TimestampMs(pace.newest.0.saturating_add(since_ms))
-        })
+    fn by_the_clock(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
+        let pace = self.paces.iter().find(|pace| pace.replica == replica)?;
+        let since_ms = now_ms.saturating_sub(pace.at_ms).clamp(0, OUTAGE_MAX_MS);
+        Some(TimestampMs(pace.newest.0.saturating_add(since_ms)))
     }
 
     /// The oldest time that another replica was refused and is about to bring again, of those that count.
@@ -204,8 +210,8 @@ mod tests {
         assert_eq!(oldest_refused(&backlogs, B, 7_000), Some(T(30)));
         assert_eq!(oldest_refused(&backlogs, B, 7_001), None);
         // It comes after all, late, and is being served.
-        backlogs.begin(A, 1, 8_000);
-        backlogs.begin(A, 99, 9_000);
+        assert!(backlogs.begin(A, 1, 8_000), "it was refused here");
+        assert!(!backlogs.begin(A, 99, 9_000) && !backlogs.begin(B, 1, 9_000));
         assert_eq!(oldest_refused(&backlogs, B, 68_000), Some(T(30)));
         assert_eq!(oldest_refused(&backlogs, B, 68_001), None, "nothing is served for so long");
         // Refused once more: the six seconds begin anew, and it is there once.
@@ -222,7 +228,7 @@ mod tests {
         refuse(&mut backlogs, A, 1, 15, 0);
         refuse(&mut backlogs, A, 2, 30, 0);
         refuse(&mut backlogs, B, 1, 45, 0);
-        backlogs.begin(A, 1, 1_000);
+        assert!(backlogs.begin(A, 1, 1_000));
         backlogs.leave(A, 1);
         assert_eq!(oldest_refused(&backlogs, C, 1_000), Some(T(30)), "its other request");
         assert_eq!(oldest_refused(&backlogs, A, 1_000), Some(T(45)), "the same of another replica");

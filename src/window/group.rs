@@ -3,8 +3,8 @@
 //! A group is found when one of its series is born, a replica of it once a request. Replicas only become more, up to a
 //! bound: beyond it a newcomer is not deduplicated. Refuses to know series, and which groups there are.
 
-use super::backlog::Backlogs;
-use super::front::Fronts;
+use super::backlog::{Backlogs, GONE_AFTER_MS};
+use super::front::{Fronts, waits};
 use super::sync::{AtomicI64, AtomicUsize, Mutex, MutexGuard, RwLock};
 use super::tenant::Tenant;
 use crate::policy::{ReplicaId, TimestampMs};
@@ -46,6 +46,8 @@ pub struct Group {
 struct Progress {
     fronts: Fronts,
     backlogs: Backlogs,
+    /// When the first sender came again after none of them had come, and for how long that was.
+    back: Option<(i64, i64)>,
 }
 
 impl Progress {
@@ -61,7 +63,26 @@ impl Progress {
         let about_to = inheriting.filter_map(|other| self.fronts.just_now(other, now_ms));
         let inherited = about_to.chain(inherited).min();
         let slowest = behind.chain(refused).chain(stuck).min();
-        Others { oldest: self.fronts.oldest_other(replica, now_ms), refused, inherited, slowest }
+        let back = self.back.filter(|(since_ms, _)| (0..GONE_AFTER_MS).contains(&(now_ms - since_ms)));
+        let silent_ms = back.map_or(0, |(_, for_ms)| for_ms);
+        Others { oldest: self.fronts.oldest_other(replica, now_ms), refused, inherited, slowest, silent_ms }
+    }
+
+    /// Looks whether anybody was kept from coming here, or could not.
+    fn begin(&mut self, replica: ReplicaId, request: u64, retry: bool, now_ms: i64) {
+        let known = self.backlogs.begin(replica, request, now_ms);
+        if retry && !self.fronts.knows(replica) {
+            self.backlogs.inherit(replica);
+        }
+        // It was not heard of for longer than a sender waits, and has tried meanwhile: somebody else has refused it, or the way was cut.
+        if retry && !known && self.fronts.silent_ms(replica, now_ms) > GONE_AFTER_MS {
+            self.backlogs.fall_behind(replica, None, now_ms);
+        }
+        let silent_ms = self.fronts.all_silent_ms(now_ms);
+        if silent_ms > GONE_AFTER_MS {
+            self.back = Some((now_ms, silent_ms));
+        }
+        self.fronts.begin(replica, now_ms);
     }
 }
 
@@ -76,6 +97,18 @@ pub struct Others {
     pub inherited: Option<TimestampMs>,
     /// How far the slowest is that has not caught up since: not newer than `refused`.
     pub slowest: Option<TimestampMs>,
+    /// How long no replica of the group came, if the first one came again a moment ago: the others may have a backlog, and be on their
+    /// way. Else 0.
+    pub silent_ms: i64,
+}
+
+impl Others {
+    /// Whether a jump to `to` of a series with that interval (ms, 0 = unknown) waits for them: it would overtake what they still
+    /// have to deliver, or may, since nobody has been heard of for longer than any of its samples may be apart.
+    #[must_use]
+    pub fn hold_up(&self, to: TimestampMs, interval: i64) -> bool {
+        waits(self.oldest, to, interval) || interval > 0 && self.silent_ms > 2 * interval
+    }
 }
 
 /// What a request has shown of its replica.
@@ -183,15 +216,11 @@ impl Group {
     }
 
     /// A request of a replica begins, and ends with [`Self::end_request`] or [`Self::leave_request`]. `request`: see
-    /// [`Seen::request`]. `retry`: its sender says that it has tried before.
+    /// [`Seen::request`]. `retry`: its sender has tried before, or has to come again because the group is new here.
     #[must_use]
     pub fn begin_request(&self, replica: ReplicaId, request: u64, retry: bool, now_ms: i64) -> Others {
         let mut progress = self.progress();
-        if retry && !progress.fronts.knows(replica) {
-            progress.backlogs.inherit(replica);
-        }
-        progress.fronts.begin(replica, now_ms);
-        progress.backlogs.begin(replica, request, now_ms);
+        progress.begin(replica, request, retry, now_ms);
         progress.others(replica, now_ms)
     }
 
@@ -498,6 +527,50 @@ mod tests {
             ends(&group, A, request, at, None, at * 1000 + 11_000);
         }
         assert_eq!(group.others(B, 112_000).inherited, None);
+    }
+
+    /// By another instance that did not reach this one, say. Or a replica that has lost what it had would close the door on it.
+    #[test]
+    fn who_comes_again_with_what_was_refused_elsewhere_is_behind() {
+        let group = a_group();
+        ends(&group, A, 1, 100, None, 100_000);
+        ends(&group, B, 1, 100, None, 100_000);
+        let _ = group.begin_request(A, 2, true, 106_000);
+        assert_eq!(group.others(B, 106_000).slowest, None, "its answer got lost: it was here a moment ago");
+        ends(&group, A, 2, 106, None, 106_000);
+        let _ = group.begin_request(A, 3, false, 130_000);
+        assert_eq!(group.others(B, 130_000).slowest, None, "it has not tried before");
+        ends(&group, A, 3, 107, None, 130_000);
+        let _ = group.begin_request(A, 4, true, 150_000);
+        assert_eq!(group.others(B, 150_000).slowest, Some(T(107)));
+        ends(&group, A, 4, 110, None, 150_100);
+        assert_eq!(group.others(B, 150_200).slowest, Some(T(110)), "until it has caught up");
+        // By the clock it was at 127 s.
+        ends(&group, A, 5, 126, None, 160_000);
+        ends(&group, A, 6, 128, None, 165_000);
+        ends(&group, A, 7, 130, None, 170_000);
+        assert_eq!(group.others(B, 170_000).slowest, None);
+    }
+
+    #[test]
+    fn who_is_first_after_a_silence_of_all_is_told() {
+        let group = a_group();
+        let silent = |replica, now_ms| {
+            let silent_ms = group.begin_request(replica, 9, false, now_ms).silent_ms;
+            ends(&group, replica, 9, now_ms / 1000, None, now_ms);
+            silent_ms
+        };
+        assert_eq!(silent(A, 100_000), 0, "nothing is known of it");
+        assert_eq!(silent(B, 105_000), 0);
+        assert_eq!(silent(A, 111_000), 0, "6 s are no silence");
+        assert_eq!(silent(B, 117_001), 6_001);
+        assert_eq!((silent(A, 123_000), silent(B, 123_001)), (6_001, 0), "for as long as senders pause");
+        let hold_up =
+            |silent_ms, interval| Others { silent_ms, ..Others::default() }.hold_up(T(200), interval);
+        assert!(hold_up(6_001, 3_000) && !hold_up(6_001, 3_001), "its samples may be that far apart");
+        assert!(!hold_up(6_001, 0), "nobody knows how far");
+        let _ = group.begin_request(A, 10, false, 132_000);
+        assert_eq!(silent(B, 160_000), 0, "one of them is being served");
     }
 
     #[test]

@@ -207,13 +207,19 @@ mod tests {
 
     fn circumstances() -> impl Strategy<Value = (Circumstances, bool)> {
         let times = || proptest::option::of((-100i64..1 << 45).prop_map(TimestampMs));
-        (any::<bool>(), 0i64..2, times(), times(), times(), any::<bool>()).prop_map(
-            |(retry, late, refused, inherited, slowest, waits)| {
+        (any::<[bool; 3]>(), 0i64..2, times(), times(), times()).prop_map(
+            |([retry, may_be_split, waits], late, refused, inherited, slowest)| {
                 let out_of_order_window_ms = late * 100_000;
-                (
-                    Circumstances { out_of_order_window_ms, retry, busy: false, refused, inherited, slowest },
-                    waits,
-                )
+                let circumstances = Circumstances {
+                    out_of_order_window_ms,
+                    retry,
+                    busy: false,
+                    refused,
+                    inherited,
+                    slowest,
+                    may_be_split,
+                };
+                (circumstances, waits)
             },
         )
     }
