@@ -165,7 +165,11 @@ impl Keeper {
                 News::Changed(change) => self.hear(change),
                 News::Shared(key) => self.begin_anew(key),
                 News::Left(id) => self.cache.left(&id),
-                News::Missed => self.poll_since(&mut polled).await,
+                News::Missed => {
+                    // The connection broke: maybe another server has the database's place, and has not heard of the last changes.
+                    self.cache.doubt();
+                    self.poll_since(&mut polled).await;
+                }
             }
         }
     }
