@@ -124,10 +124,14 @@ fn process(front: &Arc<Front>, mishap: Mishap, begins: bool) {
         (Mishap::Crash { instance }, true) => front.instances[instance].kill(),
         (Mishap::Ends { instance }, true) => {
             let proxy = Arc::clone(&front.instances[instance]);
-            tokio::spawn(async move { proxy.drain().await });
+            tokio::spawn(async move { proxy.drain(true).await });
+        }
+        (Mishap::Quits { instance }, true) => {
+            let proxy = Arc::clone(&front.instances[instance]);
+            tokio::spawn(async move { proxy.drain(false).await });
         }
         // A process that drains for longer than it should be away is killed, as an orchestrator does it.
-        (Mishap::Crash { instance } | Mishap::Ends { instance }, false) => {
+        (Mishap::Crash { instance } | Mishap::Ends { instance } | Mishap::Quits { instance }, false) => {
             front.instances[instance].kill();
             front.instances[instance].begin();
         }

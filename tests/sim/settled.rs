@@ -4,7 +4,7 @@ use crate::checker::{FleetFigures, Verdict};
 use crate::front::Served;
 use crate::history::Dropped;
 use crate::run::Played;
-use crate::story::{Fault, Mishap, Story, What};
+use crate::story::{Fault, Mishap, Story, TargetPlan, What};
 
 /// When the last fault is over, all agree within this time: a heartbeat's expiry, a beat, and a poll for news that got lost.
 pub(crate) const SETTLED_MAX_MS: i64 = 30_000;
@@ -102,8 +102,15 @@ fn left(story: &Story, group: usize, served: &Served) -> Vec<(usize, i64, i64)> 
         .targets
         .iter()
         .any(|target| target.group == group && target.life.0 == 0 && target.interval_ms(0) <= ASKED_FOR_MS);
+    // A sender that waits for another group brings nothing of this one.
+    let mixes = |one: &TargetPlan| {
+        story.targets.iter().any(|other| other.team == one.team && other.group != one.group)
+    };
+    let asked_for = asked_for && !story.targets.iter().any(mixes);
     let ends = story.faults.iter().filter_map(|fault| match fault.what {
-        What::Fleet(Mishap::Ends { instance }) if asked_for => Some((instance, fault)),
+        What::Fleet(Mishap::Ends { instance } | Mishap::Quits { instance }) if asked_for => {
+            Some((instance, fault))
+        }
         _ => None,
     });
     let is_alone = |this: &Fault| {

@@ -182,6 +182,9 @@ pub(crate) enum Mishap {
     Crash { instance: usize },
     /// SIGTERM: it leaves its groups and ends; a new process comes after the time.
     Ends { instance: usize },
+    #[cfg_attr(not(test), expect(dead_code, reason = "only a test breaks what it tests"))]
+    /// As that, but it says nothing of its groups: it shows that the checker sees it.
+    Quits { instance: usize },
     /// It is not there before.
     Comes { instance: usize },
     /// It gets on with the database like that, alone.
