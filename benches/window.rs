@@ -24,6 +24,7 @@ const CIRCUMSTANCES: Circumstances = Circumstances {
     inherited: None,
     slowest: None,
     delivering: None,
+    may_be_split: false,
 };
 
 fn key(series: u64) -> SeriesKey {

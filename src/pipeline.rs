@@ -181,6 +181,7 @@ impl<U: Upstream> Pipeline<U> {
             window: &self.window,
             tenant: TenantHash::of_bytes(tenant),
             retry: incoming.retry_attempt > 0,
+            several: self.peering.is_some(),
             now_ms,
             begun,
             observed,
@@ -211,6 +212,7 @@ impl<U: Upstream> Pipeline<U> {
         size: Size,
     ) -> Reply {
         buffers.introduce(bench).await;
+        buffers.judged.may_be_split = buffers.routes.may_be_split();
         self.metrics.read(size.compressed, size.raw);
         let mut outcome = Outcome::default();
         if let Some(answer) = bench.observed {

@@ -21,7 +21,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 /// An HA group as all instances name it.
@@ -64,6 +64,8 @@ pub struct Stay(Arc<Stays>);
 pub struct Stays {
     now: AtomicU64,
     samples: AtomicU64,
+    /// The database does not confirm that the group is this instance's, or cannot.
+    unconfirmed: AtomicBool,
     /// Told when there are none any more.
     none: Notify,
 }
@@ -122,6 +124,11 @@ impl Stays {
         }
     }
 
+    /// Whether the database confirms, as far as it can be asked, that the group is this instance's.
+    pub fn confirm(&self, confirmed: bool) {
+        self.unconfirmed.store(!confirmed, Ordering::Relaxed);
+    }
+
     /// The samples that came since the last call.
     pub fn take_samples(&self) -> u64 {
         self.samples.swap(0, Ordering::Relaxed)
@@ -132,6 +139,12 @@ impl Stay {
     /// One that nobody else knows of.
     fn alone() -> Self {
         Arc::<Stays>::default().begin()
+    }
+
+    /// Whether another instance may be serving the group, too: the database cannot be asked, or has not said whose it is.
+    #[must_use]
+    pub fn may_be_split(&self) -> bool {
+        self.0.unconfirmed.load(Ordering::Relaxed)
     }
 
     /// Notes how many samples of the group the request brought.

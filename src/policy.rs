@@ -115,9 +115,13 @@ pub fn decide(
             (series.watermark, series.released, series.stale) = (Some(at), true, true);
             series.held = [None; 2];
         }
-        Rule::Owner => return Verdict { fills: go_on(series, at), ..plain(Action::Forward) },
+        Rule::Owner => {
+            let fills = go_on(series, at, circumstances.may_be_split);
+            return Verdict { fills, ..plain(Action::Forward) };
+        }
         Rule::Takeover(why) => {
-            let (fills, too) = take_over(series, target, sample, interval, why);
+            let split = circumstances.may_be_split;
+            let (fills, too) = take_over(series, target, sample, interval, why, split);
             let moved = moved || too;
             return Verdict { fills, takeover: Some(why), moved, ..plain(Action::Forward) };
         }
@@ -300,7 +304,7 @@ fn birth(series: &mut Series, sample: &Sample) {
 
 /// Rule 7: the owner goes on, over a gap if it missed a scrape that a standby did not. Returns the fills.
 #[inline]
-fn go_on(series: &mut Series, at: TimestampMs) -> [Option<Held>; 2] {
+fn go_on(series: &mut Series, at: TimestampMs, may_be_split: bool) -> [Option<Held>; 2] {
     let Some(watermark) = series.watermark else {
         return [None; 2]; // rule 4 came first
     };
@@ -313,7 +317,7 @@ fn go_on(series: &mut Series, at: TimestampMs) -> [Option<Held>; 2] {
     let fills = if gap { fill(series, watermark, at, interval) } else { [None; 2] };
     // No interval is learned across an end, nor from a sample of another replica.
     if !series.born && !series.stale {
-        learn(series, distance);
+        learn(series, distance, may_be_split);
     }
     series.watermark = Some(at);
     (series.released, series.stale, series.born) = (false, false, false);
@@ -329,6 +333,7 @@ fn take_over(
     sample: &Sample,
     interval: i64,
     why: Takeover,
+    may_be_split: bool,
 ) -> ([Option<Held>; 2], bool) {
     let Sample { replica, at, stale, .. } = *sample;
     let Some(watermark) = series.watermark else {
@@ -346,7 +351,7 @@ fn take_over(
             up::end_fence(target); // nobody else is left to stand in for it
         }
     }
-    if why == Takeover::Silent {
+    if why == Takeover::Silent && !may_be_split {
         // Owners that alternate on a series that became slower would never see its interval twice running.
         series.interval = interval.max((at - watermark).div_euclid(2).min(2 * interval));
     }
@@ -382,13 +387,14 @@ fn fill(series: &Series, watermark: TimestampMs, at: TimestampMs, interval: i64)
 }
 
 /// Learns the interval from the owner's `distance`. One missed scrape, or one extra sample, is not a new
-/// interval: a distance that is far off counts when it comes twice running.
+/// interval: a distance that is far off counts when it comes twice running. A long one never does where the samples between may
+/// have gone to another instance: what is held would reach too far above what upstream has.
 #[inline]
-fn learn(series: &mut Series, distance: i64) {
+fn learn(series: &mut Series, distance: i64, may_be_split: bool) {
     let known = series.interval != 0;
     let short = known && 2 * distance < series.interval;
     let long = known && !is_near(distance, series.interval);
-    if !(short || long) || (short && series.quick) || (long && series.slow) {
+    if !(short || long) || (short && series.quick) || (long && series.slow && !may_be_split) {
         series.interval = distance;
     }
     series.quick = short && !series.quick;

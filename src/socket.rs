@@ -81,6 +81,11 @@ impl Counted {
         Self { stream, traffic }
     }
 
+    #[cfg(test)]
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     fn sent(&self, bytes: Result<usize>) -> Poll<Result<usize>> {
         if let Ok(bytes) = &bytes {
             self.traffic.sent.inc_by(*bytes as u64);

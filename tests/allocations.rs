@@ -121,6 +121,7 @@ const CIRCUMSTANCES: Circumstances = Circumstances {
     inherited: None,
     slowest: None,
     delivering: None,
+    may_be_split: false,
 };
 
 impl Memory {

@@ -95,6 +95,7 @@ impl HttpUpstream {
             tls: secure.then_some(&config.tls),
             server_name: None,
             timeout: config.timeout,
+            unconfirmed_max: None,
             traffic: &network.upstream,
         };
         let connector = Connector::new(way).map_err(ForwardError::Tls)?;

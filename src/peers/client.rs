@@ -22,6 +22,10 @@ const TEXT_MAX_BYTES: usize = 8 << 10;
 /// An instance that is there takes a connection at once; one whose machine has gone does not even refuse it.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 
+/// The system of an instance that is there confirms what arrives at once, however long the answer takes. While a request is on its way to
+/// one that is not reached, its sender brings nothing else, and what another replica brings elsewhere may overtake that.
+const UNCONFIRMED_MAX: Duration = Duration::from_secs(5);
+
 /// How other instances are reached.
 #[derive(Debug, Clone)]
 pub struct PeersConfig {
@@ -66,6 +70,7 @@ impl HttpPeers {
             tls: config.tls.as_ref(),
             server_name: config.server_name,
             timeout: CONNECT_MAX.min(config.timeout),
+            unconfirmed_max: Some(UNCONFIRMED_MAX),
             traffic: &metrics.traffic,
         };
         let connector = Connector::new(way).map_err(ForwardError::Tls)?;

@@ -9,7 +9,7 @@ use super::tally::{Tally, takeover_number};
 use crate::forward::Answer;
 use crate::policy::{Action, Circumstances, Held, Sample, TimestampMs, Verdict};
 use crate::series::{SeriesKey, TenantHash};
-use crate::window::{Admitted, Decision, Flight, FlightId, Known, Others, Seen, UNKNOWN, Window, waits};
+use crate::window::{Admitted, Decision, Flight, FlightId, Known, Others, Seen, UNKNOWN, Window};
 use crate::wire::STALE_NAN_BITS;
 use arrayvec::ArrayVec;
 use std::collections::HashSet;
@@ -22,6 +22,8 @@ const LOOKS_MAX: usize = 8;
 /// What deciding a part came to.
 #[derive(Debug, Default)]
 pub(super) struct Judged {
+    /// See [`crate::policy::Circumstances::may_be_split`].
+    pub(super) may_be_split: bool,
     /// Samples of a standby to be sent before a sample of the request.
     pub(super) fills: Vec<Fill>,
     /// Something may be aboard: in a request of duplicates nothing is to be looked for.
@@ -74,6 +76,8 @@ pub(super) struct Bench<'a> {
     pub(super) window: &'a Window,
     pub(super) tenant: TenantHash,
     pub(super) retry: bool,
+    /// There are other instances.
+    pub(super) several: bool,
     /// The wall clock.
     pub(super) now_ms: i64,
     /// When that was, by the clock of waits.
@@ -92,7 +96,8 @@ impl Judged {
 
     fn clear(&mut self) {
         // What was decided for good in an earlier round stays.
-        let Self { fills, boards, leans: _, waits: _, busy, changes, exemplars, tentative } = self;
+        let Self { may_be_split: _, fills, boards, leans: _, waits: _, busy, changes, exemplars, tentative } =
+            self;
         *boards = false;
         fills.clear();
         busy.clear();
@@ -224,7 +229,8 @@ impl Bench<'_> {
                 histogram: received.histogram.then(|| received.message(&request.body)),
             };
             let tally = request.tallies.of(item.tally);
-            match self.decide(known, &sample, tally.others, flight, &mut tally.waits) {
+            let (others, split) = (tally.others, judged.may_be_split);
+            match self.decide(known, &sample, others, split, flight, &mut tally.waits) {
                 Decision::Decided { verdict, histograms, reserved } => {
                     let tally = item.tally;
                     if verdict.action == Action::Wait {
@@ -284,6 +290,7 @@ impl Bench<'_> {
         known: Known<'_>,
         sample: &Sample,
         others: Others,
+        may_be_split: bool,
         flight: &mut Flight,
         has_waited: &mut bool,
     ) -> Decision {
@@ -295,11 +302,12 @@ impl Bench<'_> {
             inherited: others.inherited,
             slowest: others.slowest,
             delivering: others.delivering,
+            may_be_split,
         };
         let mut patient = false;
         loop {
             let decision = flight.decide(known, sample, circumstances, |to, interval| {
-                !patient && waits(others.oldest, to, interval)
+                !patient && others.hold_up(to, interval)
             });
             let waits =
                 matches!(&decision, Decision::Decided { verdict, .. } if verdict.action == Action::Wait);

@@ -13,7 +13,7 @@ use super::tally::{BoundsHit, Tallies};
 use crate::overhead::{Meter, Stage};
 use crate::policy::{ReplicaId, TimestampMs};
 use crate::series::{Place, SeriesKey, TenantHash};
-use crate::window::{Found, TIMESTAMP_LIMIT_MS, UNKNOWN, Window};
+use crate::window::{Begun, Found, TIMESTAMP_LIMIT_MS, UNKNOWN, Window};
 use crate::wire::labels::{Canonical, canonicalize};
 use crate::wire::splice::Labels;
 use crate::wire::v1::{Sample, TimeSeries, Walker};
@@ -413,7 +413,10 @@ impl Request {
             group.meet(now_ms);
             tally.first_contact = group.age_ms(now_ms) < settings.first_contact_hold_ms;
             if let Some(replica) = tally.replica {
-                tally.others = group.begin_request(replica, self.identity, first, retry, now_ms);
+                // What is held back now comes as a retry, maybe when another replica is through: upstream may know what is new here.
+                let retry = retry || bench.several && tally.first_contact;
+                let begun = Begun { request: self.identity, first, retry, several: bench.several };
+                tally.others = group.begin_request(replica, begun, now_ms);
             }
             any_new |= tally.first_contact;
         }

@@ -237,6 +237,11 @@ impl Routes {
         key
     }
 
+    /// Whether another instance may be serving one of its groups, too.
+    pub(super) fn may_be_split(&self) -> bool {
+        self.stays.iter().any(Stay::may_be_split)
+    }
+
     fn are_all_here(&self) -> bool {
         self.groups.iter().all(|group| matches!(group.whose, Some(Whose::Mine(_))))
     }

@@ -137,6 +137,8 @@ pub struct Circumstances {
     pub slowest: Option<TimestampMs>,
     /// The oldest time that another replica is delivering at this moment.
     pub delivering: Option<TimestampMs>,
+    /// Another instance may be serving the series as well, so that only some of its samples come by here.
+    pub may_be_split: bool,
 }
 
 /// Why the owner of a series changed.

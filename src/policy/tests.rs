@@ -4,8 +4,9 @@
 //! series that a story without other names is about; `b21!` is a stale marker, `x.b21` belongs to the series
 //! `x` of the same target, `up.b21=0` to its `up`. Behind it may stand `~wait` (a jump would have to wait),
 //! `~busy` (another flight carries the series), `~retry`, and, in seconds, `~slowest30` and `~refused30` (how far another
-//! replica is that catches up; since when one was refused, which is then the slowest, too) and `~delivering30` (what another one
-//! delivers at that moment). Only what follows `|` is compared; `pair` is a healthy pair from 0 s to 51 s, 15 s apart, `a` the owner, with 45 s as the watermark and `b51` held.
+//! replica is that catches up; since when one was refused, which is then the slowest, too), `~delivering30` (what another one
+//! delivers at that moment), or `~split`. Only what follows `|` is compared; `pair` is a healthy pair from 0 s to 51 s, 15 s apart, `a`
+//! the owner, with 45 s as the watermark and `b51` held.
 //!
 //! An outcome is `b66` (forwarded) or `silent:b66` (with a takeover), after its fills, `fill51`; `-` a duplicate;
 //! `withheld`, `busy`, `wait`. A `*` behind it says that the target moved.
@@ -79,6 +80,7 @@ fn step(told: &mut Option<Told>, word: &str, out_of_order_window_s: i64) {
         inherited: seconds(circumstance, "inherited"),
         slowest: seconds(circumstance, "slowest").or(seconds(circumstance, "refused")),
         delivering: seconds(circumstance, "delivering"),
+        may_be_split: circumstance == "split",
     };
     let ups = (name == "up").then_some(&mut told.ups);
     let verdict =
@@ -436,4 +438,17 @@ fn learn() {
     check_interval("a0 a10 a26 a42 a92 a102", 10); // and anew after it
     check_interval("a0 a10 a14 a18 a19 a20", 1);
     check_interval("a0 a10 a14 a18 a19", 4);
+}
+
+/// What is missing may have gone to another instance: then what is held here reaches no further than before.
+#[test]
+fn no_interval_becomes_longer_where_another_instance_may_see_the_rest() {
+    check_interval("a0 a15 a45~split a75~split a105~split", 15);
+    check_interval("pair b90 b120", 30); // a silent owner, as a rule
+    check_interval("pair b90~split b120~split", 15);
+    check("pair a75~split a105~split | b111~split b141~split", "- fill111 silent:b141*"); // 36 s above it, at most
+    check("pair a75 a105 | b111 b141 b165", "- - -");
+    check_interval("a0 a30~split a45~split", 15); // a shorter one is learned as ever
+    check_interval("a0 a15 a37~split", 22);
+    check_interval("a0 a15~split a45 a75", 30); // and so is a longer one afterwards
 }

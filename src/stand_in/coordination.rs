@@ -51,7 +51,14 @@ struct Rows {
     statements: u64,
 }
 
+/// The rows of a [`Tables`] at a moment.
 #[derive(Debug)]
+pub struct Snapshot {
+    instances: BTreeMap<Arc<str>, InstanceRow>,
+    groups: BTreeMap<GroupKey, GroupRow>,
+}
+
+#[derive(Debug, Clone)]
 struct InstanceRow {
     url: Arc<str>,
     heartbeat: Duration,
@@ -59,7 +66,7 @@ struct InstanceRow {
     draining: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct GroupRow {
     owner: Option<Arc<str>>,
     epoch: i64,
@@ -126,6 +133,23 @@ impl Tables {
         let mut rows = self.rows();
         rows.instances.clear();
         rows.groups.clear();
+    }
+
+    /// What another server has that follows this one, and follows it no more.
+    #[must_use]
+    pub fn copy(&self) -> Snapshot {
+        let rows = self.rows();
+        Snapshot { instances: rows.instances.clone(), groups: rows.groups.clone() }
+    }
+
+    /// That other server has its place: what was written since is gone, and all connections break.
+    pub fn fall_back(&self, copy: Snapshot) {
+        {
+            let mut rows = self.rows();
+            (rows.instances, rows.groups) = (copy.instances, copy.groups);
+        }
+        // Nobody may be listening.
+        let _ = self.0.news.send(News::Missed);
     }
 
     fn rows(&self) -> MutexGuard<'_, Rows> {

@@ -9,7 +9,7 @@
 use crate::policy::{ReplicaId, TimestampMs};
 
 /// A sender that was refused comes again within its longest backoff (5 s), or it is gone.
-const GONE_AFTER_MS: i64 = 6_000;
+pub(super) const GONE_AFTER_MS: i64 = 6_000;
 /// A request that is being served has ended by then, whatever became of it.
 const OPEN_MAX_MS: i64 = 60_000;
 /// Upstream takes nothing that is older, and a clock that has been set forward must not count for more.
@@ -66,6 +66,16 @@ impl Backlogs {
         Some(known.oldest)
     }
 
+    /// A replica was refused, here or elsewhere. `newest`: the newest sample time that is known of it.
+    pub(super) fn fall_behind(&mut self, replica: ReplicaId, newest: Option<TimestampMs>, now_ms: i64) {
+        let goal = self.newest.max(newest).max(self.by_the_clock(replica, now_ms));
+        let Some(goal) = goal else { return };
+        match self.behind.iter_mut().find(|behind| behind.replica == replica) {
+            Some(behind) => behind.goal = behind.goal.max(goal),
+            None => self.behind.push(Behind { replica, goal }),
+        }
+    }
+
     /// A replica comes for the first time, and has tried before.
     pub(super) fn inherit(&mut self, replica: ReplicaId) {
         if !self.has_inherited(replica) {
@@ -98,11 +108,7 @@ impl Backlogs {
             if self.refused.len() < REFUSED_MAX {
                 self.refused.push(Refused { replica, request, oldest, open: false, since_ms: now_ms });
             }
-            let goal = self.newest.unwrap_or(newest).max(self.by_the_clock(replica, now_ms));
-            match self.behind.iter_mut().find(|behind| behind.replica == replica) {
-                Some(behind) => behind.goal = behind.goal.max(goal),
-                None => self.behind.push(Behind { replica, goal }),
-            }
+            self.fall_behind(replica, Some(newest), now_ms);
         } else {
             let pace = Pace { replica, newest, at_ms: now_ms };
             match self.paces.iter_mut().find(|pace| pace.replica == replica) {
@@ -113,12 +119,10 @@ impl Backlogs {
     }
 
     /// Where a replica is in sample time, if it has gone on since it was last taken.
-    fn by_the_clock(&self, replica: ReplicaId, now_ms: i64) -> TimestampMs {
-        let pace = self.paces.iter().find(|pace| pace.replica == replica);
-        pace.map_or(TimestampMs(i64::MIN), |pace| {
-            let since_ms = now_ms.saturating_sub(pace.at_ms).clamp(0, OUTAGE_MAX_MS);
-            TimestampMs(pace.newest.0.saturating_add(since_ms))
-        })
+    fn by_the_clock(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
+        let pace = self.paces.iter().find(|pace| pace.replica == replica)?;
+        let since_ms = now_ms.saturating_sub(pace.at_ms).clamp(0, OUTAGE_MAX_MS);
+        Some(TimestampMs(pace.newest.0.saturating_add(since_ms)))
     }
 
     /// The oldest time that another replica was refused and is about to bring again, of those that count.
@@ -204,8 +208,8 @@ mod tests {
         assert_eq!(oldest_refused(&backlogs, B, 7_000), Some(T(30)));
         assert_eq!(oldest_refused(&backlogs, B, 7_001), None);
         // It comes after all, late, and is being served.
-        backlogs.begin(A, 1, 8_000);
-        backlogs.begin(A, 99, 9_000);
+        assert_eq!(backlogs.begin(A, 1, 8_000), Some(T(30)), "it was refused here");
+        assert_eq!((backlogs.begin(A, 99, 9_000), backlogs.begin(B, 1, 9_000)), (None, None));
         assert_eq!(oldest_refused(&backlogs, B, 68_000), Some(T(30)));
         assert_eq!(oldest_refused(&backlogs, B, 68_001), None, "nothing is served for so long");
         // Refused once more: the six seconds begin anew, and it is there once.
@@ -222,7 +226,7 @@ mod tests {
         refuse(&mut backlogs, A, 1, 15, 0);
         refuse(&mut backlogs, A, 2, 30, 0);
         refuse(&mut backlogs, B, 1, 45, 0);
-        backlogs.begin(A, 1, 1_000);
+        assert_eq!(backlogs.begin(A, 1, 1_000), Some(T(15)));
         backlogs.leave(A, 1);
         assert_eq!(oldest_refused(&backlogs, C, 1_000), Some(T(30)), "its other request");
         assert_eq!(oldest_refused(&backlogs, A, 1_000), Some(T(45)), "the same of another replica");

@@ -92,6 +92,17 @@ impl Fronts {
         self.fronts.iter().any(|front| front.replica == replica)
     }
 
+    /// For how long nothing of a replica has been here; 0 if nothing is known of it, or a request of it is being served.
+    pub(super) fn silent_ms(&self, replica: ReplicaId, now_ms: i64) -> i64 {
+        let front = self.fronts.iter().find(|front| front.replica == replica && front.open.is_empty());
+        front.map_or(0, |front| now_ms.saturating_sub(front.noted_ms))
+    }
+
+    /// The same of all replicas.
+    pub(super) fn all_silent_ms(&self, now_ms: i64) -> i64 {
+        self.fronts.iter().map(|front| self.silent_ms(front.replica, now_ms)).min().unwrap_or(0)
+    }
+
     /// A request of a replica begins. `request`: tells it from others, until it [ends](Self::end). `oldest`: the oldest sample
     /// time in it.
     pub(super) fn begin(&mut self, replica: ReplicaId, request: u64, oldest: TimestampMs, now_ms: i64) {
@@ -153,8 +164,7 @@ impl Fronts {
 }
 
 /// Whether a jump to `to` of a series with that interval (ms, 0 = unknown) overtakes `oldest_other`.
-#[must_use]
-pub fn waits(oldest_other: Option<TimestampMs>, to: TimestampMs, interval: i64) -> bool {
+pub(super) fn waits(oldest_other: Option<TimestampMs>, to: TimestampMs, interval: i64) -> bool {
     oldest_other.is_some_and(|front| front.0 < to.0.saturating_sub((2 * interval).max(BEHIND_MIN_MS)))
 }
 

@@ -3,9 +3,9 @@
 //! A group is found when one of its series is born, a replica of it once a request. Replicas only become more, up to a
 //! bound: beyond it a newcomer is not deduplicated. Refuses to know series, and which groups there are.
 
-use super::backlog::Backlogs;
+use super::backlog::{Backlogs, GONE_AFTER_MS};
 use super::doubt::{DOUBT_MAX_MS, Doubt};
-use super::front::Fronts;
+use super::front::{Fronts, waits};
 use super::sync::{AtomicI64, AtomicUsize, Mutex, MutexGuard, RwLock};
 use super::tenant::Tenant;
 use crate::policy::{ReplicaId, TimestampMs};
@@ -44,6 +44,8 @@ pub struct Group {
 struct Progress {
     fronts: Fronts,
     backlogs: Backlogs,
+    /// When the first sender came again after none of them had come, and for how long that was.
+    back: Option<(i64, i64)>,
 }
 
 impl Progress {
@@ -59,12 +61,34 @@ impl Progress {
         let inherited = about_to.chain(inherited).min();
         let slowest = behind.chain(refused).chain(self.fronts.stuck(replica, now_ms)).min();
         let oldest = self.fronts.oldest_other(replica, now_ms);
-        Others {
-            oldest,
-            refused,
-            inherited,
-            slowest,
-            delivering: self.fronts.delivering(replica, request, now_ms),
+        let delivering = self.fronts.delivering(replica, request, now_ms);
+        let back = self.back.filter(|(since_ms, _)| (0..GONE_AFTER_MS).contains(&(now_ms - since_ms)));
+        let silent_ms = back.map_or(0, |(_, for_ms)| for_ms);
+        Others { oldest, refused, inherited, slowest, delivering, silent_ms }
+    }
+
+    fn begin(&mut self, replica: ReplicaId, begun: Begun, now_ms: i64) {
+        let Begun { request, first, retry, several } = begun;
+        let unsettled = self.backlogs.begin(replica, request, now_ms);
+        if retry && !self.fronts.knows(replica) {
+            self.backlogs.inherit(replica);
+        }
+        if several {
+            self.look_elsewhere(replica, retry && unsettled.is_none(), now_ms);
+        }
+        // What is settled of it is nothing to wait for.
+        self.fronts.begin(replica, request, unsettled.unwrap_or(first), now_ms);
+    }
+
+    /// Looks whether anybody was kept from coming here, or could not. `tried`: it has tried before, and not here.
+    fn look_elsewhere(&mut self, replica: ReplicaId, tried: bool, now_ms: i64) {
+        // It was not heard of for longer than a sender waits: somebody else has refused it, or the way was cut.
+        if tried && self.fronts.silent_ms(replica, now_ms) > GONE_AFTER_MS {
+            self.backlogs.fall_behind(replica, None, now_ms);
+        }
+        let silent_ms = self.fronts.all_silent_ms(now_ms);
+        if silent_ms > GONE_AFTER_MS {
+            self.back = Some((now_ms, silent_ms));
         }
     }
 }
@@ -82,6 +106,31 @@ pub struct Others {
     pub slowest: Option<TimestampMs>,
     /// The oldest time in requests of theirs that are being served: see `front.rs`.
     pub delivering: Option<TimestampMs>,
+    /// How long no replica of the group came, if the first one came again a moment ago: the others may have a backlog, and be on their
+    /// way. Else 0.
+    pub silent_ms: i64,
+}
+
+impl Others {
+    /// Whether a jump to `to` of a series with that interval (ms, 0 = unknown) waits for them: it would overtake what they still
+    /// have to deliver, or may, since nobody has been heard of for longer than any of its samples may be apart.
+    #[must_use]
+    pub fn hold_up(&self, to: TimestampMs, interval: i64) -> bool {
+        waits(self.oldest, to, interval) || interval > 0 && self.silent_ms > 2 * interval
+    }
+}
+
+/// A request of a replica that begins.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun {
+    /// See [`Seen::request`].
+    pub request: u64,
+    /// Its first sample time, and so mostly its oldest.
+    pub first: TimestampMs,
+    /// Its sender has tried before, or, where there are several instances, has to come again because the group is new here.
+    pub retry: bool,
+    /// There are other instances, to which its replica may have brought what was refused there.
+    pub several: bool,
 }
 
 /// What a request has shown of its replica.
@@ -186,25 +235,12 @@ impl Group {
         self.born_ms.store(UNBORN, Relaxed);
     }
 
-    /// A request of a replica begins, and ends with [`Self::end_request`] or [`Self::leave_request`]. `request`: see
-    /// [`Seen::request`]. `first`: its first sample time, and so mostly its oldest. `retry`: its sender says that it has tried before.
+    /// A request of a replica begins, and ends with [`Self::end_request`] or [`Self::leave_request`].
     #[must_use]
-    pub fn begin_request(
-        &self,
-        replica: ReplicaId,
-        request: u64,
-        first: TimestampMs,
-        retry: bool,
-        now_ms: i64,
-    ) -> Others {
+    pub fn begin_request(&self, replica: ReplicaId, begun: Begun, now_ms: i64) -> Others {
         let mut progress = self.progress();
-        if retry && !progress.fronts.knows(replica) {
-            progress.backlogs.inherit(replica);
-        }
-        // What is settled of it is nothing to wait for.
-        let unsettled = progress.backlogs.begin(replica, request, now_ms);
-        progress.fronts.begin(replica, request, unsettled.unwrap_or(first), now_ms);
-        progress.others(replica, request, now_ms)
+        progress.begin(replica, begun, now_ms);
+        progress.others(replica, begun.request, now_ms)
     }
 
     /// How far the other replicas are by now. `request`: that of the replica which is being served, see [`Seen::request`].
@@ -442,6 +478,23 @@ mod tests {
         Group::new(GroupKey(1), 0, "g", nobody(), 0)
     }
 
+    fn begins(
+        group: &Group,
+        replica: ReplicaId,
+        (request, first): (u64, i64),
+        retry: bool,
+        now_ms: i64,
+    ) -> Others {
+        let begun = Begun { request, first: T(first), retry, several: false };
+        group.begin_request(replica, begun, now_ms)
+    }
+
+    /// Where there are other instances.
+    fn comes(group: &Group, replica: ReplicaId, request: u64, retry: bool, now_ms: i64) -> Others {
+        let begun = Begun { request, first: T(now_ms / 1000), retry, several: true };
+        group.begin_request(replica, begun, now_ms)
+    }
+
     fn ends(
         group: &Group,
         replica: ReplicaId,
@@ -457,8 +510,7 @@ mod tests {
 
     /// As a request of the replica finds it.
     fn finds(group: &Group, replica: ReplicaId, now_ms: i64) -> [Option<i64>; 3] {
-        let Others { oldest, refused, slowest, .. } =
-            group.begin_request(replica, u64::MAX, T(0), false, now_ms);
+        let Others { oldest, refused, slowest, .. } = begins(group, replica, (u64::MAX, 0), false, now_ms);
         group.leave_request(replica, u64::MAX);
         [oldest, refused, slowest].map(|time| time.map(|t| t.0 / 1000))
     }
@@ -489,14 +541,14 @@ mod tests {
     #[test]
     fn who_has_tried_before_the_window_began_has_a_backlog() {
         let group = a_group();
-        let _ = group.begin_request(A, 1, T(90), true, 100_000);
+        let _ = begins(&group, A, (1, 90), true, 100_000);
         ends(&group, A, 1, 100, Some(90), 100_000);
-        let _ = group.begin_request(B, 1, T(95), false, 100_000);
+        let _ = begins(&group, B, (1, 95), false, 100_000);
         ends(&group, B, 1, 100, Some(95), 100_000);
         let inherited = |replica| group.others(replica, 9, 101_000).inherited;
         assert_eq!((inherited(A), inherited(B)), (None, Some(T(90))));
         // It is a retry of what was refused here.
-        let _ = group.begin_request(B, 1, T(95), true, 101_000);
+        let _ = begins(&group, B, (1, 95), true, 101_000);
         assert_eq!(inherited(A), None);
     }
 
@@ -504,9 +556,9 @@ mod tests {
     #[test]
     fn who_has_tried_before_the_window_began_has_a_backlog_between_two_requests_too() {
         let group = a_group();
-        let _ = group.begin_request(A, 1, T(90), true, 100_000);
+        let _ = begins(&group, A, (1, 90), true, 100_000);
         ends(&group, A, 1, 91, Some(90), 100_000);
-        let _ = group.begin_request(B, 1, T(95), false, 100_000);
+        let _ = begins(&group, B, (1, 95), false, 100_000);
         ends(&group, B, 1, 100, Some(100), 100_000);
         ends(&group, A, 1, 91, None, 101_000);
         assert_eq!(group.others(B, 9, 101_250).inherited, Some(T(91)));
@@ -517,17 +569,70 @@ mod tests {
         assert_eq!(group.others(B, 9, 112_000).inherited, None);
     }
 
+    /// By another instance that did not reach this one, say. Or a replica that has lost what it had would close the door on it.
+    #[test]
+    fn who_comes_again_with_what_was_refused_elsewhere_is_behind() {
+        let group = a_group();
+        ends(&group, A, 1, 100, None, 100_000);
+        ends(&group, B, 1, 100, None, 100_000);
+        let _ = comes(&group, A, 2, true, 106_000);
+        assert_eq!(group.others(B, 9, 106_000).slowest, None, "its answer got lost: it was here a moment ago");
+        ends(&group, A, 2, 106, None, 106_000);
+        let _ = comes(&group, A, 3, false, 130_000);
+        assert_eq!(group.others(B, 9, 130_000).slowest, None, "it has not tried before");
+        ends(&group, A, 3, 107, None, 130_000);
+        let _ = comes(&group, A, 4, true, 150_000);
+        assert_eq!(group.others(B, 9, 150_000).slowest, Some(T(107)));
+        ends(&group, A, 4, 110, None, 150_100);
+        assert_eq!(group.others(B, 9, 150_200).slowest, Some(T(110)), "until it has caught up");
+        // By the clock it was at 127 s.
+        ends(&group, A, 5, 126, None, 160_000);
+        ends(&group, A, 6, 128, None, 165_000);
+        ends(&group, A, 7, 130, None, 170_000);
+        assert_eq!(group.others(B, 9, 170_000).slowest, None);
+    }
+
+    #[test]
+    fn who_is_alone_has_refused_all_that_was_refused() {
+        let group = a_group();
+        ends(&group, A, 1, 100, None, 100_000);
+        ends(&group, B, 1, 100, None, 100_000);
+        let found = begins(&group, A, (2, 100), true, 150_000);
+        assert_eq!((found.silent_ms, group.others(B, 9, 150_000).slowest), (0, None));
+    }
+
+    #[test]
+    fn who_is_first_after_a_silence_of_all_is_told() {
+        let group = a_group();
+        let silent = |replica, now_ms| {
+            let silent_ms = comes(&group, replica, 9, false, now_ms).silent_ms;
+            ends(&group, replica, 9, now_ms / 1000, None, now_ms);
+            silent_ms
+        };
+        assert_eq!(silent(A, 100_000), 0, "nothing is known of it");
+        assert_eq!(silent(B, 105_000), 0);
+        assert_eq!(silent(A, 111_000), 0, "6 s are no silence");
+        assert_eq!(silent(B, 117_001), 6_001);
+        assert_eq!((silent(A, 123_000), silent(B, 123_001)), (6_001, 0), "for as long as senders pause");
+        let hold_up =
+            |silent_ms, interval| Others { silent_ms, ..Others::default() }.hold_up(T(200), interval);
+        assert!(hold_up(6_001, 3_000) && !hold_up(6_001, 3_001), "its samples may be that far apart");
+        assert!(!hold_up(6_001, 0), "nobody knows how far");
+        let _ = comes(&group, A, 10, false, 132_000);
+        assert_eq!(silent(B, 160_000), 0, "one of them is being served");
+    }
+
     /// Of a retry only what was not settled, or two whose requests have old samples as well would wait for each other.
     #[test]
     fn what_is_being_delivered_is_what_is_not_settled() {
         let group = a_group();
         ends(&group, A, 1, 100, None, 100_000);
         let delivering = |now_ms| group.others(B, 9, now_ms).delivering;
-        let _ = group.begin_request(A, 2, T(101), false, 101_000);
+        let _ = begins(&group, A, (2, 101), false, 101_000);
         assert_eq!(delivering(111_000), Some(T(101)));
         ends(&group, A, 2, 160, Some(150), 112_000);
         assert_eq!(delivering(112_000), None);
-        let _ = group.begin_request(A, 2, T(101), true, 113_000);
+        let _ = begins(&group, A, (2, 101), true, 113_000);
         assert_eq!(delivering(114_000), Some(T(150)));
         group.leave_request(A, 2);
         assert_eq!(delivering(114_000), None);

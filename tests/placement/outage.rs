@@ -2,7 +2,7 @@
 
 use super::keeper::{One, beats, tables};
 use super::rules::{group, peer};
-use promdedup::placement::store::{EXPIRY, HEARTBEAT_EVERY};
+use promdedup::placement::store::{EXPIRY, Gift, HEARTBEAT_EVERY, Store};
 use promdedup::placement::{Placement, Whose};
 use promdedup::series::GroupKey;
 use promdedup::stand_in::coordination::Reach;
@@ -280,4 +280,45 @@ async fn a_lapse_is_noticed_although_the_answer_that_told_of_it_got_lost() {
     assert!(b.is_mine(1) && !a.is_mine(1), "one has it");
     assert_eq!(a.theirs(1).await, peer("b"));
     assert_eq!(a.left(), [GroupKey(1)]);
+}
+
+/// A failover to a server that was behind. Its epochs are lower than those that instances know, so nobody heeds its news.
+#[tokio::test(start_paused = true)]
+async fn a_database_that_falls_back_says_anew_whose_a_group_is() {
+    let tables = tables();
+    let (a, b) = (One::start(&tables, "a").await, One::start(&tables, "b").await);
+    drop((a.mine(1).await, a.mine(2).await, b.mine(3).await));
+    beats(1).await;
+    let copy = tables.copy();
+    let gift = Gift { key: GroupKey(1), epoch: 1, load: 0.0, to: Some(peer("b")) };
+    assert_eq!(a.store.give(&gift).await, Ok(Some(2)));
+    sleep(Duration::from_millis(1)).await;
+    drop(b.mine(1).await);
+    assert_eq!(a.theirs(1).await, peer("b"));
+    tables.fall_back(copy);
+    beats(2).await;
+    assert_eq!(tables.owner(GroupKey(1)), Some((peer("a").id, 1)));
+    assert_eq!(b.theirs(1).await, peer("a"), "it is the database's to say");
+    assert_eq!(b.left(), [GroupKey(1)]);
+    // What `b` passes on to `a` arrives there as another instance's, so that it asks.
+    a.keeper.misdirected(GroupKey(1), &peer("b"));
+    drop(a.mine(1).await);
+    assert!(a.is_mine(2) && b.is_mine(3), "these were not given away meanwhile");
+}
+
+/// Requests learn it by their stay: what they see of the group may be half of it.
+#[tokio::test(start_paused = true)]
+async fn a_group_may_be_split_for_as_long_as_nobody_confirms_whose_it_is() {
+    let tables = tables();
+    let a = One::start(&tables, "a").await;
+    assert!(!a.mine(1).await.may_be_split());
+    a.store.set_reach(Reach::Silent);
+    sleep(EXPIRY).await;
+    assert!(a.mine(1).await.may_be_split(), "others take it over from now on");
+    assert!(a.mine(2).await.may_be_split(), "nobody could be asked");
+    a.store.set_reach(Reach::Well);
+    beats(4).await;
+    assert!(!a.mine(1).await.may_be_split() && !a.mine(2).await.may_be_split());
+    let b = One::starting(&tables, "b", Reach::Refused);
+    assert!(b.mine(1).await.may_be_split(), "it knows nothing");
 }

@@ -146,9 +146,7 @@ fn whole(played: &Played, verdict: &mut Verdict) {
         let series = broken.split([' ', ':']).nth(1).and_then(|number| number.parse().ok());
         verdict.broke("acknowledged only what upstream has", series, broken.clone());
     }
-    let is_split =
-        |at_ms, group: usize| played.served.get(group).is_some_and(|served| served.is_split(at_ms));
-    let mut dropped = history.dropped.iter().filter(|dropped| !is_split(dropped.at_ms, dropped.group));
+    let mut dropped = history.dropped.iter().filter(|dropped| !settled::is_of_a_split(played, dropped));
     if let Some(first) = dropped.next()
         && !story.loses_data()
     {

@@ -35,6 +35,17 @@ impl Class {
     }
 }
 
+/// Whether two HA groups have their replicas in common, so that requests mix them. By a digit of its own, so that the other stories
+/// stay as they are.
+pub(crate) const fn mixes(seed: u64) -> bool {
+    (seed / 10) % 8 == 3
+}
+
+/// Whether the database loses its last seconds, and not all that it has. The same for the same reason.
+const fn falls_back(at_ms: i64) -> bool {
+    at_ms % 4 < 2
+}
+
 /// The story of a seed.
 pub(crate) fn story(seed: u64) -> Story {
     let mut dice = Dice::new(seed, 2);
@@ -47,9 +58,10 @@ pub(crate) fn story(seed: u64) -> Story {
     let delay_ms = interval_ms / dice.pick(&[10, 2]);
     let mut replicas = vec![];
     let mut targets = vec![];
-    for group in 0..groups {
+    let team_of = |group| if mixes(seed) { group / 2 } else { group };
+    for team in 0..=team_of(groups - 1) {
         replicas.extend((0..each).map(|_| ReplicaPlan {
-            group,
+            team,
             shards: dice.pick(&[1, 2, 4]),
             clock: vec![],
         }));
@@ -57,7 +69,8 @@ pub(crate) fn story(seed: u64) -> Story {
     for group in 0..groups {
         // Each group brings another load.
         for nth in 0..=group % 4 {
-            targets.push(target(dice, group, nth, replicas.len(), interval_ms));
+            let target = target(dice, group, nth, replicas.len(), interval_ms);
+            targets.push(TargetPlan { team: team_of(group), ..target });
         }
     }
     let offsets = [0, 0, 500, -500, 2 * SECOND, 5 * SECOND, -5 * SECOND];
@@ -108,6 +121,7 @@ pub(crate) fn story(seed: u64) -> Story {
 
 fn target(dice: &mut Dice, group: usize, nth: usize, replicas: usize, interval_ms: i64) -> TargetPlan {
     TargetPlan {
+        team: group,
         group,
         intervals_ms: vec![(0, interval_ms)],
         phases_ms: (0..replicas).map(|_| dice.of(0..=interval_ms - 1)).collect(),
@@ -144,6 +158,7 @@ fn fault(dice: &mut Dice, story: &Story, instances: usize, at_ms: i64) -> Fault 
         4 | 5 => (Mishap::DatabaseAway { reach }, MINUTE),
         6 => (Mishap::NoDatabase { instance, reach }, MINUTE),
         7 => (Mishap::DatabaseSlow { more_ms: dice.pick(&[500, 1_200, 3_000]) }, MINUTE),
+        8 if falls_back(at_ms) => (Mishap::DatabaseFallsBack, 20 * SECOND),
         8 => (Mishap::DatabaseForgets, SECOND),
         9 if dice.percent(50) => (Mishap::Unreached { instance, hangs: dice.percent(50) }, MINUTE),
         9 => {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use promdedup::placement::{Placement, Whose};
 use promdedup::series::{GroupKey, TenantHash};
-use promdedup::stand_in::coordination::Tables;
+use promdedup::stand_in::coordination::{Snapshot, Tables};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -29,6 +29,7 @@ pub(crate) struct Front {
     thanos: Arc<Thanos>,
     pub(crate) instances: Vec<Arc<Proxy>>,
     tables: Option<Tables>,
+    copy: Mutex<Option<Snapshot>>,
     next: AtomicUsize,
     served: Mutex<Vec<Served>>,
 }
@@ -72,6 +73,7 @@ impl Front {
                 thanos: Arc::clone(thanos),
                 instances: instances.collect(),
                 tables: tables.clone(),
+                copy: Mutex::default(),
                 next: AtomicUsize::new(0),
                 served: Mutex::new(vec![Served::default(); world.story.groups()]),
             }
@@ -178,6 +180,18 @@ impl Front {
     /// The database loses everything.
     pub(crate) fn forget(&self) {
         self.tables.iter().for_each(Tables::forget);
+    }
+
+    /// Another server of the database has what this one has now, and nothing from now on.
+    pub(crate) fn copy(&self) {
+        *self.copy.lock().unwrap() = self.tables.as_ref().map(Tables::copy);
+    }
+
+    /// The database is that other server.
+    pub(crate) fn fall_back(&self) {
+        if let Some((tables, copy)) = self.tables.as_ref().zip(self.copy.lock().unwrap().take()) {
+            tables.fall_back(copy);
+        }
     }
 
     /// Requests in all pipelines, and the most series in a window.

@@ -51,7 +51,8 @@ pub(crate) struct Dropped {
     pub(crate) at_ms: i64,
     /// The first series in it.
     pub(crate) series: usize,
-    pub(crate) group: usize,
+    /// Those of all of it.
+    pub(crate) groups: Vec<usize>,
     pub(crate) what: String,
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn story(seed: u64) -> Story {
         seed,
         span_ms,
         replicas: (0..replicas)
-            .map(|_| ReplicaPlan { group: 0, shards: dice.pick(&[1, 2, 4]), clock: vec![] })
+            .map(|_| ReplicaPlan { team: 0, shards: dice.pick(&[1, 2, 4]), clock: vec![] })
             .collect(),
         link,
         proxy: ProxyPlan {
@@ -119,7 +119,16 @@ fn targets(dice: &mut Dice, replicas: usize, quick: bool, span_ms: i64, class: C
             intervals_ms.extend([(from, 2 * USUAL_MS), (until, USUAL_MS)]);
         }
         let jitter_ms = if dice.percent(10) { interval_ms / 50 } else { 0 };
-        targets.push(TargetPlan { group: 0, intervals_ms, phases_ms, jitter_ms, kind, life, series });
+        targets.push(TargetPlan {
+            team: 0,
+            group: 0,
+            intervals_ms,
+            phases_ms,
+            jitter_ms,
+            kind,
+            life,
+            series,
+        });
     };
     if quick {
         add(dice, SECOND, Kind::Scraped);

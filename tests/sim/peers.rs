@@ -25,6 +25,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+/// As the real client has it (`src/peers/client.rs`).
+const UNCONFIRMED_MAX_MS: i64 = 5_000;
 const SECRET: &str = "a-secret-of-instances";
 
 /// The place of an instance among the others, whichever process has it.
@@ -138,7 +140,8 @@ impl Ways {
         self.world.state().faults.iter().any(|fault| matches!(fault.what, What::Fleet(Mishap::Lies { .. })))
     }
 
-    async fn way(&self, to: usize) -> Result<(), String> {
+    /// `noticed_ms`: when the real client notices that nothing gets through any more.
+    async fn way(&self, to: usize, noticed_ms: i64) -> Result<(), String> {
         let way_ms = {
             let hop_ms = self.world.story.fleet.as_ref().map_or(0, |fleet| fleet.hop_ms);
             self.world.state().dice.of(0..=hop_ms)
@@ -148,7 +151,10 @@ impl Ways {
             std::future::pending::<()>().await;
         }
         match self.apart(to) {
-            Some(true) => std::future::pending().await,
+            Some(true) => {
+                self.world.pause(noticed_ms).await;
+                Err("connection timed out".to_owned())
+            }
             Some(false) => Err("connection refused".to_owned()),
             None => Ok(()),
         }
@@ -157,10 +163,11 @@ impl Ways {
     async fn attempt(&self, peer: &Peer, hop: Hop) -> Result<Hopped, String> {
         let front = self.front.upgrade().ok_or("the story is over")?;
         let to = (0..front.instances.len()).find(|number| url(*number) == *peer.url).unwrap();
-        self.way(to).await?;
+        self.way(to, UNCONFIRMED_MAX_MS).await?;
         let headers = [(PEER_HEADER, SECRET)];
         let called = front.instances[to].call(hop.body, hop.retry_attempt, &headers).await;
-        self.way(to).await?;
+        // Nothing is left to be confirmed, so a probe is sent first.
+        self.way(to, 2 * UNCONFIRMED_MAX_MS).await?;
         Ok(judge(called.ok_or("connection refused or reset")?).await)
     }
 }

@@ -144,15 +144,17 @@ impl Proxy {
         self.count(&life);
     }
 
-    /// SIGTERM: drains, and ends.
-    pub(crate) async fn drain(&self) {
+    /// SIGTERM: drains, and ends. `leaves`: and leaves its groups to the others, as it should.
+    pub(crate) async fn drain(&self, leaves: bool) {
         let Some(life) = self.life() else { return };
         if let (Some(member), Some(fleet)) = (&life.member, &self.world.story.fleet) {
             life.phase.set(Phase::Leaving);
             member.keeper.drain();
             self.world.pause(fleet.lead_ms).await;
             life.phase.set(Phase::Draining);
-            member.keeper.leave(DRAIN_MAX).await;
+            if leaves {
+                member.keeper.leave(DRAIN_MAX).await;
+            }
         }
         life.phase.set(Phase::Draining);
         for _ in 0..DRAIN_MAX.as_millis() / 50 {

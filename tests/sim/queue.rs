@@ -265,8 +265,11 @@ fn told(replica: &Replica, batch: &[Item], heard: Option<&Heard>) {
 fn dropped(replica: &Replica, batch: &[Item], what: String) {
     let at_ms = replica.world.now_ms();
     let series = batch.first().map_or(0, |item| item.series as usize);
-    let group = replica.world.story.replicas[replica.number].group;
-    replica.world.history().dropped.push(Dropped { at_ms, series, group, what });
+    let mut history = replica.world.history();
+    let mut groups: Vec<usize> =
+        batch.iter().map(|item| history.series[item.series as usize].group).collect();
+    groups.dedup();
+    history.dropped.push(Dropped { at_ms, series, groups, what });
 }
 
 fn acknowledged(replica: &Replica, batch: &[Item]) {

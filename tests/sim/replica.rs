@@ -107,8 +107,8 @@ impl Replica {
         let mut dice = self.dice(77);
         let mut loops: Vec<Loop> = story.targets.iter().map(|_| Loop::default()).collect();
         let mut due = BinaryHeap::new();
-        let group = story.replicas[self.number].group;
-        for (target, plan) in story.targets.iter().enumerate().filter(|(_, plan)| plan.group == group) {
+        let team = story.replicas[self.number].team;
+        for (target, plan) in story.targets.iter().enumerate().filter(|(_, plan)| plan.team == team) {
             due.push(Reverse((self.next(plan, self.world.now_ms()), Job::Scrape(target))));
         }
         while let Some(Reverse((due_ms, job))) = due.pop() {

@@ -124,15 +124,21 @@ fn process(front: &Arc<Front>, mishap: Mishap, begins: bool) {
         (Mishap::Crash { instance }, true) => front.instances[instance].kill(),
         (Mishap::Ends { instance }, true) => {
             let proxy = Arc::clone(&front.instances[instance]);
-            tokio::spawn(async move { proxy.drain().await });
+            tokio::spawn(async move { proxy.drain(true).await });
+        }
+        (Mishap::Quits { instance }, true) => {
+            let proxy = Arc::clone(&front.instances[instance]);
+            tokio::spawn(async move { proxy.drain(false).await });
         }
         // A process that drains for longer than it should be away is killed, as an orchestrator does it.
-        (Mishap::Crash { instance } | Mishap::Ends { instance }, false) => {
+        (Mishap::Crash { instance } | Mishap::Ends { instance } | Mishap::Quits { instance }, false) => {
             front.instances[instance].kill();
             front.instances[instance].begin();
         }
         (Mishap::Comes { instance }, true) => front.instances[instance].begin(),
         (Mishap::DatabaseForgets, true) => front.forget(),
+        (Mishap::DatabaseFallsBack, true) => front.copy(),
+        (Mishap::DatabaseFallsBack, false) => front.fall_back(),
         (Mishap::NoDatabase { .. } | Mishap::DatabaseAway { .. }, _) => {
             front.instances.iter().for_each(|instance| instance.look_for_the_database());
         }

@@ -11,6 +11,7 @@ const INTERVAL_MS: i64 = 15 * SECOND;
 /// Two replicas, eight targets of three series, and half an hour.
 fn two_replicas() -> Story {
     let target = |nth: i64| TargetPlan {
+        team: 0,
         group: 0,
         intervals_ms: vec![(0, INTERVAL_MS)],
         phases_ms: vec![(nth * 1_700) % INTERVAL_MS, (nth * 1_700 + 6_300) % INTERVAL_MS],
@@ -22,7 +23,7 @@ fn two_replicas() -> Story {
     Story {
         seed: 1,
         span_ms: 30 * MINUTE,
-        replicas: (0..2).map(|_| ReplicaPlan { group: 0, shards: 2, clock: vec![] }).collect(),
+        replicas: (0..2).map(|_| ReplicaPlan { team: 0, shards: 2, clock: vec![] }).collect(),
         targets: (0..8).map(target).collect(),
         link: Link { flush_ms: 1_000, way_ms: 200, store_ms: 400, batch: 100 },
         proxy: ProxyPlan { series_max: 10_000, idle_ms: 60 * MINUTE, hold_ms: 6 * SECOND },

@@ -27,8 +27,8 @@ pub(crate) struct Story {
 /// A Prometheus.
 #[derive(Clone, Debug)]
 pub(crate) struct ReplicaPlan {
-    /// The HA group that it is of.
-    pub(crate) group: usize,
+    /// The replicas that scrape the same.
+    pub(crate) team: usize,
     pub(crate) shards: usize,
     /// How far its clock is ahead, and since when: sample times carry it.
     pub(crate) clock: Vec<(i64, i64)>,
@@ -38,6 +38,8 @@ pub(crate) struct ReplicaPlan {
 #[derive(Clone, Debug)]
 pub(crate) struct TargetPlan {
     /// Whose replicas scrape it.
+    pub(crate) team: usize,
+    /// The HA group that its labels name. A team that has targets of several mixes them in its requests.
     pub(crate) group: usize,
     /// Each interval and since when; the first since the beginning.
     pub(crate) intervals_ms: Vec<(i64, i64)>,
@@ -180,6 +182,9 @@ pub(crate) enum Mishap {
     Crash { instance: usize },
     /// SIGTERM: it leaves its groups and ends; a new process comes after the time.
     Ends { instance: usize },
+    #[cfg_attr(not(test), expect(dead_code, reason = "only a test breaks what it tests"))]
+    /// As that, but it says nothing of its groups: it shows that the checker sees it.
+    Quits { instance: usize },
     /// It is not there before.
     Comes { instance: usize },
     /// It gets on with the database like that, alone.
@@ -190,6 +195,8 @@ pub(crate) enum Mishap {
     DatabaseSlow { more_ms: i64 },
     /// All rows are lost.
     DatabaseForgets,
+    /// When the time is over, another server has its place, with the rows as they were when it began.
+    DatabaseFallsBack,
     /// Neither reaches the other: connections are refused, or hang.
     Apart { one: usize, other: usize, hangs: bool },
     /// The others do not reach it; it reaches them.
@@ -311,7 +318,7 @@ impl Story {
 
     /// How many HA groups there are.
     pub(crate) fn groups(&self) -> usize {
-        self.replicas.iter().map(|replica| replica.group + 1).max().unwrap_or(0)
+        self.targets.iter().map(|target| target.group + 1).max().unwrap_or(0)
     }
 
     /// Whether there is a time in which upstream takes nothing, or not all.

@@ -20,6 +20,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+/// A connection on which nothing goes is looked after so often.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// Cheap to clone: each pool has one.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
@@ -39,6 +42,9 @@ pub(crate) struct Way<'a> {
     pub(crate) server_name: Option<ServerName<'static>>,
     /// Of connecting, and of a handshake.
     pub(crate) timeout: Duration,
+    /// A peer that confirms nothing for so long is not reached any more: neither what was sent to it, nor, where nothing was, that it
+    /// is there. `None`: as the system has it, which is a quarter of an hour.
+    pub(crate) unconfirmed_max: Option<Duration>,
     /// Where their bytes are counted.
     pub(crate) traffic: &'a Traffic,
 }
@@ -56,7 +62,10 @@ impl Connector {
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
         http.set_connect_timeout(Some(way.timeout));
-        http.set_keepalive(Some(Duration::from_secs(60)));
+        http.set_keepalive(Some(way.unconfirmed_max.unwrap_or(KEEPALIVE)));
+        http.set_keepalive_interval(way.unconfirmed_max.map(|_| Duration::from_secs(1)));
+        #[cfg(target_os = "linux")]
+        http.set_tcp_user_timeout(way.unconfirmed_max);
         http.enforce_http(false);
         let tls = way.tls.map(|files| Tls::new(files, &way).map(Arc::new)).transpose()?;
         Ok(Self { http, tls, traffic: way.traffic.clone() })
@@ -187,6 +196,41 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::socket::NetworkBytes;
+    use prometheus::Registry;
+    use rustix::net::sockopt::{tcp_keepidle, tcp_user_timeout};
+    use tokio::net::TcpListener;
+
+    /// Or a request to an instance that was cut off a moment ago would be waited for as long as one whose upstream is slow.
+    #[tokio::test]
+    async fn a_connection_ends_soon_on_which_nothing_is_confirmed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let network = NetworkBytes::new(&Registry::new()).unwrap();
+        let five = Duration::from_secs(5);
+        for (unconfirmed_max, user_timeout_ms, idle) in [(Some(five), 5_000, five), (None, 0, KEEPALIVE)] {
+            let way = Way {
+                what: "nothing",
+                tls: None,
+                server_name: None,
+                timeout: five,
+                unconfirmed_max,
+                traffic: &network.upstream,
+            };
+            let Stream::Plain(stream) =
+                Connector::new(way).unwrap().call(url.clone()).await.unwrap().into_inner()
+            else {
+                panic!("it is not secured");
+            };
+            assert_eq!(tcp_user_timeout(stream.stream()).unwrap(), user_timeout_ms);
+            assert_eq!(tcp_keepidle(stream.stream()).unwrap(), idle);
         }
     }
 }

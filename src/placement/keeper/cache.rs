@@ -95,7 +95,9 @@ pub(super) struct Tally {
 
 impl Mine {
     fn new(now: Instant, sure: bool, load: f64) -> Self {
-        Self { stays: Arc::default(), sure, here: now, since: now, sent: now, load: Load::of(load) }
+        let stays = Arc::<Stays>::default();
+        stays.confirm(sure);
+        Self { stays, sure, here: now, since: now, sent: now, load: Load::of(load) }
     }
 }
 
@@ -322,8 +324,8 @@ impl Cache {
         unsure.filter_map(|entry| entry.group.clone()).take(most).collect()
     }
 
-    /// Measures the load of each group since the last time.
-    pub(super) fn tally(&self, since_last: Duration, now: Instant) -> Tally {
+    /// Measures the load of each group since the last time. `away`: nobody can be asked whether they still are this instance's.
+    pub(super) fn tally(&self, since_last: Duration, away: bool, now: Instant) -> Tally {
         let mut tally = Tally::default();
         for mut entry in self.entries.iter_mut() {
             let key = *entry.key();
@@ -332,6 +334,7 @@ impl Cache {
             if samples > 0 || mine.stays.now() > 0 {
                 mine.sent = now;
             }
+            mine.stays.confirm(mine.sure && !away);
             mine.load.measured(samples, since_last);
             tally.groups += 1;
             tally.unsure += usize::from(!mine.sure);

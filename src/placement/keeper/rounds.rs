@@ -40,7 +40,7 @@ impl Keeper {
 
     /// `missed`: there was no answer to the last one. Says whether there is one to this one.
     async fn one_beat(self: &Arc<Self>, since_last: Duration, now: Instant, missed: bool) -> bool {
-        let tally = self.cache.tally(since_last, now);
+        let tally = self.cache.tally(since_last, !self.is_up(), now);
         self.metrics.groups.set(i64::try_from(tally.groups).unwrap_or(i64::MAX));
         self.metrics.unconfirmed.set(i64::try_from(tally.unsure).unwrap_or(i64::MAX));
         self.metrics.load.set(tally.load);
@@ -165,7 +165,11 @@ impl Keeper {
                 News::Changed(change) => self.hear(change),
                 News::Shared(key) => self.begin_anew(key),
                 News::Left(id) => self.cache.left(&id),
-                News::Missed => self.poll_since(&mut polled).await,
+                News::Missed => {
+                    // The connection broke: maybe another server has the database's place, and has not heard of the last changes.
+                    self.cache.doubt();
+                    self.poll_since(&mut polled).await;
+                }
             }
         }
     }

@@ -208,8 +208,8 @@ mod tests {
     fn circumstances() -> impl Strategy<Value = (Circumstances, bool)> {
         let times = || proptest::option::of((-100i64..1 << 45).prop_map(TimestampMs));
         let others = (times(), times(), times(), times());
-        (any::<bool>(), 0i64..2, others, any::<bool>()).prop_map(
-            |(retry, late, (refused, inherited, slowest, delivering), waits)| {
+        (any::<[bool; 3]>(), 0i64..2, others).prop_map(
+            |([retry, may_be_split, waits], late, (refused, inherited, slowest, delivering))| {
                 let circumstances = Circumstances {
                     out_of_order_window_ms: late * 100_000,
                     retry,
@@ -218,6 +218,7 @@ mod tests {
                     inherited,
                     slowest,
                     delivering,
+                    may_be_split,
                 };
                 (circumstances, waits)
             },
