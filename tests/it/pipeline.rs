@@ -284,6 +284,7 @@ async fn a_full_window_lets_newcomers_pass_with_their_label() {
     pipeline.ask(&[ts("n", "a", 0), ts("m", "a", 15)]).await;
     assert_eq!(sent(&fake), ["m{} 0", "n{prometheus_replica=a} 0", "m{} 15"]);
     assert_eq!(pipeline.pipeline.window().full(), 1);
+    assert_eq!(pipeline.metric("promdedup_limit_hit_total", &[("limit", "series")]), 1);
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ impl Entry {
             // It steps in where the holder is gone.
             return (2 * apart <= 3 * interval).then_some(meta);
         }
-        if apart > 0 && 4 * apart >= 3 * interval {
+        if 4 * apart >= 3 * interval {
             if second != 0 {
                 self.words[6].store(self.words[7].load(Relaxed), Relaxed);
             }

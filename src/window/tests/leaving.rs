@@ -98,6 +98,9 @@ fn an_owner_that_is_overdue_is_seen_until_somebody_has_taken_over() {
     story.deliver(9, B, 30 + 23);
     assert!(overdue(1) && !overdue(2) && !overdue(3), "it is this group's");
     assert_eq!(story.window.is_overdue(GroupKey(1), 0, 1), (true, 0));
+    story.deliver(10, A, 0);
+    assert_eq!(story.window.is_overdue(GroupKey(1), 0, 1), (true, 1), "by small steps");
+    assert_eq!(story.window.is_overdue(GroupKey(1), 1, 1), (false, 0));
     story.deliver(9, B, 30 + 38);
     assert!(!overdue(1), "upstream has all");
 }
