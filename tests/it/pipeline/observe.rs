@@ -137,7 +137,7 @@ async fn nobody_waits_for_what_was_refused_to_another_replica() {
     let again = pack(&body(&[ts("x", "c", 20)], 0));
     assert_eq!(ask.incoming(Protocol::One, again, 1, None, NOW_MS + 11_000).await.status, 429);
     let (forwarded, failed) = (ask.outcome("forwarded"), ask.outcome("failed"));
-    assert_eq!(ask.later(12, &[ts("m", "b", 600), ts("born", "b", 600)]).await.status, 200);
+    assert_eq!(ask.later(12, &[ts("born", "b", 600), ts("m", "b", 600)]).await.status, 200);
     assert_eq!((ask.outcome("forwarded"), ask.outcome("failed")), (forwarded + 2, failed));
 }
 
