@@ -74,4 +74,12 @@ mod tests {
         drop(alone);
         assert_eq!(memory.taken.load(Ordering::Acquire), 0);
     }
+
+    /// Or who embeds a pipeline and sets no bound would be told to come again, for nothing.
+    #[test]
+    fn without_a_bound_of_its_own_many_requests_have_room_beside_each_other() {
+        let memory = Memory::default();
+        let taken: Vec<_> = (0..100).map_while(|_| memory.take(1 << 20).ok()).collect();
+        assert_eq!(taken.len(), 100);
+    }
 }

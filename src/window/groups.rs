@@ -207,6 +207,8 @@ mod tests {
         }
         let [with_series, held, met, gone] = [0, 1, 2, 3].map(|i| known.meet(kept + i, 0, 0).unwrap());
         with_series.gain();
+        gone.gain();
+        gone.lose();
         met.meet(1);
         let number = gone.number();
         drop((met, gone));

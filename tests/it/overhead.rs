@@ -73,6 +73,28 @@ async fn cpu_time_is_spent_for_what_became_of_the_samples() {
     assert_eq!(["decompress", "encode"].map(|stage| ask.cpu_s(stage, "forwarded")), before);
 }
 
+/// Or what dedup costs would seem more than it is: what leaves costs time, too, and none of it is a duplicate's.
+#[tokio::test]
+async fn what_no_stage_claims_is_split_by_bytes_received_and_sent() {
+    let (ask, _) = pipeline();
+    let thread = ask.is_the_data_plane();
+    let batch = |seconds: &[i64]| {
+        let of = |t| (0..50).map(move |i| Ts::new(&format!("m{i}")).replica("a").at(t));
+        seconds.iter().copied().flat_map(of).collect::<Vec<_>>()
+    };
+    ask.ask(&batch(&[0])).await;
+    ask.ask(&batch(&[15])).await;
+    let other = || ["forwarded", "duplicate"].map(|share| ask.cpu_s("other", share));
+    let before = other();
+    ask.ask(&batch(&[15, 30])).await;
+    thread.publish();
+    let after = other();
+    // One part in two has been here, and as much as the other part leaves.
+    let [forwarded, duplicate] = [0, 1].map(|share| after[share] - before[share]);
+    let ratio = forwarded / duplicate;
+    assert!((1.5..2.5).contains(&ratio), "{forwarded} s to {duplicate} s");
+}
+
 /// CPU seconds of the threads of another process whose names begin so.
 fn threads_cpu_s(process: u32, prefix: &str) -> f64 {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("threads");

@@ -255,9 +255,13 @@ async fn a_request_may_mix_groups_and_replicas() {
             .at(t)
     };
     // `a` is the first replica of one group and the second of the other.
-    pipeline.ask(&[ts("m", "a", 0), other("b", 0), other("a", 1), ts("m", "b", 1)]).await;
-    pipeline.ask(&[ts("m", "a", 15), other("a", 16), other("b", 15), ts("m", "b", 16)]).await;
-    pipeline.ask(&[ts("m", "b", 31), ts("m", "a", 30), other("b", 30), other("a", 31)]).await;
+    for request in [
+        [ts("m", "a", 0), other("b", 0), other("a", 1), ts("m", "b", 1)],
+        [ts("m", "a", 15), other("a", 16), other("b", 15), ts("m", "b", 16)],
+        [ts("m", "b", 31), ts("m", "a", 30), other("b", 30), other("a", 31)],
+    ] {
+        assert_eq!(pipeline.ask(&request).await.status, 204);
+    }
     let times = [0, 0, 15, 15, 30, 30].map(|t| format!("m{{}} {t}"));
     assert_eq!(sent(&fake), times);
     assert_eq!(pipeline.metric("promdedup_takeovers_total", &[]), 0);
@@ -271,7 +275,7 @@ async fn bytes_of_duplicates_are_those_of_series_that_bring_nothing_else() {
     let bytes = || pipeline.metric("promdedup_duplicate_bytes_total", &[]);
     pipeline.ask(&[ts("m", "a", 0).at(15), ts("m", "a", 15).no_sample().exemplar()]).await;
     assert_eq!(bytes(), 0);
-    let packed = pack(&body(&[ts("m", "b", 6)], 0));
+    let packed = pack(&body(&[ts("m", "b", 6), ts("n", "b", 6)], 0));
     let (length, reply) = (packed.len() as u64, pipeline.packed(packed).await);
     assert_eq!(reply.status, 204);
     assert!((length * 8 / 10..=length).contains(&bytes()), "{} of {length}", bytes());
@@ -284,6 +288,7 @@ async fn a_full_window_lets_newcomers_pass_with_their_label() {
     pipeline.ask(&[ts("n", "a", 0), ts("m", "a", 15)]).await;
     assert_eq!(sent(&fake), ["m{} 0", "n{prometheus_replica=a} 0", "m{} 15"]);
     assert_eq!(pipeline.pipeline.window().full(), 1);
+    assert_eq!(pipeline.metric("promdedup_limit_hit_total", &[("limit", "series")]), 1);
 }
 
 #[tokio::test]

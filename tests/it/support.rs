@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use promdedup::forward::{Answer, Echo, Outgoing, Passed, Relayed, Upstream};
 use promdedup::health::Health;
-use promdedup::overhead::CpuTime;
+use promdedup::overhead::{CpuTime, ThreadTime};
 use promdedup::pipeline::{Incoming, Metrics, Pipeline, Protocol, Reply, Settings, Verbatim};
 use promdedup::proto::{self, v2};
 use promdedup::series::{PlaceLabels, ReplicaNames};
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// The wall clock stands at an hour after the epoch: sample times in the tests are small.
-const NOW_MS: i64 = 3_600_000;
+pub(crate) const NOW_MS: i64 = 3_600_000;
 /// The bits of a stale marker.
 pub(crate) const STALE: u64 = 0x7ff0_0000_0000_0002;
 
@@ -360,6 +360,7 @@ pub(crate) struct Ask {
     pub(crate) pipeline: Arc<Pipeline<Fake>>,
     observes: bool,
     registry: prometheus::Registry,
+    cpu: CpuTime,
     refusals: Arc<Refusals>,
 }
 
@@ -407,7 +408,8 @@ impl Ask {
         };
         let (fake, registry) = (Fake::default(), prometheus::Registry::new());
         let limits = LimitHits::new(&registry).unwrap();
-        let metrics = Metrics::register(&registry, &CpuTime::register(&registry).unwrap(), &limits).unwrap();
+        let cpu = CpuTime::register(&registry).unwrap();
+        let metrics = Metrics::register(&registry, &cpu, &limits).unwrap();
         let refusals = Arc::<Refusals>::default();
         let metrics = metrics.telling(Arc::clone(&refusals));
         let window = Arc::new(Window::new(wishes.series_max));
@@ -416,7 +418,7 @@ impl Ask {
             Some(bytes) => pipeline.with_memory_max(bytes),
             None => pipeline,
         });
-        (Self { pipeline, observes: wishes.observes, registry, refusals }, fake)
+        (Self { pipeline, observes: wishes.observes, registry, cpu, refusals }, fake)
     }
 
     /// What is told of what was refused, the newest first: status, group and replica.
@@ -459,7 +461,7 @@ impl Ask {
         self.incoming(Protocol::Two, pack(&request.encode_to_vec()), 0, None, NOW_MS).await
     }
 
-    async fn incoming(
+    pub(crate) async fn incoming(
         &self,
         protocol: Protocol,
         packed: Vec<u8>,
@@ -514,6 +516,11 @@ impl Ask {
             metric.get_label().iter().all(|label| labels.contains(&(label.name(), label.value())))
         };
         family.get_metric().iter().find(wanted).map(|metric| metric.get_gauge().get_value())
+    }
+
+    /// From now on all that the calling thread does is the data plane's.
+    pub(crate) fn is_the_data_plane(&self) -> ThreadTime {
+        self.cpu.join()
     }
 
     /// CPU seconds of a stage, of one share.

@@ -39,6 +39,17 @@ fn every_series_added_is_found_and_no_other() {
     assert!(table.bytes() > 60_000 * 72, "{} bytes", table.bytes());
 }
 
+/// What is said of memory is what is allocated: an operator sizes a machine by it.
+#[test]
+fn memory_is_a_word_a_slot_and_chunks_of_entries_with_their_order() {
+    let table = Table::new(100_000);
+    let index = SEGMENTS * INDEX_MIN * 8;
+    assert_eq!(table.bytes(), index);
+    table.add(key(0), 0, NOBODY, || unpacked(0));
+    // 64 bytes of an entry, and two distances of two bytes.
+    assert_eq!(table.bytes(), index + CHUNK * (64 + 4));
+}
+
 /// The numbers of those that are found without the index: the first, and who follows.
 fn followed(table: &Table, keys: &[SeriesKey], way: Way) -> Vec<u32> {
     let mut found = Vec::new();
@@ -175,6 +186,20 @@ fn churn_does_not_grow_the_index_for_ever() {
         assert!(number < 1_000);
     }
     assert!(table.bytes() < 1_200_000, "{} bytes", table.bytes());
+}
+
+/// A slot whose series is gone has a tag as a key may have it, and no entry to look at.
+#[test]
+fn a_key_that_looks_like_a_slot_of_who_is_gone_is_unknown_then_known() {
+    let table = Table::new(1_000);
+    let gone = SeriesKey(u128::from(u32::MAX) << 64);
+    for _ in 0..2 {
+        assert_eq!((table.find(gone), locate(&table, &[gone])), (NONE, vec![NONE]));
+        assert_eq!(table.add(gone, 0, NOBODY, || unpacked(0)), Added::New(0));
+        assert_eq!((table.find(gone), locate(&table, &[gone])), (0, vec![0]));
+        assert!(table.entry(0).claim_for_table());
+        table.remove(0);
+    }
 }
 
 #[test]

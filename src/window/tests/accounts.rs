@@ -1,6 +1,8 @@
 //! What the window tells of itself and of its flights.
 
+use super::super::entry::{Entry, Glance, Marks, NOBODY, Unpacked};
 use super::*;
+use crate::policy::Series;
 
 #[test]
 fn memory_is_that_of_series_targets_and_held_histograms() {
@@ -70,6 +72,28 @@ fn the_census_counts_what_lives_by_small_steps_as_by_one() {
     assert_eq!(census(2), (3, 1, 0), "the others were touched three ticks ago");
     story.window.advance_tick();
     assert_eq!(census(2), (3, 0, 0));
+}
+
+/// Or health would tell of series that one replica lacks where they have only begun, or have ended.
+#[test]
+fn only_what_lives_and_is_at_rest_is_counted() {
+    let lives = Series { watermark: Some(TimestampMs(0)), interval: 15_000, ..Series::new(A) };
+    let glance = |series, flight| {
+        let entry = Entry::free();
+        let unpacked = Unpacked { series, target: 9, marks: Marks::default() };
+        entry.occupy(SeriesKey(1), &unpacked, 7, flight);
+        entry.glance()
+    };
+    assert_eq!(glance(lives, NOBODY), Some(Glance { tick: 7, target: 9, alone: true }));
+    let shown = Series { other: Some((TimestampMs(6_000), B)), ..lives };
+    assert_eq!(glance(shown, NOBODY), Some(Glance { tick: 7, target: 9, alone: false }));
+    let none = [
+        Series { interval: 0, ..lives },
+        Series { released: true, ..lives },
+        Series { stale: true, ..lives },
+    ];
+    assert_eq!(none.map(|series| glance(series, NOBODY)), [None; 3]);
+    assert_eq!(glance(lives, 3), None, "a flight has it");
 }
 
 /// The payload of a held float is no token: one of 0 would let go the first histogram that somebody holds.

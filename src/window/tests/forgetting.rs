@@ -202,3 +202,13 @@ fn what_goes_out_in_few_words_has_landed_and_duplicates_have_not() {
     };
     assert_eq!((ticks(A, 45, true), ticks(B, 45, false), ticks(A, 60, true)), (1, 0, 1));
 }
+
+/// Between a look for a series and one for its group the entry may have become another series'.
+#[test]
+fn the_group_of_an_entry_is_held_for_its_series_alone() {
+    let story = Story::new(10);
+    story.deliver(9, A, 0);
+    let held = |series| story.window.hold_group_of(story.number(9), SeriesKey(series));
+    assert_eq!(held(9).map(|group| group.number()), Some(story.group));
+    assert!(held(10).is_none());
+}

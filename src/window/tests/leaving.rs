@@ -98,8 +98,25 @@ fn an_owner_that_is_overdue_is_seen_until_somebody_has_taken_over() {
     story.deliver(9, B, 30 + 23);
     assert!(overdue(1) && !overdue(2) && !overdue(3), "it is this group's");
     assert_eq!(story.window.is_overdue(GroupKey(1), 0, 1), (true, 0));
+    story.deliver(10, A, 0);
+    assert_eq!(story.window.is_overdue(GroupKey(1), 0, 1), (true, 1), "by small steps");
+    assert_eq!(story.window.is_overdue(GroupKey(1), 1, 1), (false, 0));
     story.deliver(9, B, 30 + 38);
     assert!(!overdue(1), "upstream has all");
+}
+
+/// Its samples are gone, too. Or a group would be kept for as long as nobody takes the entry.
+#[test]
+fn a_series_that_is_forgotten_keeps_no_group() {
+    let story = Story::new(10);
+    for (replica, second) in [(A, 0), (A, 15), (B, 23), (B, 38)] {
+        story.deliver(9, replica, second);
+    }
+    let overdue = || story.window.is_overdue(GroupKey(1), 0, u32::MAX).0;
+    assert!(overdue());
+    (0..IDLE_TICKS).for_each(|_| story.window.advance_tick());
+    story.window.sweep(0, 100);
+    assert_eq!((story.window.series(), overdue()), (0, false));
 }
 
 /// Or what was a backlog elsewhere would be overtaken here.

@@ -206,3 +206,33 @@ async fn an_instance_that_is_gone_holds_nobody_up() {
     assert_eq!((one.got().len(), three.got().len()), (2, 3));
     assert_eq!(one.accounts().await + three.accounts().await, 4 + 4);
 }
+
+/// Or an instance that others ask would show what dedup costs as more than it is: what is passed on leaves it, too.
+#[tokio::test]
+async fn cpu_time_is_split_by_what_is_passed_on_as_well() {
+    let (_, [one, _two, _three]) = three().await;
+    let of = |cluster: &str, second| {
+        (0..50).map(|i| sample(cluster, &format!("{cluster}_{i}"), "a", second)).collect::<Vec<_>>()
+    };
+    assert_eq!(one.ask(&of("c1", 0)).await.status, 204);
+    let other = async || {
+        let metrics = one.metrics().await;
+        ["forwarded", "duplicate"].map(|share| {
+            let name = format!("promdedup_cpu_seconds_total{{share=\"{share}\",stage=\"other\"}} ");
+            let value = metrics.lines().find_map(|line| line.strip_prefix(&name)).expect("the share");
+            value.parse::<f64>().unwrap()
+        })
+    };
+    // Bytes that move for what is no duplicate, to those that move for duplicates.
+    let whole = vec![of("c1", 0), of("c2", 0)];
+    let parted = vec![[of("c1", 0), of("c2", 15)].concat()];
+    for (requests, expected) in [(whole, 1.7..2.3), (parted, 0.3..0.8)] {
+        let before = other().await;
+        for request in requests {
+            assert_eq!(one.ask(&request).await.status, 204);
+        }
+        let after = other().await;
+        let [forwarded, duplicate] = [0, 1].map(|share| after[share] - before[share]);
+        assert!(expected.contains(&(forwarded / duplicate)), "{forwarded} s to {duplicate} s");
+    }
+}

@@ -31,6 +31,17 @@ async fn a_group_meets_in_one_instance_whichever_is_asked() {
     assert_eq!(*two.seat.hopped.lock().unwrap(), [true; 3]);
 }
 
+/// Or a group could be given away under a request that brings samples of it.
+#[tokio::test]
+async fn all_groups_of_a_request_stay_while_it_is_served() {
+    let one = Instance::start(&Arc::default(), "one").await;
+    for second in [0, 15, 30] {
+        let both = ["c", "d"].map(|cluster| sample(cluster, "m", "a", second));
+        assert_eq!(one.ask(&both).await.status, 204);
+    }
+    assert_eq!(["c", "d"].map(|cluster| one.seat.stays_of(key(cluster)).take_samples()), [3, 3]);
+}
+
 /// What the owner says is the sender's, in 2.0 with what has been written.
 #[tokio::test]
 async fn the_answer_of_the_owner_is_the_senders() {

@@ -52,6 +52,20 @@ async fn a_jump_waits_while_another_replica_still_sends_older_data() {
     assert_eq!(pipeline.metric("promdedup_waits_total", &[("reason", "jump")]), 1);
 }
 
+#[tokio::test]
+async fn a_series_that_waits_holds_no_other_series_up() {
+    let (pipeline, _) = Ask::with(|wishes| wishes.first_contact_hold_ms = 1);
+    pipeline.later(0, &[ts("m", "a", 0), ts("m", "b", 6)]).await;
+    for t in [0, 15, 30] {
+        pipeline
+            .later(1, &[ts("m", "a", t), ts("n", "a", t), ts("m", "b", t + 6), ts("n", "b", t + 6)])
+            .await;
+    }
+    assert_eq!(pipeline.later(600, &[ts("m", "a", 45)]).await.status, 204);
+    let jump = pipeline.later(601, &[ts("m", "b", 600), ts("n", "b", 42)]).await;
+    assert!(jump.status == 503 && jump.text.starts_with("1 of 2 samples"), "{jump:?}");
+}
+
 /// Who has no replica label shares his backlog with nobody.
 #[tokio::test]
 async fn what_has_no_replica_holds_nobody_up() {

@@ -20,6 +20,18 @@ async fn a_death_leaves_no_hole_in_histograms() {
     assert_eq!(pipeline.metric("promdedup_samples_filled_total", &[]), 1);
 }
 
+#[tokio::test]
+async fn the_first_histogram_of_what_were_floats_is_held_as_one() {
+    let (pipeline, fake) = pipeline();
+    for t in [0, 15, 30] {
+        pipeline.ask(&[ts("h", "a", t)]).await;
+    }
+    for t in [50, 65] {
+        assert_eq!(pipeline.ask(&[histogram("b", t)]).await.status, 204);
+    }
+    assert_eq!(sent(&fake)[3..], ["h{} 50h 65h"]);
+}
+
 /// Prometheus ends a series of histograms by a stale marker that is a float.
 #[tokio::test]
 async fn the_stale_marker_of_a_histogram_is_a_float_and_loses_nothing_that_is_held() {

@@ -1,9 +1,9 @@
 //! Observe mode: everything goes on as it came, whatever is found in it, and what deduplication would have done is counted.
 
 use super::ts;
-use crate::support::{Ask, Fake, Ts, Wishes, body, pack};
+use crate::support::{Ask, Fake, NOW_MS, Ts, Wishes, body, pack};
 use promdedup::forward::Answer;
-use promdedup::pipeline::Reply;
+use promdedup::pipeline::{Protocol, Reply};
 
 fn observing(wish: impl FnOnce(&mut Wishes)) -> (Ask, Fake) {
     Ask::with(|wishes| {
@@ -124,6 +124,21 @@ async fn nobody_waits_and_the_waits_are_counted() {
     assert_eq!(ask.later(602, &[ts("m", "b", 600)]).await.status, 200);
     assert_eq!(ask.outcome("duplicate"), 3, "the watermark has moved");
     assert_eq!(upstream.relayed().len(), 8);
+}
+
+/// Also not for a backlog that began before this process did.
+#[tokio::test]
+async fn nobody_waits_for_what_was_refused_to_another_replica() {
+    let (ask, upstream) = observing(|wishes| wishes.first_contact_hold_ms = 1);
+    for (replica, t) in [("a", 0), ("b", 6), ("a", 15), ("b", 21), ("a", 30)] {
+        ask.later(10, &[ts("m", replica, t)]).await;
+    }
+    upstream.next([Answer::Unavailable { status: 429, text: "slow down".into() }]);
+    let again = pack(&body(&[ts("x", "c", 20)], 0));
+    assert_eq!(ask.incoming(Protocol::One, again, 1, None, NOW_MS + 11_000).await.status, 429);
+    let (forwarded, failed) = (ask.outcome("forwarded"), ask.outcome("failed"));
+    assert_eq!(ask.later(12, &[ts("born", "b", 600), ts("m", "b", 600)]).await.status, 200);
+    assert_eq!((ask.outcome("forwarded"), ask.outcome("failed")), (forwarded + 2, failed));
 }
 
 #[tokio::test]

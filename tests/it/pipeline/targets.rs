@@ -39,6 +39,20 @@ async fn a_target_moves_at_once_to_who_has_shown_a_later_scrape() {
     assert_eq!(pipeline.metric("promdedup_target_moves_total", &[]), 1);
 }
 
+/// Or all of a target would change its replica, and change it again, for one series that is not everybody's.
+#[tokio::test]
+async fn a_series_that_the_owner_lacks_takes_no_target_from_it_while_it_goes_on() {
+    let (pipeline, fake) = pipeline();
+    for t in (0..=120).step_by(15) {
+        let with = |replica, t| [ts("m", replica, t), ts("n", replica, t)];
+        let a = with("a", t);
+        pipeline.ask(if t <= 45 { &a } else { &a[..1] }).await;
+        pipeline.ask(&with("b", t + 6)).await;
+    }
+    assert!(sent(&fake).contains(&"n{} 51 66 81".to_owned()), "{:?}", sent(&fake));
+    assert_eq!(pipeline.metric("promdedup_target_moves_total", &[]), 0);
+}
+
 /// A real outage is seen by all, and the owner tells of it.
 #[tokio::test]
 async fn up_0_of_all_replicas_is_forwarded() {
