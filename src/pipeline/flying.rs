@@ -4,14 +4,14 @@
 //! apart: it says when upstream wants that.
 
 use super::batch::Load;
-use super::judge::Bench;
+use super::judge::{Bench, Judged};
 use super::packing::{Packed, Packing};
 use super::request::{Fate, Request};
 use super::verdict::Outcome;
 use super::{Buffers, Incoming, Pipeline, verdict};
 use crate::forward::{Answer, Outgoing, Upstream};
 use crate::overhead::Stage;
-use crate::window::{Flight, Metadata};
+use crate::window::{Flight, Metadata, Window};
 use crate::wire::splice;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -132,7 +132,7 @@ impl<U: Upstream> Pipeline<U> {
             };
             // In one go, also of a large request: nobody may change what is decided in between.
             bench.judge(&mut buffers.request, part.clone(), &mut flight, &mut buffers.judged);
-            self.overtake_none(buffers, leant, &flight);
+            overtake_none(&self.window, &buffers.request, &mut buffers.judged, leant, &flight);
             if buffers.judged.busy.is_empty() {
                 flight.depart();
                 buffers.meter.end(Stage::Window);
@@ -167,22 +167,6 @@ impl<U: Upstream> Pipeline<U> {
         }
         outcome.busy();
         None
-    }
-
-    /// A duplicate leans on a flight which carries its series. If that has let the series go since, and this one has claimed it for a
-    /// newer sample, then the one that leans may have to go first: it is as if that flight were in the way. `leant`: those of parts
-    /// before, which are not decided again, so what is newer of their series has to come again.
-    fn overtake_none(&self, buffers: &mut Buffers, leant: usize, flight: &Flight) {
-        let Buffers { judged, request, .. } = buffers;
-        for (nth, (on, item, _)) in judged.leans.iter().enumerate() {
-            let item = &request.items[*item as usize];
-            if flight.has_claimed(item.number) && !self.window.has_ended_well(*on) {
-                judged.busy.push(*on);
-                if nth < leant {
-                    judged.waits.insert(item.key);
-                }
-            }
-        }
     }
 
     /// Settles a flight by upstream's answer.
@@ -275,6 +259,21 @@ impl<U: Upstream> Pipeline<U> {
     }
 }
 
+/// A duplicate leans on a flight which carries its series. If that has let the series go since, and this one has claimed it for a
+/// newer sample, then the one that leans may have to go first: it is as if that flight were in the way. `leant`: how many lean that are of
+/// parts before, which are not decided again, so what is newer of their series has to come again.
+fn overtake_none(window: &Window, request: &Request, judged: &mut Judged, leant: usize, flight: &Flight) {
+    for (nth, (on, item, _)) in judged.leans.iter().enumerate() {
+        let item = &request.items[*item as usize];
+        if flight.has_claimed(item.number) && !window.has_ended_well(*on) {
+            judged.busy.push(*on);
+            if nth < leant {
+                judged.waits.insert(item.key);
+            }
+        }
+    }
+}
+
 /// How much later one of two comes. `turns`: how often somebody did.
 fn late_ms(turns: &AtomicU64) -> u64 {
     turns.fetch_add(1, Ordering::Relaxed) % 4
@@ -292,7 +291,72 @@ fn outgoing(packed: Vec<u8>, samples: u64, incoming: &Incoming) -> Outgoing {
 
 #[cfg(test)]
 mod tests {
+    use super::super::request::Item;
     use super::*;
+    use crate::policy::{Action, Circumstances, ReplicaId, Sample, TimestampMs};
+    use crate::series::{GroupKey, Place, SeriesKey, TargetKey, TenantHash};
+    use crate::window::{Admitted, Decision, Known, Log};
+    use std::sync::Arc;
+
+    const A: ReplicaId = ReplicaId(0);
+    const KEY: SeriesKey = SeriesKey(7);
+
+    /// A window with one series that a flight carries up to 15 s, and its entry.
+    fn a_series_in_flight() -> (Arc<Window>, Flight, u32) {
+        let window = Arc::new(Window::new(10));
+        let group = window.meet_group(GroupKey(1), "g", TenantHash(0), 0).expect("room").number();
+        assert_eq!(window.replica_number(group, "a"), Some(A));
+        let (group_name, tenant) = ("g".into(), TenantHash(0));
+        let place = Place { group: GroupKey(1), group_name, target: TargetKey(1), tenant, is_up: false };
+        let mut flight = Flight::begin(&window, Log::default()).expect("room");
+        let Admitted::Entry(number) = flight.admit(KEY, &place, A, group) else { panic!("no room") };
+        forward(&mut flight, number, 0);
+        flight.commit();
+        let mut flight = Flight::begin(&window, Log::default()).expect("room");
+        forward(&mut flight, number, 15);
+        flight.depart();
+        (window, flight, number)
+    }
+
+    fn decide(flight: &mut Flight, number: u32, second: i64) -> Decision {
+        let at = TimestampMs(second * 1000);
+        let sample = Sample { replica: A, at, payload: 0, stale: false, up: None };
+        let known = Known { number, key: KEY, group: 0, histogram: None };
+        flight.decide(known, &sample, Circumstances::default(), |_, _| false)
+    }
+
+    fn forward(flight: &mut Flight, number: u32, second: i64) {
+        let Decision::Decided { verdict, .. } = decide(flight, number, second) else { panic!("in flight") };
+        assert_eq!(verdict.action, Action::Forward);
+    }
+
+    /// Or what is acknowledged for a flight that failed would be lost: upstream takes nothing older than what has overtaken it.
+    #[test]
+    fn who_leans_on_a_flight_that_has_failed_is_not_overtaken() {
+        for (well, claims, part_before) in
+            [(false, true, false), (false, true, true), (true, true, false), (false, false, false)]
+        {
+            let (window, carries, number) = a_series_in_flight();
+            let mut flight = Flight::begin(&window, Log::default()).expect("room");
+            let Decision::Leans(on) = decide(&mut flight, number, 15) else { panic!("it is a duplicate") };
+            // It ends between the decision about this sample and that about the next one.
+            _ = if well { carries.commit() } else { carries.roll_back(true) };
+            if claims {
+                forward(&mut flight, number, 30);
+            }
+            let mut request = Request::default();
+            request.items.push(Item { number, key: KEY, ..Item::default() });
+            let mut judged = Judged { leans: vec![(on, 0, 0)], ..Judged::default() };
+            overtake_none(&window, &request, &mut judged, usize::from(part_before), &flight);
+            let overtakes = claims && !well;
+            assert_eq!(judged.busy, if overtakes { vec![on] } else { vec![] }, "{well} {claims}");
+            assert_eq!(
+                judged.waits.contains(&KEY),
+                overtakes && part_before,
+                "{well} {claims} {part_before}"
+            );
+        }
+    }
 
     #[test]
     fn who_gives_way_comes_a_moment_later_however_often_that_was() {

@@ -191,3 +191,35 @@ impl Tally {
         self.forwarded + self.duplicate + self.refused + self.rejected + self.failed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is pending or aboard at the end was never answered for: it comes again.
+    #[test]
+    fn each_fate_counts_once() {
+        let mut sums = Sums { duplicate_bytes: 9, ..Sums::default() };
+        for (fate, times) in [
+            (Fate::Pending, 1),
+            (Fate::Aboard, 2),
+            (Fate::Forwarded, 4),
+            (Fate::Rejected, 8),
+            (Fate::Failed, 16),
+            (Fate::Duplicate, 32),
+            (Fate::Refused, 64),
+        ] {
+            (0..times).for_each(|_| sums.add(0, fate));
+        }
+        for (again, failed, duplicate, duplicate_bytes) in [(false, 19, 32, 9), (true, 51, 0, 0)] {
+            let mut tally = Tally::default();
+            tally.add(&sums, again);
+            assert_eq!(
+                (tally.failed, tally.duplicate, tally.duplicate_bytes),
+                (failed, duplicate, duplicate_bytes)
+            );
+            assert_eq!((tally.forwarded, tally.rejected, tally.refused), (4, 8, 64));
+            assert_eq!(tally.samples(), 127);
+        }
+    }
+}

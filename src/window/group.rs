@@ -576,7 +576,11 @@ mod tests {
         ends(&group, A, 1, 100, None, 100_000);
         ends(&group, B, 1, 100, None, 100_000);
         let _ = comes(&group, A, 2, true, 106_000);
-        assert_eq!(group.others(B, 9, 106_000).slowest, None, "its answer got lost: it was here a moment ago");
+        assert_eq!(
+            group.others(B, 9, 106_000).slowest,
+            None,
+            "its answer got lost: it was here a moment ago"
+        );
         ends(&group, A, 2, 106, None, 106_000);
         let _ = comes(&group, A, 3, false, 130_000);
         assert_eq!(group.others(B, 9, 130_000).slowest, None, "it has not tried before");
