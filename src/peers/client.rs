@@ -22,7 +22,8 @@ const TEXT_MAX_BYTES: usize = 8 << 10;
 /// An instance that is there takes a connection at once; one whose machine has gone does not even refuse it.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 
-/// The system of an instance that is there confirms what arrives at once, however long the answer takes. While a request is on its way to
+/// The system of an instance that is there confirms what arrives at once, however long the answer takes; one that has stopped reading
+/// for as long, with more than its buffers hold under way, counts as not reached as well (`tcp(7)`, `TCP_USER_TIMEOUT`). While a request is on its way to
 /// one that is not reached, its sender brings nothing else, and what another replica brings elsewhere may overtake that.
 const UNCONFIRMED_MAX: Duration = Duration::from_secs(5);
 

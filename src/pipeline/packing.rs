@@ -62,7 +62,7 @@ impl<'a> Packing<'a> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.tools.raw.is_empty() && self.tools.packer.raw_bytes() == 0
+        self.tools.raw.is_empty() && self.tools.packer.raw_bytes() == 0 && self.failed.is_none()
     }
 
     /// All that was written. `None`: there is nothing in it that 2.0 has a place for.

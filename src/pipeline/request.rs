@@ -182,12 +182,13 @@ impl Request {
     pub(super) fn introduced(&mut self, bench: &Bench<'_>) {
         let Bench { settings, now_ms, .. } = *bench;
         self.now_ms = now_ms;
-        self.refuse_impossible_times(now_ms.saturating_add(settings.future_max_ms), settings.future_max_ms);
+        let newest_max_ms = now_ms.saturating_add(settings.future_max_ms);
+        let times_ms = self.refuse_impossible_times(newest_max_ms, settings.future_max_ms);
         if self.histograms {
             self.refuse_invalid_histograms();
         }
         if settings.first_contact_hold_ms > 0 {
-            self.look_around(bench);
+            self.look_around(times_ms, bench);
         }
         self.order();
     }
@@ -397,16 +398,21 @@ impl Request {
     }
 
     /// Learns how far the other replicas of each group are, and holds back what belongs to a group that is new.
-    fn look_around(&mut self, bench: &Bench<'_>) {
+    fn look_around(&mut self, times_ms: (i64, i64), bench: &Bench<'_>) {
         let Bench { settings, window, retry, .. } = *bench;
         // A large request may have waited for its turn.
         let now_ms = bench.later_ms();
         // The bytes of a retry are the same, so these are. Shards of one sender do not share a series.
-        let first = self.samples.first().map(|sample| sample.at);
+        let first = self.samples.first().map_or(0, |sample| sample.at);
         let key = self.keys.first().map_or(0, |key| key.0 as u64);
-        self.identity = key ^ (first.unwrap_or(0) as u64) << 20 ^ self.body.len() as u64;
+        self.identity = key ^ (first as u64) << 20 ^ self.body.len() as u64;
         // Of a time that is refused nobody has to know how far away it is.
-        let first = TimestampMs(first.unwrap_or(now_ms).clamp(-TIMESTAMP_LIMIT_MS, TIMESTAMP_LIMIT_MS));
+        let time = |ms: i64| TimestampMs(ms.clamp(-TIMESTAMP_LIMIT_MS, TIMESTAMP_LIMIT_MS));
+        let (oldest, newest) = match self.samples[..] {
+            // It brings nobody anywhere.
+            [] => (time(now_ms), time(now_ms)),
+            _ => (time(times_ms.0), time(times_ms.1)),
+        };
         let mut any_new = false;
         for tally in self.tallies.iter_mut() {
             let Some(group) = window.groups().group(tally.group) else { continue };
@@ -415,7 +421,7 @@ impl Request {
             if let Some(replica) = tally.replica {
                 // What is held back now comes as a retry, maybe when another replica is through: upstream may know what is new here.
                 let retry = retry || bench.several && tally.first_contact;
-                let begun = Begun { request: self.identity, first, retry, several: bench.several };
+                let begun = Begun { request: self.identity, oldest, newest, retry, several: bench.several };
                 tally.others = group.begin_request(replica, begun, now_ms);
             }
             any_new |= tally.first_contact;

@@ -135,7 +135,7 @@ pub struct Circumstances {
     pub inherited: Option<TimestampMs>,
     /// How far the slowest other replica is that was refused and has not caught up since; not newer than `refused`.
     pub slowest: Option<TimestampMs>,
-    /// The oldest time that another replica is delivering at this moment.
+    /// How far the slowest other replica is that is delivering at this moment.
     pub delivering: Option<TimestampMs>,
     /// Another instance may be serving the series as well, so that only some of its samples come by here.
     pub may_be_split: bool,

@@ -14,7 +14,7 @@ const BUCKETS: usize = 7;
 const RECENT_BUCKETS: i64 = 2;
 /// A sender that has more to bring has brought it by then.
 const JUST_NOW_MS: i64 = 250;
-/// A request in pieces of which none has ended for so long keeps all that is queued behind it.
+/// A request in pieces keeps all that is queued behind it, when no request of its replica has ended for so long.
 const STUCK_AFTER_MS: i64 = 2_000;
 /// A request that is being served has ended by then, whatever became of it.
 const OPEN_MAX_MS: i64 = 60_000;
@@ -47,11 +47,12 @@ struct Front {
     open: Vec<Open>,
 }
 
-/// A request that is being served: the oldest sample time in it, and since when.
+/// A request that is being served: its oldest and its newest sample time, and since when.
 #[derive(Debug)]
 struct Open {
     request: u64,
     oldest: i64,
+    newest: i64,
     since_ms: i64,
     /// Upstream wants it in pieces.
     in_pieces: bool,
@@ -103,12 +104,19 @@ impl Fronts {
         self.fronts.iter().map(|front| self.silent_ms(front.replica, now_ms)).min().unwrap_or(0)
     }
 
-    /// A request of a replica begins. `request`: tells it from others, until it [ends](Self::end). `oldest`: the oldest sample
-    /// time in it.
-    pub(super) fn begin(&mut self, replica: ReplicaId, request: u64, oldest: TimestampMs, now_ms: i64) {
+    /// A request of a replica begins. `request`: tells it from others, until it [ends](Self::end). `times`: its oldest and its newest
+    /// sample time; twice the oldest one that was refused of it before.
+    pub(super) fn begin(
+        &mut self,
+        replica: ReplicaId,
+        request: u64,
+        times: (TimestampMs, TimestampMs),
+        now_ms: i64,
+    ) {
         if let Some(front) = self.fronts.iter_mut().find(|front| front.replica == replica) {
             front.open.retain(|open| open.is_live(now_ms));
-            front.open.push(Open { request, oldest: oldest.0, since_ms: now_ms, in_pieces: false });
+            let (oldest, newest) = (times.0.0, times.1.0);
+            front.open.push(Open { request, oldest, newest, since_ms: now_ms, in_pieces: false });
         }
     }
 
@@ -139,12 +147,14 @@ impl Fronts {
         others.filter_map(|front| self.recent(front.replica, now_ms)).min()
     }
 
-    /// The oldest time that another replica is delivering: in a request that is being served, and is not this one.
+    /// How far the slowest other replica is whose request is being served, and is not this one: what is queued behind that is newer, and
+    /// nothing else of it is under way.
     pub(super) fn delivering(&self, replica: ReplicaId, request: u64, now_ms: i64) -> Option<TimestampMs> {
-        let others = self.fronts.iter().filter(|front| front.replica != replica);
+        let others =
+            self.fronts.iter().filter(|front| front.replica != replica && front.still_ms < STILL_MAX_MS);
         let open = others.flat_map(|front| &front.open);
         let open = open.filter(|open| open.request != request && open.is_live(now_ms));
-        open.map(|open| open.oldest).min().map(TimestampMs)
+        open.map(Open::brings_to).min().map(TimestampMs)
     }
 
     /// How far a replica came in its last request, if that ended just now: its next one is on its way.
@@ -208,6 +218,11 @@ impl Front {
 }
 
 impl Open {
+    /// How far its replica is for sure when it has ended. In pieces, those that are not sent yet may be overtaken.
+    fn brings_to(&self) -> i64 {
+        if self.in_pieces { self.oldest } else { self.newest }
+    }
+
     fn is_live(&self, now_ms: i64) -> bool {
         // A clock that has been set back may show less than then.
         (now_ms - self.since_ms).abs() <= OPEN_MAX_MS
@@ -304,11 +319,11 @@ mod tests {
     #[test]
     fn who_is_being_served_is_alive_for_longer() {
         let mut fronts = Fronts::default();
-        fronts.begin(A, 1, T(90), 0);
+        fronts.begin(A, 1, (T(90), T(90)), 0);
         fronts.note(A, T(100), true, 0);
         assert_eq!(fronts.recent(A, 10_000), None, "nothing of it was known when that one began");
-        fronts.begin(A, 2, T(100), 0);
-        fronts.begin(A, 3, T(100), 0);
+        fronts.begin(A, 2, (T(100), T(100)), 0);
+        fronts.begin(A, 3, (T(100), T(100)), 0);
         assert_eq!((fronts.recent(A, 34_999), fronts.recent(A, 35_000)), (Some(T(100)), None));
         fronts.end(A, 2);
         assert_eq!(fronts.recent(A, 10_000), Some(T(100)), "one of two");
@@ -333,8 +348,8 @@ mod tests {
         let mut fronts = Fronts::default();
         fronts.note(A, T(100), true, 0);
         assert_eq!(fronts.delivering(B, 9, 0), None, "it has ended");
-        fronts.begin(A, 1, T(130), 20_000);
-        fronts.begin(A, 2, T(115), 20_500);
+        fronts.begin(A, 1, (T(130), T(130)), 20_000);
+        fronts.begin(A, 2, (T(115), T(115)), 20_500);
         assert_eq!(fronts.delivering(B, 9, 21_000), Some(T(115)));
         assert_eq!(fronts.delivering(A, 9, 21_000), None, "nobody waits for itself");
         assert_eq!(fronts.delivering(B, 2, 21_000), Some(T(130)), "nor a request of several replicas");
@@ -342,15 +357,20 @@ mod tests {
         assert_eq!(fronts.delivering(B, 9, 21_000), Some(T(115)));
         fronts.end(A, 2);
         assert_eq!(fronts.delivering(B, 9, 22_000), Some(T(130)));
+        fronts.begin(A, 4, (T(110), T(140)), 22_000);
+        assert_eq!(fronts.delivering(B, 1, 22_000), Some(T(140)), "all of it is under way");
+        fronts.split(A, 4);
+        assert_eq!(fronts.delivering(B, 1, 22_000), Some(T(110)), "only pieces of it are");
+        fronts.end(A, 4);
         // The same one twice: its sender has given the first up.
-        fronts.begin(A, 1, T(130), 50_000);
+        fronts.begin(A, 1, (T(130), T(130)), 50_000);
         fronts.end(A, 1);
         assert_eq!(fronts.delivering(B, 9, 51_000), Some(T(130)));
         assert_eq!(
             (fronts.delivering(B, 9, 110_000), fronts.delivering(B, 9, 110_001)),
             (Some(T(130)), None)
         );
-        fronts.begin(A, 3, T(140), 110_001);
+        fronts.begin(A, 3, (T(140), T(140)), 110_001);
         assert_eq!(fronts.fronts[0].open.len(), 1, "none is kept for ever");
     }
 
@@ -358,8 +378,8 @@ mod tests {
     fn who_has_been_at_pieces_for_two_seconds_is_stuck() {
         let mut fronts = Fronts::default();
         fronts.note(A, T(100), true, 0);
-        fronts.begin(A, 1, T(101), 15_000);
-        fronts.begin(A, 2, T(102), 16_500);
+        fronts.begin(A, 1, (T(101), T(101)), 15_000);
+        fronts.begin(A, 2, (T(102), T(102)), 16_500);
         assert_eq!(fronts.stuck(B, 20_000), None, "an upstream that takes its time is no fault");
         fronts.split(A, 1);
         fronts.split(B, 2);

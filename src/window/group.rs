@@ -68,19 +68,21 @@ impl Progress {
     }
 
     fn begin(&mut self, replica: ReplicaId, begun: Begun, now_ms: i64) {
-        let Begun { request, first, retry, several } = begun;
+        let Begun { request, oldest, newest, retry, several } = begun;
         let unsettled = self.backlogs.begin(replica, request, now_ms);
         if retry && !self.fronts.knows(replica) {
             self.backlogs.inherit(replica);
         }
-        if several {
-            self.look_elsewhere(replica, retry && unsettled.is_none(), now_ms);
+        // What was refused here comes again, however long that took: nobody was kept from coming.
+        if several && unsettled.is_none() {
+            self.look_elsewhere(replica, retry, now_ms);
         }
         // What is settled of it is nothing to wait for.
-        self.fronts.begin(replica, request, unsettled.unwrap_or(first), now_ms);
+        let [oldest, newest] = [oldest, newest].map(|time| unsettled.unwrap_or(time));
+        self.fronts.begin(replica, request, (oldest, newest), now_ms);
     }
 
-    /// Looks whether anybody was kept from coming here, or could not. `tried`: it has tried before, and not here.
+    /// Looks whether anybody was kept from coming here, or could not. `tried`: it has tried before, elsewhere.
     fn look_elsewhere(&mut self, replica: ReplicaId, tried: bool, now_ms: i64) {
         // It was not heard of for longer than a sender waits: somebody else has refused it, or the way was cut.
         if tried && self.fronts.silent_ms(replica, now_ms) > GONE_AFTER_MS {
@@ -104,7 +106,7 @@ pub struct Others {
     pub inherited: Option<TimestampMs>,
     /// How far the slowest is that has not caught up since: not newer than `refused`.
     pub slowest: Option<TimestampMs>,
-    /// The oldest time in requests of theirs that are being served: see `front.rs`.
+    /// How far the slowest of them is whose request is being served: see `front.rs`.
     pub delivering: Option<TimestampMs>,
     /// How long no replica of the group came, if the first one came again a moment ago: the others may have a backlog, and be on their
     /// way. Else 0.
@@ -125,8 +127,10 @@ impl Others {
 pub struct Begun {
     /// See [`Seen::request`].
     pub request: u64,
-    /// Its first sample time, and so mostly its oldest.
-    pub first: TimestampMs,
+    /// Its oldest sample time.
+    pub oldest: TimestampMs,
+    /// Its newest sample time.
+    pub newest: TimestampMs,
     /// Its sender has tried before, or, where there are several instances, has to come again because the group is new here.
     pub retry: bool,
     /// There are other instances, to which its replica may have brought what was refused there.
@@ -481,17 +485,18 @@ mod tests {
     fn begins(
         group: &Group,
         replica: ReplicaId,
-        (request, first): (u64, i64),
+        (request, newest): (u64, i64),
         retry: bool,
         now_ms: i64,
     ) -> Others {
-        let begun = Begun { request, first: T(first), retry, several: false };
+        let begun = Begun { request, oldest: T(newest), newest: T(newest), retry, several: false };
         group.begin_request(replica, begun, now_ms)
     }
 
     /// Where there are other instances.
     fn comes(group: &Group, replica: ReplicaId, request: u64, retry: bool, now_ms: i64) -> Others {
-        let begun = Begun { request, first: T(now_ms / 1000), retry, several: true };
+        let at = T(now_ms / 1000);
+        let begun = Begun { request, oldest: at, newest: at, retry, several: true };
         group.begin_request(replica, begun, now_ms)
     }
 
@@ -664,5 +669,35 @@ mod tests {
         ends(&group, A, 2, 115, None, 10_001);
         assert!(group.is_in_doubt(T(100), 10_001));
         assert!(!group.is_in_doubt(T(101), 10_001));
+    }
+
+    /// Or those of a request that upstream never takes would be waited for as long as its replica lives.
+    #[test]
+    fn nobody_waits_for_what_a_replica_that_stands_still_delivers() {
+        let group = a_group();
+        for second in 100..=500 {
+            if second % 5 == 0 {
+                let _ = begins(&group, A, (1, 100), true, second * 1000);
+                ends(&group, A, 1, 100, Some(100), second * 1000);
+            }
+            ends(&group, B, 2, second, None, second * 1000);
+        }
+        let _ = begins(&group, A, (1, 100), true, 501_000);
+        let others = group.others(B, 9, 502_000);
+        assert_eq!((others.oldest, others.refused, others.slowest), (None, None, None));
+        assert_eq!(others.delivering, None, "upstream has worked for five minutes");
+    }
+
+    /// Or a sender that pauses for longer than others would be held up for ever.
+    #[test]
+    fn a_silence_ends_when_what_was_refused_for_it_comes_again() {
+        let group = a_group();
+        ends(&group, A, 1, 100, None, 100_000);
+        let holds_up = [160_000, 167_000].map(|now_ms| {
+            let held_up = comes(&group, A, 2, now_ms > 160_000, now_ms).hold_up(T(160), 1_000);
+            ends(&group, A, 2, 160, held_up.then_some(160), now_ms);
+            held_up
+        });
+        assert_eq!(holds_up, [true, false]);
     }
 }

@@ -17,11 +17,14 @@ impl Request {
         self.refusal.get_or_insert_with(|| format!("series {}: {invalid}", i + 1));
     }
 
-    pub(super) fn refuse_impossible_times(&mut self, newest_ms: i64, future_max_ms: i64) {
+    /// Returns the oldest and the newest of all times, refused ones included.
+    pub(super) fn refuse_impossible_times(&mut self, newest_ms: i64, future_max_ms: i64) -> (i64, i64) {
         let possible = |at: i64| -TIMESTAMP_LIMIT_MS < at && at <= newest_ms;
         // Nearly always: no branch for each of them.
-        if self.samples.iter().fold(true, |all, sample| all & possible(sample.at)) {
-            return;
+        let look = |(oldest, newest): (i64, i64), at: i64| (oldest.min(at), newest.max(at));
+        let times = self.samples.iter().map(|sample| sample.at).fold((i64::MAX, i64::MIN), look);
+        if self.samples.is_empty() || possible(times.0) && possible(times.1) {
+            return times;
         }
         for (sample, fate) in self.samples.iter().zip(&mut self.fates) {
             if possible(sample.at) || *fate == Fate::Refused {
@@ -36,6 +39,7 @@ impl Request {
                 false => format!("sample time {at} ms is too far in the past to be meant"),
             });
         }
+        times
     }
 
     /// Upstream would answer 200 and drop one, or refuse the batch for it: nobody would know, or too much would be lost.

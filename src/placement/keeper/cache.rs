@@ -94,6 +94,12 @@ pub(super) struct Tally {
 }
 
 impl Mine {
+    /// Whether the database has said that the group is this instance's.
+    fn is_sure(&mut self, sure: bool) {
+        self.sure = sure;
+        self.stays.confirm(sure);
+    }
+
     fn new(now: Instant, sure: bool, load: f64) -> Self {
         let stays = Arc::<Stays>::default();
         stays.confirm(sure);
@@ -199,7 +205,7 @@ impl Cache {
         }
         let epoch = claimed.epoch;
         match &mut entry.state {
-            State::Mine(known) if mine => known.sure = true,
+            State::Mine(known) if mine => known.is_sure(true),
             // It may have been taken from one that is gone: asked for again, until that is known.
             State::Mine(_) if !lives => return None,
             State::Mine(_) => return Some(Self::lose(group.key, &mut entry, claimed.owner, epoch)),
@@ -231,11 +237,11 @@ impl Cache {
         }
         let epoch = change.epoch;
         match (&mut entry.state, change.owner) {
-            (State::Mine(known), Some(owner)) if owner.id == self.me => known.sure = true,
+            (State::Mine(known), Some(owner)) if owner.id == self.me => known.is_sure(true),
             (State::Mine(_), Some(owner)) => {
                 return Some(Self::lose(change.key, &mut entry, owner, epoch));
             }
-            (State::Mine(known), None) => known.sure = false,
+            (State::Mine(known), None) => known.is_sure(false),
             (State::Theirs { peer, .. }, Some(owner)) if owner.id != self.me => *peer = owner,
             (State::Theirs { .. }, _) => {
                 // As above.
@@ -312,7 +318,7 @@ impl Cache {
     pub(super) fn doubt(&self) {
         for mut entry in self.entries.iter_mut() {
             if let State::Mine(mine) = &mut entry.state {
-                mine.sure = false;
+                mine.is_sure(false);
             }
         }
     }

@@ -73,6 +73,26 @@ async fn nobody_waits_for_who_delivers_what_is_less_than_two_intervals_older() {
     assert_eq!(standby.await.unwrap().status, 204);
 }
 
+/// A delivers in time. In front of its request are a series with timestamps of its own (an exporter's), and one of another group.
+#[tokio::test]
+async fn nobody_waits_for_who_delivers_something_old_beside_what_is_not() {
+    let story = Story::of_a_minded_pair(&["m", "n"]).await;
+    let other = |t| {
+        let labels = [("__name__", "x"), ("cluster", "other"), ("job", "j"), ("prometheus_replica", "a")];
+        Ts::raw(&labels).at(t)
+    };
+    assert_eq!(story.at(31, &[other(0)]).await, 503, "the first contact");
+    assert_eq!(story.at(34, &[other(0)]).await, 204);
+    assert_eq!(story.at(36, &[ts("x", "a", -75)]).await, 204);
+    let (gate, ask) = (story.fake.hold(Answer::Taken), story.ask.clone());
+    let body = [other(10), ts("x", "a", -60), ts("n", "a", 45).at(60)];
+    let owner = tokio::spawn(async move { ask.later(74, &body).await });
+    gate.taken().await;
+    assert_eq!(story.at(75, &[ts("m", "b", 66)]).await, 204, "A has come to 60 s");
+    gate.open();
+    assert_eq!(owner.await.unwrap().status, 204);
+}
+
 #[tokio::test]
 async fn an_owner_that_never_comes_again_is_waited_for_six_seconds() {
     let story = Story::of_a_minded_pair(&["m"]).await;
