@@ -8,6 +8,7 @@ use std::sync::Arc;
 mod accounts;
 mod forgetting;
 mod leaving;
+mod progress;
 mod shares;
 
 const A: ReplicaId = ReplicaId(0);
