@@ -265,7 +265,7 @@ impl<U: Upstream> Pipeline<U> {
 fn overtake_none(window: &Window, request: &Request, judged: &mut Judged, leant: usize, flight: &Flight) {
     for (nth, (on, item, _)) in judged.leans.iter().enumerate() {
         let item = &request.items[*item as usize];
-        if flight.has_claimed(item.number) && !window.has_ended_well(*on) {
+        if flight.has_claimed(item.number, item.key) && !window.has_ended_well(*on) {
             judged.busy.push(*on);
             if nth < leant {
                 judged.waits.insert(item.key);
@@ -301,13 +301,19 @@ mod tests {
     const A: ReplicaId = ReplicaId(0);
     const KEY: SeriesKey = SeriesKey(7);
 
-    /// A window with one series that a flight carries up to 15 s, and its entry.
-    fn a_series_in_flight() -> (Arc<Window>, Flight, u32) {
+    /// A window with one group.
+    fn a_group() -> (Arc<Window>, Place, u32) {
         let window = Arc::new(Window::new(10));
         let group = window.meet_group(GroupKey(1), "g", TenantHash(0), 0).expect("room").number();
         assert_eq!(window.replica_number(group, "a"), Some(A));
         let (group_name, tenant) = ("g".into(), TenantHash(0));
         let place = Place { group: GroupKey(1), group_name, target: TargetKey(1), tenant, is_up: false };
+        (window, place, group)
+    }
+
+    /// A window with one series that a flight carries up to 15 s, and its entry.
+    fn a_series_in_flight() -> (Arc<Window>, Flight, u32) {
+        let (window, place, group) = a_group();
         let mut flight = Flight::begin(&window, Log::default()).expect("room");
         let Admitted::Entry(number) = flight.admit(KEY, &place, A, group) else { panic!("no room") };
         forward(&mut flight, number, 0);
@@ -355,6 +361,36 @@ mod tests {
                 overtakes && part_before,
                 "{well} {claims} {part_before}"
             );
+        }
+    }
+
+    /// The flight that bore the series has failed, so its entry is anyone's: the series may be born again beside it.
+    #[test]
+    fn a_series_that_was_born_again_is_told_by_its_key_and_not_by_its_place() {
+        for (overtakes, other_has_place) in [(true, true), (true, false), (false, true), (false, false)] {
+            let (window, place, group) = a_group();
+            let mut carries = Flight::begin(&window, Log::default()).expect("room");
+            let Admitted::Entry(number) = carries.admit(KEY, &place, A, group) else { panic!("no room") };
+            forward(&mut carries, number, 15);
+            carries.depart();
+            let mut flight = Flight::begin(&window, Log::default()).expect("room");
+            let Decision::Leans(on) = decide(&mut flight, number, 15) else { panic!("it is a duplicate") };
+            carries.roll_back(true);
+            let mut other = Flight::begin(&window, Log::default()).expect("room");
+            let newcomer = if other_has_place { &mut other } else { &mut flight };
+            let admitted = newcomer.admit(SeriesKey(8), &place, A, group);
+            assert_eq!(admitted, Admitted::Entry(number), "another series has its place");
+            if overtakes {
+                let Admitted::Entry(anew) = flight.admit(KEY, &place, A, group) else { panic!("no room") };
+                forward(&mut flight, anew, 30);
+            }
+            let mut request = Request::default();
+            request.items.push(Item { number, key: KEY, ..Item::default() });
+            let mut judged = Judged { leans: vec![(on, 0, 0)], ..Judged::default() };
+            overtake_none(&window, &request, &mut judged, 1, &flight);
+            let busy = if overtakes { vec![on] } else { vec![] };
+            assert_eq!(judged.busy, busy, "{overtakes} {other_has_place}");
+            assert_eq!(judged.waits.contains(&KEY), overtakes);
         }
     }
 

@@ -134,10 +134,13 @@ impl Flight {
         self.creates
     }
 
-    /// Whether it has reserved the series with that entry.
+    /// Whether it has reserved the series. `number`: the entry that it had a moment ago. It may have been forgotten since, its entry be
+    /// another's, and it have been born again elsewhere.
     #[must_use]
-    pub fn has_claimed(&self, number: u32) -> bool {
-        number != NONE && self.window.table.entry(number).guard().flight() == self.id.slot
+    pub fn has_claimed(&self, number: u32, key: SeriesKey) -> bool {
+        let table = &self.window.table;
+        let number = if number != NONE && table.entry(number).is(key) { number } else { table.find(key) };
+        number != NONE && table.entry(number).guard().flight() == self.id.slot
     }
 
     /// Makes an entry for an unknown series, claimed by this flight.
