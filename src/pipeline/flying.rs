@@ -42,6 +42,10 @@ impl<U: Upstream> Pipeline<U> {
         outcome: &mut Outcome,
     ) -> Landing {
         buffers.turn.take().await;
+        if part.len() < buffers.request.units.len() {
+            // A flight with it, or with a part before it, has ended since the others were looked at.
+            buffers.request.look_again(bench);
+        }
         let Some(flight) = self.board(buffers, part.clone(), bench, outcome).await else {
             buffers.request.replace_fate(&part, Fate::Pending, Fate::Failed);
             return Landing::Failed;
@@ -161,9 +165,7 @@ impl<U: Upstream> Pipeline<U> {
             buffers.go_on().await;
             // For the turn, which is nobody's fault who is in the way.
             deadline += waited.elapsed();
-            if self.settings.first_contact_hold_ms > 0 {
-                buffers.request.look_again(&self.window, bench.later_ms());
-            }
+            buffers.request.look_again(bench);
         }
         outcome.busy();
         None

@@ -388,9 +388,13 @@ impl Request {
     }
 
     /// Learns once more how far the other replicas of each group are: others may have been refused in the meantime.
-    pub(super) fn look_again(&mut self, window: &Window, now_ms: i64) {
+    pub(super) fn look_again(&mut self, bench: &Bench<'_>) {
+        if bench.settings.first_contact_hold_ms == 0 {
+            return;
+        }
+        let now_ms = bench.later_ms();
         for tally in self.tallies.iter_mut() {
-            let Some(group) = window.groups().group(tally.group) else { continue };
+            let Some(group) = bench.window.groups().group(tally.group) else { continue };
             if let Some(replica) = tally.replica {
                 tally.others = group.others(replica, self.identity, now_ms);
             }

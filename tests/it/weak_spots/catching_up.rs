@@ -1,7 +1,7 @@
 //! Senders that catch up after an outage of upstream or of the proxy: who waits for whose backlog, and which conflicts
 //! are no loss. The wall clock of these stories runs with the sample times.
 
-use super::story::{Story, conflict, go_on, no_answer, ts, unavailable};
+use super::story::{Story, conflict, go_on, no_answer, too_big, ts, unavailable};
 use crate::support::Ts;
 use promdedup::forward::Answer;
 use std::time::Duration;
@@ -58,6 +58,28 @@ async fn a_takeover_waits_for_an_owner_that_is_delivering_what_is_older() {
     assert_eq!(story.at(84, &[ts("m", "a", 45).at(60).at(75)]).await, 204);
     assert_eq!(story.at(85, &[ts("m", "b", 76)]).await, 204);
     assert_eq!((story.stream("m{}").as_str(), story.moves()), ("0 15 30 45 60 75", 0));
+}
+
+/// Upstream wants B's request in pieces, or has just taken one of these, and has refused something older of A meanwhile.
+#[tokio::test]
+async fn a_piece_waits_for_an_owner_that_was_refused_since_its_request_began() {
+    for (before, stored) in [(vec![too_big()], ["", ""]), (vec![too_big(), Answer::Taken], [" 36 76", ""])] {
+        let story = Story::of_a_minded_pair(&["m", "n"]).await;
+        let gates: Vec<_> = before.into_iter().map(|answer| story.fake.hold(answer)).collect();
+        let ask = story.ask.clone();
+        let standby = tokio::spawn(async move { ask.later(77, &[ts("m", "b", 76), ts("n", "b", 76)]).await });
+        for (number, gate) in gates.iter().enumerate() {
+            gate.taken().await;
+            if number + 1 == gates.len() {
+                story.in_vain(77, &[ts("o", "a", 45)]).await;
+            }
+            gate.open();
+        }
+        assert_eq!(standby.await.unwrap().status, 503);
+        for (series, more) in ["m{}", "n{}"].into_iter().zip(stored) {
+            assert_eq!(story.stream(series), format!("0 15 30{more}"));
+        }
+    }
 }
 
 /// As it always is in a healthy group whose deliveries take up to an interval, however long upstream takes.
