@@ -256,7 +256,7 @@ impl<U: Upstream> Pipeline<U> {
         }
         tally::add_up(&mut buffers.request, reply.status == 503);
         // An upstream that does not answer takes its time: its sender is about to come again from now on.
-        self.note_fronts(&buffers.request, works, bench);
+        self.note_fronts(&mut buffers.request, works, bench);
         self.metrics.count(&buffers.request, size.compressed, &self.window);
         reply
     }

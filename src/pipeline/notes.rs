@@ -33,7 +33,7 @@ impl<U> Pipeline<U> {
     }
 
     /// Notes how far each replica of the request has come: in time, and in being rid of what it has.
-    pub(super) fn note_fronts(&self, request: &Request, works: bool, bench: &Bench<'_>) {
+    pub(super) fn note_fronts(&self, request: &mut Request, works: bool, bench: &Bench<'_>) {
         let now_ms = bench.later_ms();
         for tally in request.tallies.iter() {
             let Some(replica) = tally.replica else { continue };
@@ -56,6 +56,7 @@ impl<U> Pipeline<U> {
                 group.end_request(replica, seen, now_ms);
             }
         }
+        request.tallies.end();
     }
 }
 

@@ -418,6 +418,7 @@ impl Request {
             _ => (time(times_ms.0), time(times_ms.1)),
         };
         let mut any_new = false;
+        self.tallies.begin(self.identity);
         for tally in self.tallies.iter_mut() {
             let Some(group) = window.groups().group(tally.group) else { continue };
             group.meet(now_ms);

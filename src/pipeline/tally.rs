@@ -13,8 +13,10 @@ use std::sync::Arc;
 pub(super) struct Tallies {
     tallies: Vec<Tally>,
     numbers: HashMap<(u32, Option<ReplicaId>), u16>,
-    /// The groups that these numbers mean: they stay theirs for as long as the request lives.
+    /// The groups that these numbers mean, one for each tally that has one: they stay theirs for as long as the request lives.
     held: Vec<Arc<Group>>,
+    /// The request that has begun in these groups and not ended: see [`Group::begin_request`].
+    begun: Option<u64>,
 }
 
 /// How often a request came to a bound that the rest of it does not suffer from.
@@ -68,13 +70,31 @@ impl Tallies {
     pub(super) const NO_GROUP: u32 = u32::MAX;
 
     pub(super) fn clear(&mut self) {
+        self.let_go();
         self.tallies.clear();
         self.numbers.clear();
-        self.let_go();
     }
 
-    /// The request has ended.
+    /// The request begins in its groups.
+    pub(super) fn begin(&mut self, request: u64) {
+        self.begun = Some(request);
+    }
+
+    /// The groups know of its end.
+    pub(super) fn end(&mut self) {
+        self.begun = None;
+    }
+
+    /// The request has ended. If its groups do not know of that, it has shown them nothing.
     pub(super) fn let_go(&mut self) {
+        if let Some(request) = self.begun.take() {
+            let of_groups = self.tallies.iter().filter(|tally| tally.group != Self::NO_GROUP);
+            for (tally, group) in of_groups.zip(&self.held) {
+                if let Some(replica) = tally.replica {
+                    group.leave_request(replica, request);
+                }
+            }
+        }
         self.held.clear();
     }
 
@@ -101,6 +121,13 @@ impl Tallies {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Tally> {
         self.tallies.iter()
+    }
+}
+
+impl Drop for Tallies {
+    /// In a panic, or with a task that is ended: or others would wait for it until it is surely over, which takes a minute.
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 

@@ -60,6 +60,25 @@ async fn a_takeover_waits_for_an_owner_that_is_delivering_what_is_older() {
     assert_eq!((story.stream("m{}").as_str(), story.moves()), ("0 15 30 45 60 75", 0));
 }
 
+/// A's request ends in a panic, or its task is ended: nothing of it is under way any more, and nobody says so but itself.
+#[tokio::test]
+async fn nobody_waits_for_a_request_that_was_given_up_while_it_was_served() {
+    for panics in [true, false] {
+        let story = Story::of_a_minded_pair(&["m", "n"]).await;
+        if panics {
+            story.fake.panic_once();
+        }
+        let (gate, ask) = ((!panics).then(|| story.fake.hold(Answer::Taken)), story.ask.clone());
+        let owner = tokio::spawn(async move { ask.later(83, &[ts("n", "a", 45)]).await });
+        if let Some(gate) = gate {
+            gate.taken().await;
+            owner.abort();
+        }
+        assert_eq!(owner.await.unwrap_err().is_panic(), panics);
+        assert_eq!(story.at(84, &[ts("m", "b", 76)]).await, 204, "panics: {panics}");
+    }
+}
+
 /// Upstream wants B's request in pieces, or has just taken one of these, and has refused something older of A meanwhile.
 #[tokio::test]
 async fn a_piece_waits_for_an_owner_that_was_refused_since_its_request_began() {
