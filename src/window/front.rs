@@ -113,6 +113,8 @@ impl Fronts {
         times: (TimestampMs, TimestampMs),
         now_ms: i64,
     ) {
+        // A replica's first request of all is none to wait for: there is a front of what has been noted, and the hold of a group that is
+        // new here lasts until all of its senders were. Whoever comes later than that is unknown for as long as one request takes.
         if let Some(front) = self.fronts.iter_mut().find(|front| front.replica == replica) {
             front.open.retain(|open| open.is_live(now_ms));
             let (oldest, newest) = (times.0.0, times.1.0);
