@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 /// Figures of one story, and the promises that were broken.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verdict {
-    /// The widest hole in intervals, its series, and where it begins.
-    pub(crate) hole: (f64, usize, i64),
+    pub(crate) hole: Hole,
     /// Samples stored, by what one replica alone would have had.
     pub(crate) density: f64,
     /// The longest time that the series of a target came from different replicas, in intervals, the target, and when
@@ -27,6 +26,18 @@ pub(crate) struct Verdict {
     /// What must not be, and the series that it is about.
     pub(crate) broken: Vec<Broken>,
     pub(crate) fleet: FleetFigures,
+}
+
+/// The widest hole of a story.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hole {
+    /// In intervals.
+    pub(crate) width: f64,
+    pub(crate) series: usize,
+    /// Where it begins.
+    pub(crate) at_ms: i64,
+    /// How old its series was there, in intervals.
+    pub(crate) age: f64,
 }
 
 /// Figures of several instances.
@@ -106,8 +117,8 @@ pub(crate) fn judge(played: &Played) -> Verdict {
         lost(number, &acked, &stored, reach_ms, played, &mut verdict);
         if !matches!(series.plan, SeriesPlan::Rare(_)) {
             let widest = widest_hole(&stored, &acked, story, series.target);
-            if widest.0 > verdict.hole.0 {
-                verdict.hole = (widest.0, number, widest.1);
+            if widest.width > verdict.hole.width {
+                verdict.hole = Hole { series: number, ..widest };
             }
             if interval_ms(0) <= 15_000 {
                 let (have, want) = density(&stored, &acked, interval_ms);
@@ -242,8 +253,8 @@ fn lost(
 /// The widest distance of neighbours from the second interval of the series on, in intervals. A series begins anew
 /// after its end, and when the window has forgotten it. Time in which nobody had a sample for more than an interval
 /// does not count.
-fn widest_hole(stored: &[Stored], acked: &[i64], story: &Story, target: usize) -> (f64, i64) {
-    let mut widest = (0.0, 0);
+fn widest_hole(stored: &[Stored], acked: &[i64], story: &Story, target: usize) -> Hole {
+    let mut widest = Hole::default();
     let mut begun_ms = i64::MIN;
     let mut ended = true;
     for pair in stored.windows(2) {
@@ -266,8 +277,9 @@ fn widest_hole(stored: &[Stored], acked: &[i64], story: &Story, target: usize) -
         }
         let silence_ms = (silence_ms(acked, before.at_ms, this.at_ms) - interval_ms).max(0);
         let width = (this.at_ms - before.at_ms - silence_ms) as f64 / interval_ms as f64;
-        if width > widest.0 {
-            widest = (width, before.at_ms);
+        if width > widest.width {
+            let age = (before.at_ms - begun_ms) as f64 / interval_ms as f64;
+            widest = Hole { width, at_ms: before.at_ms, age, ..widest };
         }
     }
     widest

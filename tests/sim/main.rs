@@ -96,7 +96,7 @@ fn a_lie_is_found_out() {
     let promises: Vec<&str> = verdict.broken.iter().map(|broken| broken.promise).collect();
     assert!(promises.contains(&"acknowledged only what upstream has"), "{promises:?}");
     assert!(promises.contains(&"nothing acknowledged is lost"), "{promises:?}");
-    assert!(verdict.hole.0 > 3.0, "a hole of {} intervals", verdict.hole.0);
+    assert!(verdict.hole.width > 3.0, "a hole of {} intervals", verdict.hole.width);
     let told = shorten::told(&story, "nothing acknowledged is lost");
     assert!(told.contains("Upstream(Lies)"), "the fault is in the shortest story: {told}");
     assert!(told.matches("9223372036854775807, 9223372036854775807").count() >= 15, "and little else");
@@ -153,7 +153,7 @@ fn stories_that_once_broke_a_promise_break_none() {
     for seed in [106, 156, 225, 297, 365, 375, 607] {
         let verdict = judge(&play(&fleets::story(seed), None));
         assert!(verdict.broken.is_empty(), "{seed}: {:?}", verdict.broken);
-        assert!(verdict.hole.0 <= tally::HOLE_MAX, "{seed}: a hole of {:?}", verdict.hole);
+        assert!(verdict.hole.width <= tally::HOLE_MAX, "{seed}: a hole of {:?}", verdict.hole);
     }
 }
 

@@ -25,7 +25,8 @@ pub(crate) fn all(seeds: Range<u64>, each: impl Fn(u64) + Sync) -> Table {
         table.add(Class::of(seed), &story, &verdict);
     };
     played(seeds, each, one).into_iter().for_each(|part| table.merge(part));
-    table.above.sort_by(|a, b| b.1.total_cmp(&a.1));
+    table.above.sort_by(|a, b| b.hole.width.total_cmp(&a.hole.width));
+    table.uneven.sort_by(|a, b| b.1.total_cmp(&a.1));
     table.split.sort_by(|a, b| b.1.total_cmp(&a.1));
     table.broken.sort();
     table

@@ -50,14 +50,14 @@ fn is_dense(verdict: &Verdict) {
 
 #[track_caller]
 fn has_no_hole(verdict: &Verdict) {
-    assert!(verdict.hole.0 <= 1.5, "a hole of {} intervals", verdict.hole.0);
+    assert!(verdict.hole.width <= 1.5, "a hole of {} intervals", verdict.hole.width);
 }
 
 #[test]
 fn nothing_happens_where_nothing_is_wrong() {
     let verdict = verdict(&two_replicas());
     assert_eq!((verdict.changes_of_owner, verdict.takeovers, verdict.moves), (0, 0, 0));
-    assert!(verdict.hole.0 <= 1.02 && (1.0..=1.02).contains(&verdict.density), "{verdict:?}");
+    assert!(verdict.hole.width <= 1.02 && (1.0..=1.02).contains(&verdict.density), "{verdict:?}");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn backlogs_come_at_different_speeds() {
     story.replicas[1].shards = 8;
     story.faults = vec![fault(8 * MINUTE, 30 * MINUTE, What::Upstream(Sick::Answers(503)))];
     let verdict = verdict(&story);
-    assert!(verdict.hole.0 <= 2.1, "a hole of {} intervals", verdict.hole.0);
+    assert!(verdict.hole.width <= 2.1, "a hole of {} intervals", verdict.hole.width);
     is_dense(&verdict);
 }
 
@@ -94,7 +94,7 @@ fn who_comes_back_without_a_backlog_waits_for_who_has_one() {
         ];
         let verdict = verdict(&story);
         assert!(verdict.waits > 0, "nobody waited");
-        assert!(verdict.hole.0 <= 2.1, "a hole of {} intervals", verdict.hole.0);
+        assert!(verdict.hole.width <= 2.1, "a hole of {} intervals", verdict.hole.width);
         is_dense(&verdict);
     }
 }
@@ -124,7 +124,7 @@ fn nothing_is_forgotten_while_upstream_is_away() {
     story.proxy.idle_ms = 10 * MINUTE;
     story.faults = vec![fault(8 * MINUTE, 40 * MINUTE, What::Upstream(Sick::Resets { stores: false }))];
     let verdict = verdict(&story);
-    assert!(verdict.hole.0 <= 1.5, "a hole of {} intervals", verdict.hole.0);
+    assert!(verdict.hole.width <= 1.5, "a hole of {} intervals", verdict.hole.width);
     assert!(verdict.split.0 <= 3.0);
 }
 
@@ -169,7 +169,7 @@ fn a_clock_that_jumps_leaves_a_hole_no_wider_than_the_jump() {
         let mut story = two_replicas();
         story.replicas[0].clock = clock;
         let verdict = verdict(&story);
-        assert!(verdict.hole.0 <= 1.0 + 40.0 / 15.0, "a hole of {} intervals", verdict.hole.0);
+        assert!(verdict.hole.width <= 1.0 + 40.0 / 15.0, "a hole of {} intervals", verdict.hole.width);
         is_dense(&verdict);
     }
 }

@@ -24,7 +24,9 @@ mod upstream;
 mod world;
 
 use clap::Parser;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use table::Above;
 
 #[derive(Parser)]
 struct Options {
@@ -65,7 +67,7 @@ fn tell(seed: u64, several: bool, series: Option<usize>) -> ExitCode {
     println!("{class}\n{story}{verdict:#?}");
     match (series, verdict.broken.first()) {
         (Some(_), _) | (None, None) => {
-            let played = run::play(&story, series.or(Some(verdict.hole.1)));
+            let played = run::play(&story, series.or(Some(verdict.hole.series)));
             played.world.history().lines.iter().for_each(|line| println!("{line}"));
         }
         (None, Some(first)) => println!("{}", shorten::told(&story, first.promise)),
@@ -79,7 +81,14 @@ fn play_all(options: &Options) -> ExitCode {
     let mut table = many::all(seeds, |played| println!("{played} played after {:.0?}", begun.elapsed()));
     println!("\n{}", table.print());
     println!("above the bound for holes ({}):", table.above.len());
-    table.above.iter().for_each(|(seed, hole, why)| println!("  {seed}: {hole:.2}, {why}"));
+    let mut causes = BTreeMap::<&str, usize>::new();
+    table.above.iter().for_each(|above| *causes.entry(above.cause).or_default() += 1);
+    causes.iter().for_each(|(cause, count)| println!("  {count}: {cause}"));
+    for Above { seed, hole, cause, what } in &table.above {
+        println!("  {seed}: {:.2} at an age of {:.1}, {cause} ({what})", hole.width, hole.age);
+    }
+    println!("with another density than promised ({}):", table.uneven.len());
+    table.uneven.iter().for_each(|(seed, density, why)| println!("  {seed}: {density:.3}, {why}"));
     println!("split for longer than promised ({}):", table.split.len());
     table.split.iter().for_each(|(seed, split, why)| println!("  {seed}: {split:.2}, {why}"));
     let problems = table.problems();

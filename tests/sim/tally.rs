@@ -36,7 +36,7 @@ impl Fleets {
         let instances = story.fleet.as_ref().map_or(1, |fleet| fleet.ahead_ms.len());
         let row = self.rows.entry((Class::of(story.seed), instances)).or_default();
         let fleet = &verdict.fleet;
-        row.holes.push(verdict.hole.0);
+        row.holes.push(verdict.hole.width);
         row.settled_ms.push(fleet.settled_ms);
         row.stored += verdict.stored;
         row.moves += fleet.moves;
@@ -53,10 +53,10 @@ impl Fleets {
         }
         let mut broken: Vec<String> =
             verdict.broken.iter().map(|broken| format!("{}: {}", broken.promise, broken.what)).collect();
-        if verdict.hole.0 > HOLE_MAX {
+        if verdict.hole.width > HOLE_MAX {
             broken.push(format!(
                 "a hole of {:.2} intervals in series {} at {}",
-                verdict.hole.0, verdict.hole.1, verdict.hole.2
+                verdict.hole.width, verdict.hole.series, verdict.hole.at_ms
             ));
         }
         row.broken += usize::from(!broken.is_empty());
