@@ -14,6 +14,7 @@ mod metrics;
 mod notes;
 mod observe;
 mod packing;
+mod pool;
 mod request;
 mod route;
 mod tally;
@@ -38,17 +39,13 @@ use flying::Landing;
 use http::HeaderValue;
 use judge::{Bench, Judged};
 use memory::Memory;
+use pool::Pool;
 use request::{Fate, Request};
 use route::{Peering, Routes, Way};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 use turn::Turn;
 use verdict::Outcome;
-
-/// Buffers kept for requests to come.
-const BUFFERS_MAX: usize = 64;
-/// Buffers of requests with a longer body are given back to the system.
-const BUFFER_BYTES_MAX: usize = 4 << 20;
 
 /// The rooms of a request's life, and the buffers for it.
 #[derive(Debug)]
@@ -57,7 +54,7 @@ pub struct Pipeline<U> {
     window: Arc<Window>,
     upstream: U,
     metrics: Metrics,
-    buffers: Mutex<Vec<Buffers>>,
+    pool: Pool,
     memory: Memory,
     /// Who comes later, in turn.
     late: AtomicU64,
@@ -95,8 +92,8 @@ struct Size {
 impl<U: Upstream> Pipeline<U> {
     /// A pipeline through `window` to `upstream`.
     pub fn new(settings: Settings, window: Arc<Window>, upstream: U, metrics: Metrics) -> Self {
-        let (buffers, memory, late) = (Mutex::default(), Memory::default(), AtomicU64::new(0));
-        Self { settings, window, upstream, metrics, buffers, memory, late, peering: None }
+        let (pool, memory, late) = (Pool::default(), Memory::default(), AtomicU64::new(0));
+        Self { settings, window, upstream, metrics, pool, memory, late, peering: None }
     }
 
     /// With other instances: what is of a group of theirs goes to them.
@@ -132,8 +129,7 @@ impl<U: Upstream> Pipeline<U> {
         };
         let mut turn = Turn::of(snappy::claimed(&incoming.body), self.settings.body_bytes_max);
         turn.take().await;
-        let mut buffers =
-            self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let mut buffers = self.pool.take();
         buffers.meter = self.metrics.cpu.meter();
         (buffers.turn, buffers.sent_bytes, buffers.passed_on) = (turn, 0, false);
         let answer = relayed.as_ref().map(|relayed| &relayed.answer);
@@ -155,13 +151,7 @@ impl<U: Upstream> Pipeline<U> {
         buffers.routes.forget();
         buffers.request.tallies.let_go();
         buffers.turn.give();
-        let body = buffers.request.body.capacity().max(buffers.two.capacity());
-        if body <= BUFFER_BYTES_MAX && !buffers.request.outgrows(BUFFER_BYTES_MAX) {
-            let mut kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() < BUFFERS_MAX {
-                kept.push(buffers);
-            }
-        }
+        self.pool.give_back(buffers);
         reply
     }
 
@@ -325,6 +315,11 @@ impl Buffers {
     /// Between two pieces of a large request others go on. The one before was of that stage.
     async fn breathe(&mut self, stage: Stage) {
         self.turn.breathe(&mut self.meter, stage).await;
+    }
+
+    /// What they keep from request to request, in bytes, but for what is little beside it.
+    fn kept_bytes(&self) -> usize {
+        self.two.capacity() + self.request.kept_bytes() + self.log.kept_bytes()
     }
 
     /// From now on somebody is waited for, until [`Self::go_on`].

@@ -46,6 +46,15 @@ pub struct Log {
     added: Vec<u64>,
 }
 
+impl Log {
+    /// What it takes, whatever is in it, in bytes.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.series.capacity() * size_of::<Reserved>()
+            + self.moves.capacity() * size_of::<(u32, target::Undo)>()
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Reserved {
     number: u32,

@@ -6,7 +6,7 @@
 //! Hahne, 1998). Refuses to know why a connection is kept for long.
 
 use http::HeaderValue;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -26,9 +26,26 @@ pub(super) struct Shares {
 #[derive(Debug, Default)]
 struct State {
     taken: usize,
-    /// Of tenants that have any.
-    by_tenant: HashMap<Tenant, usize>,
-    waiting: VecDeque<(Tenant, oneshot::Sender<Share>)>,
+    /// Of those that have any, or wait.
+    tenants: HashMap<Tenant, Account>,
+    /// Who has waited longest of each tenant: those behind cannot have what that one may not.
+    first: BTreeMap<u64, Tenant>,
+    /// How many have waited so far.
+    waited: u64,
+}
+
+/// What a tenant has, and who waits for more, by number.
+#[derive(Debug, Default)]
+struct Account {
+    own: usize,
+    waiting: BTreeMap<u64, oneshot::Sender<Share>>,
+}
+
+/// A place among those who wait, left when dropped.
+struct Place<'a> {
+    shares: &'a Shares,
+    tenant: &'a Tenant,
+    number: u64,
 }
 
 /// One connection, given back when dropped.
@@ -63,41 +80,39 @@ impl Shares {
     /// A connection, as soon as the tenant may have one: first come, first served among those that may.
     pub(super) async fn wait(&self, tenant: &Tenant, deadline: Instant) -> Result<Share, NoneFree> {
         let (to, waiter) = oneshot::channel();
-        self.state().waiting.push_back((tenant.clone(), to));
+        let place = Place { shares: self, tenant, number: self.state().queue(tenant, to) };
         // One may have been given back since it was asked for.
         self.serve();
-        match timeout_at(deadline, waiter).await {
+        let given = timeout_at(deadline, waiter).await;
+        drop(place);
+        match given {
             Ok(Ok(share)) => Ok(share),
-            Ok(Err(_)) | Err(_) => {
-                let mut state = self.state();
-                state.waiting.retain(|(_, waiter)| !waiter.is_closed());
-                Err(NoneFree { own: state.by_tenant.get(tenant).copied().unwrap_or(0) })
-            }
+            Ok(Err(_)) | Err(_) => Err(NoneFree { own: self.state().own(tenant) }),
         }
     }
 
     fn may(&self, state: &State, tenant: &Tenant) -> bool {
-        let free = self.max - state.taken;
-        state.by_tenant.get(tenant).copied().unwrap_or(0) < GREED * free
+        state.own(tenant) < GREED * (self.max - state.taken)
     }
 
     fn give(&self, state: &mut State, tenant: Tenant) -> Share {
         state.taken += 1;
-        *state.by_tenant.entry(tenant.clone()).or_default() += 1;
+        state.tenants.entry(tenant.clone()).or_default().own += 1;
         Share { shares: self.clone(), tenant }
     }
 
-    /// Gives to those who wait what they may have.
+    /// Gives to those who wait what they may have. While any is free, few tenants have so many that they may not.
     fn serve(&self) {
         loop {
             let mut state = self.state();
-            let Some(next) = state.waiting.iter().position(|(tenant, _)| self.may(&state, tenant)) else {
+            if state.taken == self.max {
+                return;
+            }
+            let next = state.first.iter().find(|(_, tenant)| self.may(&state, tenant));
+            let Some((number, tenant)) = next.map(|(number, tenant)| (*number, tenant.clone())) else {
                 return;
             };
-            let Some((tenant, waiter)) = state.waiting.remove(next) else { return };
-            if waiter.is_closed() {
-                continue;
-            }
+            let Some(waiter) = state.leave(&tenant, number) else { return };
             let share = self.give(&mut state, tenant);
             drop(state);
             // Who has gone in the meantime gives it back by dropping it.
@@ -111,16 +126,57 @@ impl Shares {
     }
 }
 
+impl State {
+    fn own(&self, tenant: &Tenant) -> usize {
+        self.tenants.get(tenant).map_or(0, |account| account.own)
+    }
+
+    /// Puts somebody behind all others who wait. Returns the number.
+    fn queue(&mut self, tenant: &Tenant, waiter: oneshot::Sender<Share>) -> u64 {
+        let number = self.waited;
+        self.waited += 1;
+        let account = self.tenants.entry(tenant.clone()).or_default();
+        if account.waiting.is_empty() {
+            self.first.insert(number, tenant.clone());
+        }
+        account.waiting.insert(number, waiter);
+        number
+    }
+
+    /// Takes one who waits out of those who do, if that has not been done.
+    fn leave(&mut self, tenant: &Tenant, number: u64) -> Option<oneshot::Sender<Share>> {
+        let account = self.tenants.get_mut(tenant)?;
+        let waiter = account.waiting.remove(&number)?;
+        if self.first.remove(&number).is_some()
+            && let Some(next) = account.waiting.keys().next()
+        {
+            self.first.insert(*next, tenant.clone());
+        }
+        self.forget_if_idle(tenant);
+        Some(waiter)
+    }
+
+    fn forget_if_idle(&mut self, tenant: &Tenant) {
+        if self.tenants.get(tenant).is_some_and(|account| account.own == 0 && account.waiting.is_empty()) {
+            self.tenants.remove(tenant);
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.shares.state().leave(self.tenant, self.number);
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         let mut state = self.shares.state();
         state.taken -= 1;
-        if let Some(own) = state.by_tenant.get_mut(&self.tenant) {
-            *own -= 1;
-            if *own == 0 {
-                state.by_tenant.remove(&self.tenant);
-            }
+        if let Some(account) = state.tenants.get_mut(&self.tenant) {
+            account.own -= 1;
         }
+        state.forget_if_idle(&self.tenant);
         drop(state);
         self.shares.serve();
     }
@@ -153,7 +209,7 @@ mod tests {
         }
         drop((alone, others));
         assert_eq!(shares.state().taken, 0);
-        assert!(shares.state().by_tenant.is_empty(), "nobody is remembered for ever");
+        assert!(shares.state().tenants.is_empty(), "nobody is remembered for ever");
         let none = Shares::new(1);
         let only = none.take(&None).unwrap();
         assert!(none.take(&tenant("a")).is_none());
@@ -168,7 +224,7 @@ mod tests {
         assert_eq!(greedy.len(), 8);
         let soon = Instant::now() + Duration::from_secs(10);
         assert_eq!(shares.wait(&tenant("a"), soon).await.unwrap_err(), NoneFree { own: 8 });
-        assert!(shares.state().waiting.is_empty(), "who gives up waits no more");
+        assert!(shares.state().first.is_empty(), "who gives up waits no more");
         let mut rest = all(&shares, "b");
         assert_eq!(rest.len(), 2);
         let waits = |name| {
@@ -197,5 +253,43 @@ mod tests {
         }
         drop(only);
         assert!(shares.take(&None).is_some());
+    }
+
+    /// Whoever comes or goes would cost as much as all who wait otherwise, and thousands may.
+    #[tokio::test(start_paused = true)]
+    async fn of_those_who_wait_only_the_first_of_each_tenant_is_looked_at() {
+        let shares = Shares::new(10);
+        let (greedy, rest) = (all(&shares, "a"), all(&shares, "b"));
+        let given = Arc::new(Mutex::new(Vec::new()));
+        let wait = |name: &'static str, number: u32, deadline: Instant| {
+            let (shares, given) = (shares.clone(), Arc::clone(&given));
+            tokio::spawn(async move {
+                if let Ok(share) = shares.wait(&tenant(name), deadline).await {
+                    given.lock().unwrap().push((name, number));
+                    drop(share);
+                }
+            })
+        };
+        let [soon, late] = [10, 60].map(|s| Instant::now() + Duration::from_secs(s));
+        let mut waiting = Vec::new();
+        for number in 0..1_000 {
+            // Every third gives up before anything is given back, the first of all among them.
+            let deadline = if number % 3 == 0 { soon } else { late };
+            waiting.extend(["a", "c"].map(|name| wait(name, number, deadline)));
+        }
+        tokio::task::yield_now().await;
+        assert_eq!(shares.state().first.len(), 2);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(shares.state().first.keys().copied().collect::<Vec<_>>(), [2, 3]);
+        drop((greedy, rest));
+        for waits in waiting {
+            waits.await.unwrap();
+        }
+        let given = std::mem::take(&mut *given.lock().unwrap());
+        for name in ["a", "c"] {
+            let of_it: Vec<_> = given.iter().filter(|given| given.0 == name).map(|given| given.1).collect();
+            assert_eq!(of_it, (0..1_000).filter(|number| number % 3 != 0).collect::<Vec<_>>(), "{name}");
+        }
+        assert!(shares.state().tenants.is_empty() && shares.state().first.is_empty());
     }
 }

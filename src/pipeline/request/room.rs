@@ -1,6 +1,6 @@
 //! What a request takes of memory beyond its body: a body of many small series becomes many times as long.
 //!
-//! Says how much it is. Refuses to bound it: `memory.rs` does, and whoever keeps its buffers.
+//! Says how much it is. Refuses to bound it: `memory.rs` does, and `pool.rs`, which keeps its buffers.
 
 use super::{Fate, Item, Request, Unit};
 use crate::series::SeriesKey;
@@ -25,11 +25,17 @@ impl Request {
         self.decoded_bytes() + self.body.len()
     }
 
-    /// Whether the memory of its lists is above `max_bytes`, which is more than a usual request of that length takes.
-    pub(in crate::pipeline) fn outgrows(&self, max_bytes: usize) -> bool {
-        let items = self.items.capacity() * size_of::<Item>();
-        let samples = self.samples.capacity() * size_of::<Sample>();
-        items.max(samples).max(self.labels.capacity()) > max_bytes
+    /// What its buffers take, whatever is in them.
+    pub(in crate::pipeline) fn kept_bytes(&self) -> usize {
+        self.body.capacity()
+            + self.labels.capacity()
+            + self.items.capacity() * size_of::<Item>()
+            + self.keys.capacity() * size_of::<SeriesKey>()
+            + self.found.capacity() * size_of::<Found>()
+            + self.units.capacity() * size_of::<Unit>()
+            + self.samples.capacity() * size_of::<Sample>()
+            + self.fates.capacity() * size_of::<Fate>()
+            + self.seen.capacity() * size_of::<(u64, i64)>()
     }
 }
 
@@ -64,17 +70,33 @@ mod tests {
         assert_eq!(request.bytes(), request.decoded_bytes() + 2_003);
     }
 
-    /// Or one large request would leave its memory with the buffers for ever, or usual ones would give theirs back each time.
+    /// Or a large request would leave its memory with the buffers for ever.
     #[test]
-    fn one_long_list_is_enough_to_give_the_memory_back() {
-        let items = Request { items: Vec::with_capacity(1_000), ..Request::default() };
-        let samples = Request { samples: Vec::with_capacity(1_000), ..Request::default() };
-        let labels = Request { labels: Vec::with_capacity(1_000), ..Request::default() };
-        let longest = [size_of::<Item>(), size_of::<Sample>(), 1].map(|bytes| 1_000 * bytes);
-        for (request, bytes) in [items, samples, labels].into_iter().zip(longest) {
-            assert_eq!((request.outgrows(bytes - 1), request.outgrows(bytes)), (true, false), "{bytes}");
-            assert!(!request.outgrows(bytes + 1), "{bytes}");
-        }
-        assert!(!Request::default().outgrows(0));
+    fn what_it_keeps_is_what_its_lists_have_room_for() {
+        assert_eq!(Request::default().kept_bytes(), 0);
+        let mut request = Request {
+            body: vec![0; 2_003],
+            items: Vec::with_capacity(3),
+            samples: Vec::with_capacity(5),
+            fates: Vec::with_capacity(7),
+            units: Vec::with_capacity(11),
+            labels: Vec::with_capacity(1_009),
+            keys: Vec::with_capacity(13),
+            found: Vec::with_capacity(17),
+            seen: Vec::with_capacity(19),
+            ..Request::default()
+        };
+        let bytes = 2_003
+            + 3 * size_of::<Item>()
+            + 5 * size_of::<Sample>()
+            + 7 * size_of::<Fate>()
+            + 11 * size_of::<Unit>()
+            + 1_009
+            + 13 * size_of::<SeriesKey>()
+            + 17 * size_of::<Found>()
+            + 19 * size_of::<(u64, i64)>();
+        assert_eq!(request.kept_bytes(), bytes);
+        request.body.clear();
+        assert_eq!(request.kept_bytes(), bytes);
     }
 }
