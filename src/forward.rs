@@ -90,8 +90,13 @@ pub enum Answer {
         /// The upstream's text, bounded.
         text: String,
     },
-    /// Timeout, refused or reset connection: whether it was stored is unknown.
+    /// Timeout or reset connection: whether it was stored is unknown.
     NoAnswer {
+        /// What happened.
+        error: String,
+    },
+    /// There was no connection to send it by: it is not stored.
+    NotSent {
         /// What happened.
         error: String,
     },

@@ -69,7 +69,7 @@ pub struct Window {
     histograms: histogram::Histograms,
     slots: slot::Slots,
     tick: AtomicU8,
-    /// A flight that carried something has landed since the last tick.
+    /// Upstream has taken something since the last tick.
     landed: AtomicBool,
     evictions: AtomicU64,
     full: AtomicU64,
@@ -209,6 +209,14 @@ impl Window {
     /// Advances the clock that idle entries are measured by: `1/IDLE_TICKS` of the idle time has passed.
     pub fn advance_tick(&self) {
         self.tick.fetch_add(1, Relaxed);
+    }
+
+    /// Upstream has taken something, of a series that is remembered or of one that found no room.
+    pub fn note_landed(&self) {
+        // Read first: most of the time it is set, and the line is shared.
+        if !self.landed.load(Relaxed) {
+            self.landed.store(true, Relaxed);
+        }
     }
 
     /// As [`Self::advance_tick`], unless nothing has landed since: while upstream is away, senders bring the same

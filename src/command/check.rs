@@ -122,6 +122,6 @@ fn verdict(what: &str, answer: Answer) -> Line {
         Answer::Refused { status, text } | Answer::Unavailable { status, text } => {
             Line::failure(what, refused(status, &text))
         }
-        Answer::NoAnswer { error } => Line::failure(what, error),
+        Answer::NoAnswer { error } | Answer::NotSent { error } => Line::failure(what, error),
     }
 }

@@ -21,7 +21,7 @@ pub fn shows_life(answer: &Answer) -> bool {
     match answer {
         Answer::Taken | Answer::Conflict { .. } | Answer::TooBig { .. } => true,
         Answer::Refused { status, .. } => *status == 400,
-        Answer::Unavailable { .. } | Answer::NoAnswer { .. } => false,
+        Answer::Unavailable { .. } | Answer::NoAnswer { .. } | Answer::NotSent { .. } => false,
     }
 }
 

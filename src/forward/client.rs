@@ -21,7 +21,7 @@ use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, US
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use metrics::Metrics;
-use pools::TEXT_MAX_BYTES;
+use pools::{Silence, TEXT_MAX_BYTES};
 use prometheus::{IntCounter, Registry};
 use shares::{NoneFree, Share, Shares};
 use std::sync::Arc;
@@ -165,9 +165,15 @@ impl Shared {
                 self.metrics.answered(answered.status, started.elapsed());
                 (self.judge(&answered, protocol), Ok(answered.into()))
             }
-            Err(error) => {
+            Err(silence) => {
                 self.metrics.not_answered(started.elapsed());
-                (Answer::NoAnswer { error: error.clone() }, Err(error))
+                let unsent = matches!(silence, Silence::Unsent(_));
+                let error = silence.told(self.timeout);
+                let answer = match unsent {
+                    true => Answer::NotSent { error: error.clone() },
+                    false => Answer::NoAnswer { error: error.clone() },
+                };
+                (answer, Err(error))
             }
         };
         self.health.note(started.into_std(), &answer);
@@ -179,12 +185,11 @@ impl Shared {
         request: Request<Full<Bytes>>,
         deadline: Instant,
         kept_max_bytes: usize,
-    ) -> Result<Answered, String> {
+    ) -> Result<Answered, Silence> {
         let tenant = request.headers().get(&self.tenant_header).cloned();
         // Who has waited for most of the time would only begin what it cannot end, and keep the connection from others.
-        let _share = self.share(&tenant, deadline - self.timeout / 2).await?;
-        let exchange = self.pools.exchange(request, deadline, kept_max_bytes);
-        exchange.await.map_err(|silence| silence.told(self.timeout))
+        let _share = self.share(&tenant, deadline - self.timeout / 2).await.map_err(Silence::Unsent)?;
+        self.pools.exchange(request, deadline, kept_max_bytes).await
     }
 
     /// What an answer means. A receiver of 2.0 always says what it has written; one of 1.0 finds nothing in a body of

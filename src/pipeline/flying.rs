@@ -98,6 +98,8 @@ impl<U: Upstream> Pipeline<U> {
             }
         };
         if matches!(answer, Answer::Taken) {
+            // Also if all of it was of series without room: those that have it may be gone.
+            self.window.note_landed();
             self.window.metadata().remember(&news, bench.now_ms);
         }
         let landing = self.land(buffers, part, flight, &answer, bench, outcome);
@@ -196,7 +198,7 @@ impl<U: Upstream> Pipeline<U> {
             Answer::Taken => Fate::Forwarded,
             Answer::Conflict { .. } if benign.is_some() => Fate::Forwarded,
             Answer::Conflict { .. } | Answer::Refused { .. } | Answer::TooBig { .. } => Fate::Rejected,
-            Answer::Unavailable { .. } | Answer::NoAnswer { .. } => Fate::Failed,
+            Answer::Unavailable { .. } | Answer::NoAnswer { .. } | Answer::NotSent { .. } => Fate::Failed,
         };
         if fate == Fate::Failed {
             let answered = !matches!(answer, Answer::NoAnswer { .. });

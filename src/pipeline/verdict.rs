@@ -34,7 +34,8 @@ pub(super) fn benign(answer: &Answer, flight: &Flight, retry: bool) -> Option<&'
 impl Outcome {
     /// Notes upstream's answer to a part.
     pub(super) fn note(&mut self, answer: &Answer, benign: bool) {
-        self.judged |= !matches!(answer, Answer::Unavailable { .. } | Answer::NoAnswer { .. });
+        self.judged |=
+            !matches!(answer, Answer::Unavailable { .. } | Answer::NoAnswer { .. } | Answer::NotSent { .. });
         match answer {
             Answer::Taken => {}
             Answer::Conflict { .. } if benign => {}
@@ -49,6 +50,7 @@ impl Outcome {
                 self.unavailable(format!("upstream answered {status}: {text}"));
             }
             Answer::NoAnswer { error } => self.unavailable(format!("upstream did not answer: {error}")),
+            Answer::NotSent { error } => self.unavailable(format!("upstream was not reached: {error}")),
         }
     }
 

@@ -299,9 +299,9 @@ impl Flight {
 
     /// Upstream has it (or has refused it for good): the new watermarks stand. Gives the memory back.
     pub fn commit(mut self) -> Log {
-        // Read first: most of the time it is set, and the line is shared. What has sent nothing has not landed.
-        if self.forwards && !self.window.landed.load(Relaxed) {
-            self.window.landed.store(true, Relaxed);
+        // What has sent nothing has not landed.
+        if self.forwards {
+            self.window.note_landed();
         }
         self.settle(true, true)
     }

@@ -201,7 +201,7 @@ async fn nobody_there() {
     let url = format!("http://{}/", listener.local_addr().expect("address"));
     drop(listener);
     let client = Client::new(&url, &[]);
-    let Answer::NoAnswer { error } = client.send().await else { panic!("expected none") };
+    let Answer::NotSent { error } = client.send().await else { panic!("it was not sent") };
     assert!(error.contains("refused"), "{error}");
     assert!(client.shows("promdedup_upstream_requests_total{code=\"error\"} 1"));
     assert!(client.upstream.health().last_attempt().is_some());
@@ -217,7 +217,7 @@ async fn silence_ends_with_the_timeout_and_so_does_waiting_for_a_connection() {
     let started = Instant::now();
     let (first, second) = tokio::join!(client.send(), client.send());
     assert_eq!(first, Answer::NoAnswer { error: "no answer within 300ms".to_owned() });
-    let Answer::NoAnswer { error } = second else { panic!("expected none") };
+    let Answer::NotSent { error } = second else { panic!("it was not sent") };
     assert!(error.contains("free within 150ms"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(5));
     assert!(client.shows("promdedup_limit_hit_total{limit=\"upstream_connections\"} 1"));

@@ -118,6 +118,11 @@ async fn a_conflict_is_benign_where_it_must_be() {
     assert_eq!(pipeline.ask(&[ts("m", "b", 115)]).await.status, 400);
     assert_eq!(pipeline.outcome("rejected"), 1);
 
+    fake.next([Answer::NotSent { error: "connection refused".into() }, conflict()]);
+    assert_eq!(pipeline.ask(&[ts("m", "b", 130)]).await.status, 503);
+    assert_eq!(pipeline.ask(&[ts("m", "b", 130)]).await.status, 400, "upstream cannot have it");
+    assert_eq!(pipeline.outcome("rejected"), 2);
+
     for t in [3570, 3585] {
         assert_eq!(pipeline.ask(&[ts("n", "b", t)]).await.status, 204);
     }

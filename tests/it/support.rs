@@ -334,7 +334,7 @@ impl Upstream for Fake {
             Answer::Conflict { .. } => Ok(409),
             Answer::TooBig { .. } => Ok(413),
             Answer::Refused { status, .. } | Answer::Unavailable { status, .. } => Ok(*status),
-            Answer::NoAnswer { error } => Err(error.clone()),
+            Answer::NoAnswer { error } | Answer::NotSent { error } => Err(error.clone()),
         };
         let echo = |status| Echo { status, headers: HeaderMap::new(), body: "as it is".into() };
         Relayed { answer, echo: status.map(echo) }

@@ -53,7 +53,7 @@ impl Health {
     pub(super) fn note(&self, started: Instant, answer: &Answer) {
         let failure = match answer {
             answer if shows_life(answer) => None,
-            Answer::NoAnswer { error } => Some(error.clone()),
+            Answer::NoAnswer { error } | Answer::NotSent { error } => Some(error.clone()),
             Answer::Unavailable { status, text } | Answer::Refused { status, text } => {
                 Some(format!("{status}: {text}"))
             }

@@ -41,6 +41,8 @@ pub(crate) struct Answered {
 /// Why there was no answer.
 #[derive(Debug)]
 pub(crate) enum Silence {
+    /// No connection came about.
+    Unsent(String),
     TooLong,
     Broken(String),
 }
@@ -61,6 +63,7 @@ impl Pools {
         let pool = &self.0[pool_of_this_thread() % self.0.len()];
         let response = match timeout_at(deadline, pool.request(request)).await {
             Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is_connect() => return Err(Silence::Unsent(chain(&error))),
             Ok(Err(error)) => return Err(Silence::Broken(chain(&error))),
             Err(_) => return Err(Silence::TooLong),
         };
@@ -76,7 +79,7 @@ impl Silence {
     pub(crate) fn told(self, timeout: Duration) -> String {
         match self {
             Self::TooLong => format!("no answer within {}", spelt(timeout)),
-            Self::Broken(error) => error,
+            Self::Unsent(error) | Self::Broken(error) => error,
         }
     }
 }

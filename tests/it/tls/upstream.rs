@@ -81,7 +81,7 @@ async fn probe(port: u16, host: &str, more: &[(&str, &str)]) -> Answer {
 }
 
 fn failed(answer: Answer, word: &str) {
-    let Answer::NoAnswer { error } = answer else { panic!("{answer:?}") };
+    let Answer::NotSent { error } = answer else { panic!("{answer:?}") };
     assert!(error.contains(word), "{word:?} is not in: {error}");
 }
 

@@ -38,6 +38,28 @@ async fn newcomers_to_a_full_table_pass_with_their_replica_labels() {
     assert_eq!((story.stream("new{}").as_str(), story.series()), ("75", 1));
 }
 
+/// All that was in it has gone, as after a rollout that gives each series another label. But while upstream is away, nobody has.
+#[tokio::test]
+async fn a_full_table_forgets_who_is_gone_also_where_nobody_but_newcomers_comes() {
+    let story = Story::with(|wishes| wishes.series_max = 1);
+    story.lives_to_30(&["m"]).await;
+    let window = story.ask.pipeline.window();
+    for (works, evictions) in [(false, 0), (true, 1)] {
+        for t in 0..2 * i64::from(IDLE_TICKS) {
+            if works {
+                story.takes(&[ts("new", "a", 45 + t)]).await;
+            } else {
+                story.fake.next([unavailable()]);
+                assert_eq!(story.says(&[ts("new", "a", 45 + t)]).await, 503);
+            }
+            window.advance_tick_if_landed();
+            window.sweep(0, 16);
+        }
+        assert_eq!((window.evictions(), window.series()), (evictions, 1), "upstream works: {works}");
+    }
+    assert!(story.stream("new{}").ends_with(" 108"), "it has room now, and is a series like others");
+}
+
 /// What is in the air is not idle, however long that takes, whether its entry was there before or made by the flight.
 #[tokio::test]
 async fn an_entry_is_kept_while_its_reservation_is_open() {
