@@ -164,6 +164,34 @@ mod tests {
         assert!(packed(&[], Protocol::Two).is_none());
     }
 
+    /// Or a long body would be there twice, and nobody else have his turn while all of it is packed.
+    #[test]
+    fn a_piece_is_packed_as_soon_as_there_may_be_no_room_for_what_comes_next() {
+        let mut meter = Meter::default();
+        let mut packing = Packing::begin(Protocol::One, &mut meter);
+        let piece = Packer::PIECE_BYTES - MARGIN;
+        packing.room(piece - 100).extend(vec![7; piece - 100]);
+        packing.room(100).extend([7; 100]);
+        assert_eq!((packing.tools.raw.len(), packing.tools.packer.raw_bytes()), (piece, 0));
+        packing.room(1).push(7);
+        assert_eq!((packing.tools.raw.len(), packing.tools.packer.raw_bytes()), (1, piece));
+        packing.forget();
+    }
+
+    /// Or each thread would keep for ever what the longest of its requests took, or take it anew for each of them.
+    #[test]
+    fn a_thread_keeps_the_memory_of_a_usual_body_and_gives_that_of_a_long_one_back() {
+        for (bytes, kept) in [(4 << 20, true), ((4 << 20) + 1, false)] {
+            let mut meter = Meter::default();
+            let mut packing = Packing::begin(Protocol::Two, &mut meter);
+            (packing.tools.raw, packing.tools.two) = (Vec::with_capacity(bytes), Vec::with_capacity(bytes));
+            packing.forget();
+            let tools = Packing::begin(Protocol::Two, &mut meter).tools;
+            let capacities = [tools.raw.capacity(), tools.two.capacity()];
+            assert_eq!(capacities, if kept { [bytes; 2] } else { [0; 2] });
+        }
+    }
+
     /// Or a request that is given up while its body is written would leave with the next one.
     #[test]
     fn what_was_given_up_is_in_no_other_body() {

@@ -144,6 +144,7 @@ fn who_is_first_after_a_silence_of_all_is_told() {
     assert_eq!((silent(A, 123_000), silent(B, 123_001)), (6_001, 0), "for as long as senders pause");
     let hold_up = |silent_ms, interval| Others { silent_ms, ..Others::default() }.hold_up(T(200), interval);
     assert!(hold_up(6_001, 3_000) && !hold_up(6_001, 3_001), "its samples may be that far apart");
+    assert!(!hold_up(6_002, 3_001), "and no farther");
     assert!(!hold_up(6_001, 0), "nobody knows how far");
     let _ = comes(&group, A, 10, false, 132_000);
     assert_eq!(silent(B, 160_000), 0, "one of them is being served");
@@ -195,8 +196,15 @@ fn nobody_waits_for_what_a_replica_that_stands_still_delivers() {
     let group = a_group();
     for second in 100..=500 {
         if second % 5 == 0 {
-            let _ = begins(&group, A, (1, 100), true, second * 1000);
             ends(&group, A, 1, 100, Some(100), second * 1000);
+            let _ = begins(&group, A, (1, 100), true, second * 1000);
+            let delivering = group.others(B, 9, second * 1000).delivering;
+            assert_eq!(
+                delivering.is_some(),
+                second < 400,
+                "after {second} s upstream has worked for five minutes or not"
+            );
+            group.leave_request(A, 1);
         }
         ends(&group, B, 2, second, None, second * 1000);
     }

@@ -1,6 +1,6 @@
 //! Two instances that serve one group: upstream has newer samples than the window of one of them.
 
-use super::instances::{Board, Instance, sample};
+use super::instances::{Board, Instance, key, sample};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -34,4 +34,19 @@ async fn a_sender_is_told_nothing_of_what_another_instance_was_first_to_send() {
     assert_eq!(ask(409, ORDER, &[sample("c", "o", "", now)]).await, 400, "it is nobody's duplicate");
     assert_eq!(split().await, 1);
     assert_eq!(one.ask(&[sample("c", "m", "a", now + 15)]).await.status, 204, "a duplicate now");
+}
+
+/// Half of the samples may go by there. By a longer interval, what is acknowledged since it is held would be farther above what upstream has.
+#[tokio::test]
+async fn no_longer_interval_is_learned_while_another_instance_may_serve_the_group() {
+    for (confirmed, takeovers) in [(true, 0), (false, 1)] {
+        let board: Arc<Board> = Arc::default();
+        let one = Instance::start(&board, "one").await;
+        one.seat.stays_of(key("c")).confirm(confirmed);
+        for (replica, t) in [("a", 0), ("a", 15), ("a", 30), ("a", 60), ("a", 90), ("b", 125)] {
+            assert_eq!(one.ask(&[sample("c", "m", replica, t)]).await.status, 204);
+        }
+        // More than two intervals of 15 s are nobody's, and less than two of 30 s.
+        assert_eq!(one.count("promdedup_takeovers_total", &[]).await, takeovers, "confirmed: {confirmed}");
+    }
 }

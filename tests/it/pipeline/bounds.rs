@@ -193,6 +193,21 @@ async fn a_small_request_waits_for_a_piece_of_a_large_one_and_not_for_all_large_
     assert_eq!((fake.requests(), sent(&fake).len()), (3, 40_001));
 }
 
+/// Whichever of its steps it is at: when its series are told to the window, and when what goes upstream is written.
+#[tokio::test]
+async fn others_go_on_between_any_two_pieces_of_a_large_request() {
+    let (pipeline, _) = Ask::with(|wishes| wishes.body_bytes_max = 16 << 20);
+    let series = (0..20_000).map(|i| Ts::raw(&[("__name__", "m"), ("i", &format!("{i:060}"))]).at(0));
+    let large = tokio::spawn(pipeline.owned(series.collect()));
+    let mut turns = 0;
+    while !large.is_finished() {
+        turns += 1;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(large.await.unwrap().status, 204);
+    assert!(turns >= 20, "{turns} for 10 pieces");
+}
+
 /// Who waits for the upstream does not have the turn.
 #[tokio::test]
 async fn a_large_request_that_waits_for_upstream_holds_up_no_other_large_one() {

@@ -54,6 +54,23 @@ async fn one_series_that_falls_is_found_among_many() {
     }
 }
 
+/// A large request is worked on in pieces. Of a series that comes in two of them upstream would drop what is older.
+#[tokio::test]
+async fn a_series_that_falls_leaves_in_order_however_large_its_request_is() {
+    let (pipeline, fake) = Ask::with(|wishes| {
+        (wishes.series_max, wishes.body_bytes_max) = (10_000, 16 << 20);
+    });
+    let long = "v".repeat(400);
+    let of = |i: usize, t| ts(&format!("m{i}"), "a", t).label("long", &long);
+    let mut batch: Vec<_> = (0..5_000).map(|i| of(i, 200)).collect();
+    batch.extend([of(0, 100), of(2_500, 100)]);
+    assert_eq!(pipeline.ask(&batch).await.status, 204);
+    let mut falling: Vec<_> = sent(&fake).into_iter().filter(|line| line.contains(" 100")).collect();
+    falling.sort();
+    let expected = [0, 2_500].map(|i| format!("m{i}{{long={long}}} 100 200"));
+    assert_eq!((falling, sent(&fake).len()), (expected.to_vec(), 5_000));
+}
+
 #[tokio::test]
 async fn exemplars_alone_go_once_beside_falling_times() {
     let (pipeline, fake) = Ask::with(|_| {});

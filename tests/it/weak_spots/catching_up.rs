@@ -2,8 +2,9 @@
 //! are no loss. The wall clock of these stories runs with the sample times.
 
 use super::story::{Story, conflict, go_on, no_answer, too_big, ts, unavailable};
-use crate::support::Ts;
+use crate::support::{NOW_MS, Ts, body, pack};
 use promdedup::forward::Answer;
+use promdedup::pipeline::Protocol;
 use std::time::Duration;
 
 impl Story {
@@ -101,6 +102,35 @@ async fn a_piece_waits_for_an_owner_that_was_refused_since_its_request_began() {
     }
 }
 
+/// What upstream wants in pieces is not there all at once: the one before is sent, and what comes in the next would be overtaken.
+#[tokio::test]
+async fn a_takeover_waits_for_an_owner_whose_request_goes_in_pieces() {
+    let story = Story::of_a_minded_pair(&["m", "n"]).await;
+    story.fake.hold(Answer::TooBig { text: "too big".into() }).open();
+    let (gate, ask) = (story.fake.hold(Answer::Taken), story.ask.clone());
+    let body = [ts("m", "a", 45), ts("n", "a", 45).at(60).at(75)];
+    let owner = tokio::spawn(async move { ask.later(83, &body).await });
+    gate.taken().await;
+    assert_eq!(story.at(84, &[ts("n", "b", 80)]).await, 503, "the piece is of 45 s");
+    gate.open();
+    assert_eq!(owner.await.unwrap().status, 204);
+    assert_eq!(story.at(85, &[ts("n", "b", 80)]).await, 204);
+    assert_eq!((story.stream("n{}").as_str(), story.moves()), ("0 15 30 45 60 75", 0));
+}
+
+/// They bring their replica nowhere, and hide nothing that is older.
+#[tokio::test]
+async fn nobody_waits_for_who_delivers_exemplars_alone() {
+    let story = Story::of_a_minded_pair(&["m", "n"]).await;
+    let (gate, ask) = (story.fake.hold(Answer::Taken), story.ask.clone());
+    let exemplar = ts("n", "a", 0).no_sample().exemplar();
+    let owner = tokio::spawn(async move { ask.later(66, &[exemplar]).await });
+    gate.taken().await;
+    assert_eq!(story.at(67, &[ts("m", "b", 67)]).await, 204);
+    gate.open();
+    assert_eq!(owner.await.unwrap().status, 204);
+}
+
 /// As it always is in a healthy group whose deliveries take up to an interval, however long upstream takes.
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_who_delivers_what_is_less_than_two_intervals_older() {
@@ -157,6 +187,19 @@ async fn births_of_a_standby_wait_for_an_older_request_that_was_refused() {
     assert_eq!(story.at(47, &[ts("m", "a", 45)]).await, 204);
     assert_eq!(story.at(47, &[ts("o", "b", 46)]).await, 204);
     assert_eq!((story.stream("o{}"), story.stream("p{}")), ("46".into(), "46".into()));
+}
+
+/// It has a backlog of series that upstream knows and this process does not. Where there are no other instances, who is held back
+/// at the first contact has none.
+#[tokio::test]
+async fn births_wait_for_who_has_tried_in_vain_before_the_process_began() {
+    for (retry_attempt, status) in [(1, 503), (0, 204)] {
+        let story = Story::with(|wishes| wishes.first_contact_hold_ms = 500);
+        let first = pack(&body(&[ts("m", "a", 45)], 0));
+        let held_back = story.ask.incoming(Protocol::One, first, retry_attempt, None, NOW_MS - 1_000);
+        assert_eq!(held_back.await.status, 503, "the first contact");
+        assert_eq!(story.at(0, &[ts("n", "b", 46)]).await, status, "Retry-Attempt: {retry_attempt}");
+    }
 }
 
 /// Nobody knows n's interval, so whether a sample of it leaves a gap is told by those before it: if one has to wait, and
