@@ -108,7 +108,8 @@ pub struct ReceiveConfig {
     pub workers: usize,
 }
 
-/// What IDENTITY needs, and which labels a series may have. Names are valid, none is `__name__`, none repeats.
+/// What IDENTITY needs, and which labels a series may have. Names are valid, none is `__name__`, none repeats; replica labels are no
+/// more than [`crate::series::REPLICA_NAMES_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeriesConfig {
     /// Replica labels in order of precedence.

@@ -140,7 +140,7 @@ impl Reader {
     }
 
     fn series(&mut self) -> Option<SeriesConfig> {
-        let replica_labels = self.read(var::REPLICA_LABELS, values::labels);
+        let replica_labels = self.read(var::REPLICA_LABELS, values::replica_labels);
         let group_labels = self.read(var::GROUP_LABELS, values::labels);
         let target_labels = self.read(var::TARGET_LABELS, values::labels);
         let both = [(var::GROUP_LABELS, &group_labels), (var::TARGET_LABELS, &target_labels)];

@@ -148,8 +148,24 @@ fn values_out_of_bounds() {
 }
 
 #[test]
+fn more_replica_labels_than_are_looked_for_are_a_mistake_beside_the_others() {
+    let error = with(&[("PROMDEDUP_REPLICA_LABELS", "a,b,c,d,e,f,g,h,i"), ("PROMDEDUP_LOG_FORMAT", "xml")])
+        .expect_err("refused");
+    assert_eq!(error.mistakes.len(), 2, "{error}");
+    let line = error.mistakes[0].to_string();
+    for words in [
+        "PROMDEDUP_REPLICA_LABELS=\"a,b,c,d,e,f,g,h,i\"",
+        "9 replica label names given, at most 8",
+        "expected at most 8 label names",
+    ] {
+        assert!(line.contains(words), "{words:?} is not in: {line}");
+    }
+}
+
+#[test]
 fn values_at_their_bounds() {
     for (name, value) in [
+        ("PROMDEDUP_REPLICA_LABELS", "a,b,c,d,e,f,g,h"),
         ("PROMDEDUP_FUTURE_MAX", "1h"),
         ("PROMDEDUP_UPSTREAM_TIMEOUT", "29999ms"),
         ("PROMDEDUP_FIRST_CONTACT_HOLD", "0s"),
