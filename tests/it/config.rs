@@ -237,6 +237,7 @@ fn unknown_names() {
     with(&[
         ("PROMDEDUP_SERVICE_HOST", "10.0.0.1"),
         ("PROMDEDUP_SERVICE_PORT_WRITE", "19290"),
+        ("PROMDEDUP_SERVICE_PORTX", "19290"),
         ("PROMDEDUP_PORT", "tcp://10.0.0.1:19290"),
         ("PROMDEDUP_PORT_19290_TCP_ADDR", "10.0.0.1"),
         ("PATH", "/bin"),
