@@ -220,6 +220,16 @@ impl Config {
         reader::Reader::new(flags, environment).admin_listen()
     }
 
+    /// Only whether all names are known, for a command that heeds no setting of the proxy: a typo is one all the same.
+    ///
+    /// # Errors
+    /// All names that are not.
+    pub fn check_names(
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<(), ConfigError> {
+        reader::Reader::new(&Settings::default(), environment).check_names()
+    }
+
     /// Reads `(variable, value)` pairs as if they were the whole environment.
     ///
     /// # Errors

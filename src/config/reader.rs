@@ -99,6 +99,12 @@ impl Reader {
         }
     }
 
+    /// Of all that was given only the names.
+    pub(super) fn check_names(mut self) -> Result<(), ConfigError> {
+        self.mistakes.retain(|mistake| Variable::named(&mistake.variable).is_none());
+        if self.mistakes.is_empty() { Ok(()) } else { Err(self.into_error()) }
+    }
+
     fn into_error(mut self) -> ConfigError {
         let place = |mistake: &Mistake| VARIABLES.iter().position(|known| known.name == mistake.variable);
         self.mistakes.sort_by_key(|mistake| place(mistake).unwrap_or(usize::MAX));

@@ -366,6 +366,12 @@ fn wrong_flags_exit_64_and_are_named() {
     refused(&["--target", url, "--sink", "somewhere"], &["--sink"]);
     refused(&["--target", url, "--pid", "x"], &["--pid"]);
     refused(&["--target", url, "--metrics", "x"], &["--metrics"]);
+    // What is ours in the environment concerns the proxy, but a typo in it nobody else would find.
+    let environment = [("PROMDEDUP_FOO", "1"), ("PROMDEDUP_LISTEN", "x"), ("PROMDEDUP_SERVICE_PORT", "1")];
+    let (code, _, stderr) = ran(&["load", "--target", url], &environment);
+    assert_eq!(code, Some(64), "{stderr}");
+    assert!(stderr.contains("PROMDEDUP_FOO=\"1\": no such variable"), "{stderr}");
+    assert!(!stderr.contains("PROMDEDUP_LISTEN") && !stderr.contains("SERVICE_PORT"), "{stderr}");
     let (code, _, stderr) = ran(&["--listen", "127.0.0.1:0", "load", "--target", url], &[]);
     assert_eq!((code, stderr.contains("no settings of the proxy")), (Some(64), true), "{stderr}");
     assert!(check(&LoadOptions::to(url)).is_ok());
