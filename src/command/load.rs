@@ -44,8 +44,9 @@ use usage::{Usage, Watched};
 
 /// How the senders' thread is called.
 const THREAD: &str = "promdedup-load";
-/// A target that has answered nothing for so long since the first request went out is not there.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// A target that has answered nothing for so long since the first request went out is not there. A proxy like this one, whose upstream
+/// hangs, says so after 10 s.
+const ANSWER_MAX: Duration = Duration::from_secs(12);
 /// A warm-up in which nothing is settled for so much longer than two intervals has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the senders may take to settle the rest: a timeout and the longest pause.

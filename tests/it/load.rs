@@ -406,8 +406,8 @@ async fn a_target_that_never_answers_ends_the_run_and_is_named() {
         }
     };
     tokio::join!(
-        check(closed, ["no request was answered within 10s", "refused"]),
-        check(silent_at, ["no request was answered within 10s", "nothing has come back"]),
+        check(closed, ["no request was answered within 12s", "refused"]),
+        check(silent_at, ["no request was answered within 12s", "nothing has come back"]),
     );
 }
 
