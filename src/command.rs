@@ -93,9 +93,10 @@ pub fn run(
         Command::Load(_) if before != Settings::default() => Ok(misconfigured(
             anyhow!("load takes no settings of the proxy, which is configured by itself").as_ref(),
         )),
-        Command::Load(arguments) => match arguments.options() {
-            Ok((options, json)) => load::print(Load::bind(options)?, json),
-            Err(mistakes) => Ok(misconfigured(mistakes.as_ref())),
+        Command::Load(arguments) => match (Config::check_names(environment), arguments.options()) {
+            (Ok(()), Ok((options, json))) => load::print(Load::bind(options)?, json),
+            (Err(unknown), _) => Ok(misconfigured(&unknown)),
+            (_, Err(mistake)) => Ok(misconfigured(mistake.as_ref())),
         },
         Command::Check(arguments) => checked(&arguments, before, environment),
     }

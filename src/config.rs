@@ -108,7 +108,8 @@ pub struct ReceiveConfig {
     pub workers: usize,
 }
 
-/// What IDENTITY needs, and which labels a series may have. Names are valid, none is `__name__`, none repeats.
+/// What IDENTITY needs, and which labels a series may have. Names are valid, none is `__name__`, none repeats; replica labels are no
+/// more than [`crate::series::REPLICA_NAMES_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeriesConfig {
     /// Replica labels in order of precedence.
@@ -217,6 +218,16 @@ impl Config {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<SocketAddr, ConfigError> {
         reader::Reader::new(flags, environment).admin_listen()
+    }
+
+    /// Only whether all names are known, for a command that heeds no setting of the proxy: a typo is one all the same.
+    ///
+    /// # Errors
+    /// All names that are not.
+    pub fn check_names(
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<(), ConfigError> {
+        reader::Reader::new(&Settings::default(), environment).check_names()
     }
 
     /// Reads `(variable, value)` pairs as if they were the whole environment.

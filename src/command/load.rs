@@ -32,9 +32,9 @@ use schedule::{Pace, Schedule, lock};
 use sender::{Run, Seat, Shard};
 use sink::Sink;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use store::Store;
 use tally::Tally;
@@ -44,6 +44,9 @@ use usage::{Usage, Watched};
 
 /// How the senders' thread is called.
 const THREAD: &str = "promdedup-load";
+/// A target that has answered nothing for so long since the first request went out is not there. A proxy like this one, whose upstream
+/// hangs, says so after 10 s.
+const ANSWER_MAX: Duration = Duration::from_secs(12);
 /// A warm-up in which nothing is settled for so much longer than two intervals has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the senders may take to settle the rest: a timeout and the longest pause.
@@ -270,6 +273,8 @@ fn run_of(options: &LoadOptions, fleet: Fleet, deal: Deal, sink: Option<&Sink>) 
         live_from_ms: if behind.is_some() { live_from_ms } else { i64::MIN },
         settled: (0..options.groups * places).map(|_| AtomicU64::new(0)).collect(),
         taken: sink.map(Sink::taken),
+        begun: OnceLock::new(),
+        answered: AtomicBool::new(false),
         tally: Mutex::default(),
         refused: Mutex::default(),
         schedules,
@@ -310,6 +315,17 @@ fn floor_bodies(
 /// are live when another one begins with a backlog have had some rounds: a receiver that has not yet seen how far samples are apart may
 /// let the older ones pass first.
 async fn warm_up(options: &LoadOptions, run: &Run) -> anyhow::Result<()> {
+    tokio::select! {
+        warm = all_once(options, run) => warm,
+        _ = tokio::signal::ctrl_c() => bail!(
+            "{}: interrupted before every series was taken once, so nothing was measured; {}; let it run on, or correct --target",
+            options.target,
+            run.trouble()
+        ),
+    }
+}
+
+async fn all_once(options: &LoadOptions, run: &Run) -> anyhow::Result<()> {
     let patience = PATIENCE + if options.saturate { Duration::ZERO } else { options.interval * 2 };
     let (mut settled, mut since) = (0, Instant::now());
     let mut looks = looks();
@@ -329,13 +345,15 @@ async fn warm_up(options: &LoadOptions, run: &Run) -> anyhow::Result<()> {
         if sum > settled {
             (settled, since) = (sum, Instant::now());
         }
-        if since.elapsed() > patience {
-            let trouble = lock(&run.tally).trouble.clone();
+        let target = &options.target;
+        if run.silent_for().is_some_and(|silent| silent > ANSWER_MAX) {
             bail!(
-                "{} took nothing for {patience:?}; {}",
-                options.target,
-                trouble.map_or("it never answered".to_owned(), |trouble| format!("last: {trouble}"))
+                "{target}: no request was answered within {ANSWER_MAX:?}; {}; start the target, or correct --target",
+                run.trouble()
             );
+        }
+        if since.elapsed() > patience {
+            bail!("{target} took nothing for {patience:?}; {}", run.trouble());
         }
     }
     Ok(())

@@ -8,12 +8,10 @@ pub(super) fn claims_to_be_ours(name: &str) -> bool {
 }
 
 /// Whether Kubernetes puts such a name into a pod for a Service whose name begins with ours
-/// (`<SERVICE>_SERVICE_HOST`, `_SERVICE_PORT[_<NAME>]`, and Docker's `_PORT`, `_PORT_<n>_<PROTOCOL>[_ADDR|_PORT|_PROTO]`).
+/// (`<SERVICE>_SERVICE_HOST`, `_SERVICE_PORT[_<NAME>]`, and Docker's `_PORT`, `_PORT_<n>_<PROTOCOL>[_ADDR|_PORT|_PROTO]`). None of
+/// ours has `_SERVICE_PORT` in it, so whatever has is taken for one.
 pub(super) fn is_injected_by_kubernetes(name: &str) -> bool {
-    if name.ends_with("_SERVICE_HOST") || name.ends_with("_PORT") {
-        return true;
-    }
-    if name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
+    if name.ends_with("_SERVICE_HOST") || name.ends_with("_PORT") || name.contains("_SERVICE_PORT") {
         return true;
     }
     name.match_indices("_PORT_").any(|(at, part)| {
@@ -59,6 +57,7 @@ mod tests {
             "PROMDEDUP_SERVICE_HOST",
             "PROMDEDUP_SERVICE_PORT",
             "PROMDEDUP_SERVICE_PORT_REMOTE_WRITE",
+            "PROMDEDUP_SERVICE_PORTX",
             "PROMDEDUP_ADMIN_SERVICE_HOST",
             "PROMDEDUP_PORT",
             "PROMDEDUP_PORT_19290_TCP",

@@ -30,6 +30,8 @@ const BODY_MAX_BYTES: usize = 1 << 30;
 const LABELS_LEAST: usize = 16;
 const LABEL_LEAST_BYTES: usize = 128;
 
+const NOT_UTF8: &str = "not UTF-8";
+
 /// What was given, and what is wrong with it so far.
 pub(super) struct Reader {
     given: BTreeMap<&'static str, String>,
@@ -40,12 +42,15 @@ impl Reader {
     pub(super) fn new(flags: &Settings, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut reader = Self { given: BTreeMap::new(), mistakes: Vec::new() };
         for (name, value) in environment {
-            let Some(name) = name.to_str().filter(|name| names::claims_to_be_ours(name)) else { continue };
-            match Variable::named(name) {
-                Some(variable) if flags.get(name).is_none() => reader.take(variable, &value),
+            let spelt = name.to_string_lossy();
+            if !names::claims_to_be_ours(&spelt) {
+                continue;
+            }
+            match Variable::named(&spelt) {
+                Some(variable) if flags.get(variable.name).is_none() => reader.take(variable, &value),
                 Some(_) => {}
-                None if names::is_injected_by_kubernetes(name) => {}
-                None => reader.unknown(name, &value),
+                None if name.to_str().is_some_and(names::is_injected_by_kubernetes) => {}
+                None => reader.unknown(&spelt, &value),
             }
         }
         for variable in VARIABLES {
@@ -94,6 +99,12 @@ impl Reader {
         }
     }
 
+    /// Of all that was given only the names.
+    pub(super) fn check_names(mut self) -> Result<(), ConfigError> {
+        self.mistakes.retain(|mistake| Variable::named(&mistake.variable).is_none());
+        if self.mistakes.is_empty() { Ok(()) } else { Err(self.into_error()) }
+    }
+
     fn into_error(mut self) -> ConfigError {
         let place = |mistake: &Mistake| VARIABLES.iter().position(|known| known.name == mistake.variable);
         self.mistakes.sort_by_key(|mistake| place(mistake).unwrap_or(usize::MAX));
@@ -140,7 +151,7 @@ impl Reader {
     }
 
     fn series(&mut self) -> Option<SeriesConfig> {
-        let replica_labels = self.read(var::REPLICA_LABELS, values::labels);
+        let replica_labels = self.read(var::REPLICA_LABELS, values::replica_labels);
         let group_labels = self.read(var::GROUP_LABELS, values::labels);
         let target_labels = self.read(var::TARGET_LABELS, values::labels);
         let both = [(var::GROUP_LABELS, &group_labels), (var::TARGET_LABELS, &target_labels)];
@@ -311,8 +322,8 @@ impl Reader {
                 self.given.insert(variable.name, text.to_owned());
             }
             None => {
-                self.given.insert(variable.name, String::from(variable.default));
-                self.mistake(variable.name, "not UTF-8".to_owned(), None);
+                self.given.insert(variable.name, value.to_string_lossy().into_owned());
+                self.mistake(variable.name, NOT_UTF8.to_owned(), None);
             }
         }
     }
@@ -332,6 +343,10 @@ impl Reader {
     }
 
     fn mistake(&mut self, name: &'static str, problem: String, way_out: Option<String>) {
+        // What else may be wrong with what is no text cannot be known.
+        if self.mistakes.iter().any(|mistake| mistake.variable == name && mistake.problem == NOT_UTF8) {
+            return;
+        }
         let variable = Variable::named(name);
         let default = variable.map_or("", |variable| variable.default);
         let way_out = way_out.unwrap_or_else(|| match default {

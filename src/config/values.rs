@@ -1,6 +1,7 @@
 //! Values: text into types, one function a form. Knows no variable names.
 
 use super::{LogFormat, Mode};
+use crate::series::ReplicaNames;
 use crate::wire::Protocol;
 use http::{HeaderName, HeaderValue, Uri};
 use rustls::pki_types::ServerName;
@@ -99,6 +100,13 @@ pub(super) fn labels(text: &str) -> Result<Vec<String>, Wrong> {
         }
         names.push(name.to_owned());
     }
+    Ok(names)
+}
+
+/// The same, of labels that tell replicas apart, each of which is looked for in each series.
+pub(super) fn replica_labels(text: &str) -> Result<Vec<String>, Wrong> {
+    let names = labels(text)?;
+    ReplicaNames::new(names.iter().map(String::as_str)).map_err(|bad| bad.to_string())?;
     Ok(names)
 }
 

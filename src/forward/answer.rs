@@ -15,6 +15,38 @@ pub fn judge(status: u16, text: String) -> Answer {
     }
 }
 
+/// Why a 2xx to so many samples of remote write 2.0 is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Untaken {
+    /// No count at all: whoever takes 1.0 finds nothing in a body of 2.0, and says that all is well.
+    #[error(
+        "it answered 2xx without a count in X-Prometheus-Remote-Write-Samples-Written: it does not take remote write 2.0 and has \
+         discarded everything; set PROMDEDUP_UPSTREAM_PROTOCOL=1.0"
+    )]
+    Unsaid,
+    /// It says itself that it has nothing.
+    #[error("it answered 2xx and says that it has written none of {samples} samples; its log may say why")]
+    NoneWritten {
+        /// How many it was sent.
+        samples: u64,
+    },
+}
+
+/// Judges what a 2xx says is written: samples, histograms, exemplars; `None`: no number is there. By the specification of remote write
+/// 2.0 a count that is missing beside others is 0. Fewer than were sent are taken for all: what is missing is not told, and sent again it
+/// would be missing again.
+///
+/// # Errors
+/// When nothing was written, though `samples` were sent.
+pub fn judge_written(written: [Option<u64>; 3], samples: u64) -> Result<(), Untaken> {
+    let [floats, histograms, _] = written;
+    if written.iter().all(Option::is_none) {
+        return Err(Untaken::Unsaid);
+    }
+    let none = [floats, histograms].into_iter().flatten().all(|count| count == 0);
+    if samples > 0 && none { Err(Untaken::NoneWritten { samples }) } else { Ok(()) }
+}
+
 /// Whether an answer shows that the upstream works: it took data, or looked at data and judged it.
 #[must_use]
 pub fn shows_life(answer: &Answer) -> bool {

@@ -29,10 +29,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often an upstream is complained of that discards everything, in seconds.
+/// How often an upstream is complained of that discards what it is sent, in seconds.
 const TELL_AGAIN_S: u64 = 60;
-const DISCARDS: &str = "it answered 2xx without X-Prometheus-Remote-Write-Samples-Written: it does not take remote write \
-    2.0 and has discarded everything; set PROMDEDUP_UPSTREAM_PROTOCOL=1.0";
 /// So much of an answer is passed back as it came.
 const ECHO_MAX_BYTES: usize = 64 << 10;
 
@@ -71,8 +69,15 @@ struct Shared {
     metrics: Metrics,
     health: Health,
     begun: Instant,
-    /// Until when it need not be said again that the upstream discards everything, in seconds since `begun`.
+    /// Until when it need not be said again that the upstream discards what it is sent, in seconds since `begun`.
     discards_told_s: AtomicU64,
+}
+
+/// What an answer is held against.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    protocol: Protocol,
+    samples: u64,
 }
 
 impl HttpUpstream {
@@ -139,14 +144,16 @@ impl HttpUpstream {
 impl Upstream for HttpUpstream {
     async fn send(&self, request: Outgoing) -> Answer {
         let shared = &self.shared;
-        let (answer, _) = shared.speak(shared.request(request), shared.protocol, TEXT_MAX_BYTES).await;
+        let sent = Sent { protocol: shared.protocol, samples: request.samples };
+        let (answer, _) = shared.speak(shared.request(request), sent, TEXT_MAX_BYTES).await;
         answer
     }
 
     async fn relay(&self, request: Passed) -> Relayed {
-        let protocol = request.protocol;
+        // How many samples it has nobody knows yet: it goes on as it came.
+        let sent = Sent { protocol: request.protocol, samples: 0 };
         let request = self.shared.passed(request);
-        let (answer, echo) = self.shared.speak(request, protocol, ECHO_MAX_BYTES).await;
+        let (answer, echo) = self.shared.speak(request, sent, ECHO_MAX_BYTES).await;
         Relayed { answer, echo }
     }
 }
@@ -156,14 +163,14 @@ impl Shared {
     async fn speak(
         &self,
         request: Request<Full<Bytes>>,
-        protocol: Protocol,
+        sent: Sent,
         kept_max_bytes: usize,
     ) -> (Answer, Result<Echo, String>) {
         let started = Instant::now();
         let (answer, echo) = match self.attempt(request, started + self.timeout, kept_max_bytes).await {
             Ok(answered) => {
                 self.metrics.answered(answered.status, started.elapsed());
-                (self.judge(&answered, protocol), Ok(answered.into()))
+                (self.judge(&answered, sent), Ok(answered.into()))
             }
             Err(silence) => {
                 self.metrics.not_answered(started.elapsed());
@@ -192,22 +199,23 @@ impl Shared {
         self.pools.exchange(request, deadline, kept_max_bytes).await
     }
 
-    /// What an answer means. A receiver of 2.0 always says what it has written; one of 1.0 finds nothing in a body of
-    /// 2.0, and says that all is well.
-    fn judge(&self, answered: &Answered, protocol: Protocol) -> Answer {
+    /// What an answer means. A receiver of 2.0 always says what it has written.
+    fn judge(&self, answered: &Answered, sent: Sent) -> Answer {
         let status = answered.status;
-        let says_written = answered.headers.contains_key(WRITTEN[0]);
-        if protocol == Protocol::One || says_written || !(200..300).contains(&status) {
+        if sent.protocol == Protocol::One || !(200..300).contains(&status) {
             return answer::judge(status, answered.text());
         }
+        let Err(untaken) = answer::judge_written(written(&answered.headers), sent.samples) else {
+            return Answer::Taken;
+        };
         let now_s = self.begun.elapsed().as_secs();
         let told_s = self.discards_told_s.load(Ordering::Relaxed);
         if now_s >= told_s
             && self.discards_told_s.fetch_max(now_s + TELL_AGAIN_S, Ordering::Relaxed) == told_s
         {
-            tracing::error!(status, url = %self.url, "{DISCARDS}");
+            tracing::error!(status, url = %self.url, "{untaken}");
         }
-        Answer::Unavailable { status, text: DISCARDS.to_owned() }
+        Answer::Unavailable { status, text: untaken.to_string() }
     }
 
     async fn share(&self, tenant: &Option<HeaderValue>, deadline: Instant) -> Result<Share, String> {
@@ -273,6 +281,11 @@ fn fixed_headers(protocol: Protocol) -> HeaderMap {
         (HeaderName::from_static("x-prometheus-remote-write-version"), HeaderValue::from_static(version)),
         (USER_AGENT, HeaderValue::from_static(AGENT)),
     ])
+}
+
+/// What the headers of an answer say is written. What is no number says nothing.
+fn written(headers: &HeaderMap) -> [Option<u64>; 3] {
+    WRITTEN.map(|name| headers.get(name)?.to_str().ok()?.trim().parse().ok())
 }
 
 impl From<Answered> for Echo {

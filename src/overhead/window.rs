@@ -7,7 +7,7 @@ use crate::window::Window;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The gauges of the window.
@@ -75,10 +75,10 @@ impl Collector for WindowGauges {
 impl WindowGauges {
     /// Equal names (groups of several tenants, or all beyond the bound) add up; of times the newest counts.
     fn read_groups(&self) {
-        let mut met = HashSet::new();
+        let mut met = HashMap::new();
         let mut gone = HashSet::new();
-        // Those beyond the bound may be many: they are put together before any gauge is looked for.
-        let mut others: Option<(i64, Option<i64>)> = None;
+        // Those beyond the bound may be many: they are put together first.
+        let mut others = None;
         self.window.groups().each(|group| {
             group.each_replica(|r, replica| {
                 // What has no replica label is owned by nobody.
@@ -87,41 +87,41 @@ impl WindowGauges {
                 }
                 let named = is_named(group.number(), r.0);
                 let labels = if named { [group.name(), replica.name()] } else { [OTHER, OTHER] };
-                let (owned, seen_ms) = (replica.owned(), replica.last_seen_ms());
                 // Another instance has it now, and shows what there is of it.
                 if group.is_forgotten() {
                     gone.insert(labels.map(str::to_owned));
-                } else if named {
-                    self.show(&mut met, labels, owned, seen_ms);
-                } else {
-                    let (all_owned, newest_ms) = others.get_or_insert_default();
-                    *all_owned += owned;
-                    *newest_ms = seen_ms.max(*newest_ms);
+                    return;
                 }
+                let shown: &mut Shown = match named {
+                    true => met.entry(labels.map(str::to_owned)).or_default(),
+                    false => others.get_or_insert_default(),
+                };
+                shown.owned += replica.owned();
+                shown.seen_ms = shown.seen_ms.max(replica.last_seen_ms());
             });
         });
-        if let Some((owned, seen_ms)) = others {
-            self.show(&mut met, [OTHER, OTHER], owned, seen_ms);
+        met.extend(others.map(|others| ([OTHER, OTHER].map(str::to_owned), others)));
+        for (labels, Shown { owned, seen_ms }) in &met {
+            self.owned.with_label_values(labels).set(*owned);
+            // Of whom everything was refused there is no time.
+            match seen_ms {
+                Some(ms) => self.last_seen.with_label_values(labels).set(*ms as f64 / 1000.0),
+                None => drop(self.last_seen.remove_label_values(labels)),
+            }
         }
-        for labels in gone.difference(&met) {
+        for labels in gone.iter().filter(|labels| !met.contains_key(*labels)) {
             // Those that have never been shown are not there.
             let _ = self.owned.remove_label_values(labels);
             let _ = self.last_seen.remove_label_values(labels);
         }
     }
+}
 
-    fn show(&self, met: &mut HashSet<[String; 2]>, labels: [&str; 2], owned: i64, seen_ms: Option<i64>) {
-        let gauge = self.owned.with_label_values(&labels);
-        let seen = self.last_seen.with_label_values(&labels);
-        if met.insert(labels.map(str::to_owned)) {
-            gauge.set(0);
-            seen.set(0.0);
-        }
-        gauge.add(owned);
-        if let Some(ms) = seen_ms {
-            seen.set(seen.get().max(ms as f64 / 1000.0));
-        }
-    }
+/// What is shown of the replicas of one name.
+#[derive(Debug, Default)]
+struct Shown {
+    owned: i64,
+    seen_ms: Option<i64>,
 }
 
 #[cfg(test)]
@@ -148,6 +148,27 @@ mod tests {
             assert_eq!(seen[0].get_gauge().get_value(), 7.5);
             assert_eq!(family("promdedup_window_series_max")[0].get_gauge().get_value(), 10.0);
             assert_eq!(family("promdedup_owned_series")[0].get_gauge().get_value(), 0.0);
+        }
+    }
+
+    /// All of it was refused, or it has been forgotten since. 0 would be a time, and old.
+    #[test]
+    fn a_replica_that_has_shown_no_time_has_none() {
+        let window = Arc::new(Window::new(10));
+        let registry = Registry::new();
+        register(&registry, Arc::clone(&window)).unwrap();
+        let group = window.meet_group(GroupKey(1), "g", TenantHash(0), 0).unwrap();
+        let id = window.replica_number(group.number(), "a").unwrap();
+        let there = |name: &str| registry.gather().iter().any(|family| family.name() == name);
+        for seen in [false, true, false] {
+            if seen {
+                group.replica(id).unwrap().see(5_000, 5_000);
+            } else {
+                window.forget_group(GroupKey(1), 0, 10);
+                group.meet(0);
+            }
+            assert!(there("promdedup_owned_series"), "{seen}");
+            assert_eq!(there("promdedup_replica_last_seen_timestamp_seconds"), seen);
         }
     }
 

@@ -13,6 +13,7 @@ use crate::forward::{Answer, Outgoing, Upstream};
 use crate::overhead::Stage;
 use crate::window::{Flight, Metadata, Window};
 use crate::wire::splice;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -107,17 +108,16 @@ impl<U: Upstream> Pipeline<U> {
         landing
     }
 
-    /// Appends the metadata that upstream has not had lately. Returns what it is to be remembered by.
+    /// Appends the metadata that upstream has not had lately, each once. Returns what it is to be remembered by.
     fn append_metadata(&self, request: &Request, bench: &Bench<'_>, out: &mut Packing<'_>) -> Vec<u128> {
-        let mut news = Vec::new();
+        let mut news = HashSet::new();
         for field in &request.metadata {
             let key = Metadata::key(field.of(&request.body), bench.tenant);
-            if self.window.metadata().is_news(key, bench.now_ms) {
+            if self.window.metadata().is_news(key, bench.now_ms) && news.insert(key) {
                 splice::field(&request.body, *field, out.room(field.len()));
-                news.push(key);
             }
         }
-        news
+        news.into_iter().collect()
     }
 
     /// Decides a part until no other flight is in its way. `None`: that took too long.

@@ -38,11 +38,12 @@ impl From<pipeline::Protocol> for Protocol {
     }
 }
 
-impl Unsupported {
-    pub(super) fn protocol(&self) -> Protocol {
-        match self {
-            Self::Message { .. } | Self::Type { .. } => Protocol::Other,
-            Self::Encoding { of, .. } => *of,
+impl From<&Result<pipeline::Protocol, Unsupported>> for Protocol {
+    fn from(checked: &Result<pipeline::Protocol, Unsupported>) -> Self {
+        match checked {
+            Ok(version) => (*version).into(),
+            Err(Unsupported::Message { .. } | Unsupported::Type { .. }) => Self::Other,
+            Err(Unsupported::Encoding { of, .. }) => *of,
         }
     }
 }
@@ -155,8 +156,9 @@ mod tests {
         for encoding in ["gzip", "deflate", "identity", "zstd", "snappy, gzip"] {
             for (kind, of) in [("application/x-protobuf", Protocol::One), (two, Protocol::Two)] {
                 let refused = Unsupported::Encoding { given: encoding.to_owned(), of };
-                assert_eq!(with(kind, encoding), Err(refused.clone()));
-                assert_eq!(refused.protocol(), of);
+                let checked = with(kind, encoding);
+                assert_eq!(Protocol::from(&checked), of);
+                assert_eq!(checked, Err(refused));
             }
         }
     }

@@ -389,10 +389,7 @@ async fn let_in<S: Serve>(State(door): State<Door<S>>, mut request: Request, nex
         (Err(denied), _) => Err(denied),
     };
     let Err(denied) = admitted else { return next.run(request).await };
-    let protocol = match headers::check(request.headers()) {
-        Ok(version) => Protocol::from(version),
-        Err(unsupported) => unsupported.protocol(),
-    };
+    let protocol = Protocol::from(&headers::check(request.headers()));
     tracing::debug!(status = denied.status().as_u16(), %denied, "request refused");
     let mut response = Refused::from(denied).response();
     if response.status() == StatusCode::UNAUTHORIZED
@@ -411,10 +408,7 @@ async fn write<S: Serve>(State(door): State<Door<S>>, request: Request) -> Respo
     let started = Instant::now();
     let room = &door.room;
     let version = headers::check(request.headers());
-    let protocol = match &version {
-        Ok(version) => Protocol::from(*version),
-        Err(unsupported) => unsupported.protocol(),
-    };
+    let protocol = Protocol::from(&version);
     let from_peer = request.extensions().get::<FromPeer>().is_some();
     let (mut response, written) = match room.accept(request, version, door.draining()).await {
         // It says itself what is written, if it does.
@@ -449,8 +443,13 @@ async fn wrong_path<S: Serve>(State(door): State<Door<S>>, request: Request) -> 
 async fn refuse<S: Serve>(door: &Door<S>, request: Request, refused: Refused) -> Response {
     let started = Instant::now();
     let deadline = started + door.room.request_timeout;
+    let protocol = Protocol::from(&headers::check(request.headers()));
     let refused = door.room.discard(request.into_body(), deadline, refused).await;
-    let response = refused.response();
+    let mut response = refused.response();
+    if protocol == Protocol::Two {
+        tell(Written::default(), response.headers_mut());
+    }
+    // What is asked for here is none of remote write, whatever its headers say.
     door.room.count(started, Protocol::Other, &response);
     response
 }

@@ -45,6 +45,10 @@ fn wrong_configuration_and_wrong_usage_exit_64() {
         &["UPSTREAM_URL", "FUTURE_MAX", "PROMDEDUP_LOGS"],
     );
     refused(&["check"], &[("PROMDEDUP_UPSTREAM_URL", "x")], &["scheme"]);
+    let nine = ("PROMDEDUP_REPLICA_LABELS", "a,b,c,d,e,f,g,h,i");
+    for command in ["check", "serve", "demo"] {
+        refused(&[command], &[URL, nine], &["PROMDEDUP_REPLICA_LABELS=\"a,b,c", "at most 8"]);
+    }
     refused(
         &["--listen", "x", "--admin-listen", "z", "serve", "--listen", "y"],
         &[URL],

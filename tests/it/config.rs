@@ -148,8 +148,24 @@ fn values_out_of_bounds() {
 }
 
 #[test]
+fn more_replica_labels_than_are_looked_for_are_a_mistake_beside_the_others() {
+    let error = with(&[("PROMDEDUP_REPLICA_LABELS", "a,b,c,d,e,f,g,h,i"), ("PROMDEDUP_LOG_FORMAT", "xml")])
+        .expect_err("refused");
+    assert_eq!(error.mistakes.len(), 2, "{error}");
+    let line = error.mistakes[0].to_string();
+    for words in [
+        "PROMDEDUP_REPLICA_LABELS=\"a,b,c,d,e,f,g,h,i\"",
+        "9 replica label names given, at most 8",
+        "expected at most 8 label names",
+    ] {
+        assert!(line.contains(words), "{words:?} is not in: {line}");
+    }
+}
+
+#[test]
 fn values_at_their_bounds() {
     for (name, value) in [
+        ("PROMDEDUP_REPLICA_LABELS", "a,b,c,d,e,f,g,h"),
         ("PROMDEDUP_FUTURE_MAX", "1h"),
         ("PROMDEDUP_UPSTREAM_TIMEOUT", "29999ms"),
         ("PROMDEDUP_FIRST_CONTACT_HOLD", "0s"),
@@ -221,6 +237,7 @@ fn unknown_names() {
     with(&[
         ("PROMDEDUP_SERVICE_HOST", "10.0.0.1"),
         ("PROMDEDUP_SERVICE_PORT_WRITE", "19290"),
+        ("PROMDEDUP_SERVICE_PORTX", "19290"),
         ("PROMDEDUP_PORT", "tcp://10.0.0.1:19290"),
         ("PROMDEDUP_PORT_19290_TCP_ADDR", "10.0.0.1"),
         ("PATH", "/bin"),
@@ -237,13 +254,43 @@ fn a_flag_wins_over_a_wrong_variable() {
     assert_eq!(config.window.future_max, Duration::from_secs(300));
 }
 
+/// One mistake in each, whatever else its variable would have to be, and what it was given is shown as far as it is text.
 #[test]
-fn bytes_that_are_no_text() {
+fn bytes_that_are_no_text_are_shown_and_not_the_default() {
+    for name in [
+        "PROMDEDUP_UPSTREAM_URL",
+        "PROMDEDUP_LISTEN",
+        "PROMDEDUP_MODE",
+        "PROMDEDUP_REPLICA_LABELS",
+        "PROMDEDUP_WORKERS",
+        "PROMDEDUP_TLS_CLIENT_CA_FILE",
+        "PROMDEDUP_COORDINATION_CA_FILE",
+    ] {
+        let mut environment = pairs(&[URL]);
+        environment.retain(|(given, _)| given != name);
+        environment.push((name.into(), OsString::from_vec(b"de\xffdup".to_vec())));
+        let error = Config::parse(&Settings::default(), environment).expect_err("refused");
+        assert_eq!(error.mistakes.len(), 1, "{error}");
+        assert_eq!((error.mistakes[0].variable.as_str(), &*error.mistakes[0].problem), (name, "not UTF-8"));
+        assert_eq!(error.mistakes[0].given.as_deref(), Some("de\u{fffd}dup"), "{error}");
+    }
     let mut environment = pairs(&[URL]);
-    environment.push(("PROMDEDUP_LISTEN".into(), OsString::from_vec(vec![0xff])));
+    environment
+        .push(("PROMDEDUP_UPSTREAM_HEADERS".into(), OsString::from_vec(b"X-Key: s3cret\xff".to_vec())));
     let error = Config::parse(&Settings::default(), environment).expect_err("refused");
-    assert_eq!(error.mistakes.len(), 1, "{error}");
-    assert_eq!(error.mistakes[0].problem, "not UTF-8");
+    assert!(!error.to_string().contains("s3cret"), "{error}");
+}
+
+#[test]
+fn an_unknown_name_that_is_no_text_is_unknown_as_well() {
+    let mut environment = pairs(&[URL]);
+    environment.push((OsString::from_vec(b"PROMDEDUP_LIST\xffEN".to_vec()), "x".into()));
+    environment.push((OsString::from_vec(b"PROMDEDUP_\xff_PORT".to_vec()), "x".into()));
+    environment.push((OsString::from_vec(b"PATH\xff".to_vec()), "x".into()));
+    let error = Config::parse(&Settings::default(), environment).expect_err("refused");
+    let all: Vec<_> = error.mistakes.iter().map(|each| (each.variable.as_str(), &*each.problem)).collect();
+    let none = "no such variable";
+    assert_eq!(all, [("PROMDEDUP_LIST\u{fffd}EN", none), ("PROMDEDUP_\u{fffd}_PORT", none)], "{error}");
 }
 
 #[test]

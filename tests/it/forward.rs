@@ -82,6 +82,42 @@ async fn who_takes_2_says_what_is_written_or_has_discarded_it() {
     }
 }
 
+/// What it says is believed: a success that counts nothing is none. A count that is not there is 0, by the specification.
+#[tokio::test]
+async fn a_success_of_2_that_has_written_no_sample_is_none() {
+    let peer = Peer::start(204, "").await;
+    let client = Client::new(&peer.url(), &[("PROMDEDUP_UPSTREAM_PROTOCOL", "2.0")]);
+    let empty = Outgoing { samples: 0, ..plain() };
+    for counts in [
+        [("Samples", "0"), ("Histograms", "0")].as_slice(),
+        &[("Samples", "x"), ("Exemplars", "0")],
+        &[("Exemplars", "3")],
+    ] {
+        peer.says_written(counts);
+        let Answer::Unavailable { status, text } = client.send().await else { panic!("taken: {counts:?}") };
+        assert!(status == 204 && text.contains("none of 1 samples"), "{counts:?}: {status} {text}");
+        assert!(client.upstream.health().failure().contains("none of 1 samples"));
+        // Nothing was there to be written.
+        assert_eq!(client.upstream.send(empty.clone()).await, Answer::Taken, "{counts:?}");
+    }
+    for counts in [[].as_slice(), &[("Samples", "x")], &[("Samples", ""), ("Histograms", "-1")]] {
+        peer.says_written(counts);
+        for request in [plain(), empty.clone()] {
+            let answer = client.upstream.send(request).await;
+            let Answer::Unavailable { text, .. } = answer else { panic!("taken: {counts:?}") };
+            assert!(text.contains("discarded everything"), "{counts:?}: {text}");
+        }
+    }
+    for counts in [
+        [("Samples", "1"), ("Histograms", "0"), ("Exemplars", "0")].as_slice(),
+        &[("Histograms", "1")],
+        &[("Samples", "18446744073709551615"), ("Histograms", "1")],
+    ] {
+        peer.says_written(counts);
+        assert_eq!(client.send().await, Answer::Taken, "{counts:?}");
+    }
+}
+
 fn gone(text: &str) -> Answer {
     Answer::Unavailable { status: 503, text: text.to_owned() }
 }

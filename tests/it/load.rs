@@ -1,12 +1,14 @@
 //! The load generator against the real proxy, and against targets that lose, refuse or hesitate: the check can fail.
 
-use crate::command::{ran, serve};
+use crate::command::{promdedup, ran, serve};
 use crate::peer::{Peer, soon};
 use promdedup::command::load::{Load, LoadOptions, Outcome, check};
 use promdedup::stand_in::thanos::{Fault, Thanos};
 use promdedup::wire::Protocol;
 use serde_json::Value;
 use std::collections::HashSet;
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 
@@ -366,6 +368,12 @@ fn wrong_flags_exit_64_and_are_named() {
     refused(&["--target", url, "--sink", "somewhere"], &["--sink"]);
     refused(&["--target", url, "--pid", "x"], &["--pid"]);
     refused(&["--target", url, "--metrics", "x"], &["--metrics"]);
+    // What is ours in the environment concerns the proxy, but a typo in it nobody else would find.
+    let environment = [("PROMDEDUP_FOO", "1"), ("PROMDEDUP_LISTEN", "x"), ("PROMDEDUP_SERVICE_PORT", "1")];
+    let (code, _, stderr) = ran(&["load", "--target", url], &environment);
+    assert_eq!(code, Some(64), "{stderr}");
+    assert!(stderr.contains("PROMDEDUP_FOO=\"1\": no such variable"), "{stderr}");
+    assert!(!stderr.contains("PROMDEDUP_LISTEN") && !stderr.contains("SERVICE_PORT"), "{stderr}");
     let (code, _, stderr) = ran(&["--listen", "127.0.0.1:0", "load", "--target", url], &[]);
     assert_eq!((code, stderr.contains("no settings of the proxy")), (Some(64), true), "{stderr}");
     assert!(check(&LoadOptions::to(url)).is_ok());
@@ -373,9 +381,55 @@ fn wrong_flags_exit_64_and_are_named() {
 
 #[test]
 fn an_address_that_is_taken_ends_with_1() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = taken.local_addr().expect("address").to_string();
     let (code, _, stderr) = ran(&["load", "--target", "http://127.0.0.1:1/", "--sink", &address], &[]);
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains(&address), "{stderr}");
+}
+
+/// Where nobody listens, nothing is to be measured: that is said soon, and not when a warm-up is long over.
+#[tokio::test]
+async fn a_target_that_never_answers_ends_the_run_and_is_named() {
+    let closed = TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("address");
+    let silent = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let silent_at = silent.local_addr().expect("address");
+    let check = async |address: SocketAddr, words: [&'static str; 2]| {
+        let url = format!("http://{address}/api/v1/receive");
+        let target = url.clone();
+        let ran =
+            spawn_blocking(move || ran(&["load", "--target", &target, "--series", "100", "--saturate"], &[]));
+        let (code, stdout, stderr) = soon(ran).await.expect("no panic");
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+        for word in [url.as_str(), "--target", words[0], words[1]] {
+            assert!(stderr.contains(word), "{word:?} is not in: {stderr}");
+        }
+    };
+    tokio::join!(
+        check(closed, ["no request was answered within 12s", "refused"]),
+        check(silent_at, ["no request was answered within 12s", "nothing has come back"]),
+    );
+}
+
+#[tokio::test]
+async fn ctrl_c_in_the_warm_up_ends_it_in_order() {
+    let peer = Peer::start(503, "not yet").await;
+    let url = peer.url();
+    let arguments = ["load", "--target", &url, "--series", "100", "--saturate"];
+    let child = promdedup(&arguments, &[]).spawn().expect("starts");
+    soon(async {
+        while peer.requests().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(killed.success());
+    let output =
+        soon(spawn_blocking(move || child.wait_with_output())).await.expect("no panic").expect("ended");
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{stderr}");
+    for word in [url.as_str(), "interrupted", "last: 503: not yet"] {
+        assert!(stderr.contains(word), "{word:?} is not in: {stderr}");
+    }
 }

@@ -7,7 +7,6 @@ use axum::http::{HeaderMap, Response};
 use bytes::Bytes;
 use promdedup::config::Config;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -28,8 +27,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
     answer: Arc<Mutex<(u16, String)>>,
-    /// It speaks 2.0.
-    says_written: Arc<AtomicBool>,
+    /// It speaks 2.0: what is written, by headers.
+    written: Arc<Mutex<Vec<(&'static str, &'static str)>>>,
 }
 
 impl Peer {
@@ -43,7 +42,7 @@ impl Peer {
             address: listener.local_addr().expect("address"),
             requests: Arc::default(),
             answer: Arc::new(Mutex::new((status, text.to_owned()))),
-            says_written: Arc::default(),
+            written: Arc::default(),
         };
         let at_door = peer.clone();
         let router = Router::new().fallback(move |request: Request| at_door.clone().take(request));
@@ -58,14 +57,19 @@ impl Peer {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push((head.headers, body));
         let (status, text) = self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut response = Response::builder().status(status);
-        if self.says_written.load(Relaxed) {
-            response = response.header("X-Prometheus-Remote-Write-Samples-Written", 1);
+        for (what, count) in self.written.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            response = response.header(format!("X-Prometheus-Remote-Write-{what}-Written"), *count);
         }
         response.body(Body::from(text)).expect("response")
     }
 
     pub(crate) fn says_what_it_has_written(&self) {
-        self.says_written.store(true, Relaxed);
+        self.says_written(&[("Samples", "1")]);
+    }
+
+    /// From now on these headers are in each answer, by the kind that they count.
+    pub(crate) fn says_written(&self, counts: &[(&'static str, &'static str)]) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = counts.to_vec();
     }
 
     pub(crate) fn answers(&self, status: u16, text: &str) {

@@ -349,6 +349,20 @@ async fn metadata_goes_once_and_only_when_taken() {
     assert_eq!(fake.requests(), 3);
 }
 
+/// Upstream is sent each once, in the order in which they came.
+#[tokio::test]
+async fn metadata_that_is_in_a_request_twice_goes_once() {
+    let (pipeline, fake) = pipeline();
+    let both = [body(&[], 3), body(&[], 5), body(&[], 3)].concat();
+    fake.next([Answer::Unavailable { status: 503, text: String::new() }]);
+    assert_eq!(pipeline.raw(&both).await.status, 503);
+    assert_eq!(fake.metadata().len(), 5);
+    assert_eq!(pipeline.raw(&both).await.status, 204);
+    assert_eq!(fake.metadata().len(), 10);
+    assert_eq!(pipeline.raw(&both).await.status, 204);
+    assert_eq!(fake.metadata().len(), 10);
+}
+
 #[tokio::test]
 async fn a_malformed_body_is_refused_with_its_place() {
     let (pipeline, fake) = pipeline();

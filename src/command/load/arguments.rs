@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What the load generator can be told. It reads none of the proxy's variables.
+/// What the load generator can be told. It reads none of the proxy's variables, but names that are none are refused here, too.
 #[derive(Debug, clap::Args)]
 pub(in crate::command) struct LoadArguments {
     /// Remote-write endpoint to send to, e.g. http://127.0.0.1:19290/api/v1/receive

@@ -169,8 +169,8 @@ mod tests {
     use crate::command::load::fleet::Fleet;
     use crate::command::load::schedule::Schedule;
     use crate::wire::Protocol;
-    use std::sync::Mutex;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+    use std::sync::{Mutex, OnceLock};
     use std::time::Duration;
 
     const INTERVAL_MS: i64 = 1_000;
@@ -219,6 +219,8 @@ mod tests {
             live_from_ms: i64::MIN,
             settled: (0..2 * SHARDS * options.groups).map(|_| AtomicU64::new(scrapes)).collect(),
             taken: None,
+            begun: OnceLock::default(),
+            answered: AtomicBool::new(true),
             tally: Mutex::default(),
             refused: Mutex::default(),
             fleet,

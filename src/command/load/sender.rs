@@ -13,9 +13,9 @@ use crate::stand_in::now_ms;
 use crate::wire::Protocol;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -54,6 +54,10 @@ pub(super) struct Run {
     pub(super) settled: Vec<AtomicU64>,
     /// How long the sink took for what came of each request, if there is one.
     pub(super) taken: Option<Arc<TimesTaken>>,
+    /// When the first request went out.
+    pub(super) begun: OnceLock<Instant>,
+    /// Whether one was answered, whatever the answer.
+    pub(super) answered: AtomicBool,
     pub(super) tally: Mutex<Tally>,
     pub(super) refused: Mutex<Vec<Refused>>,
 }
@@ -79,6 +83,20 @@ impl Run {
     /// The schedule of a replica.
     pub(super) fn schedule(&self, group: usize, replica: usize) -> &Schedule {
         &self.schedules[group * self.replicas + replica]
+    }
+
+    /// For how long none of its requests was answered; `None`: one was, or none has gone out.
+    pub(super) fn silent_for(&self) -> Option<Duration> {
+        self.begun.get().filter(|_| !self.answered.load(Relaxed)).map(Instant::elapsed)
+    }
+
+    /// The last thing that went wrong, for people.
+    pub(super) fn trouble(&self) -> String {
+        match &lock(&self.tally).trouble {
+            Some(trouble) => format!("last: {trouble}"),
+            None if self.answered.load(Relaxed) => "no request was refused".to_owned(),
+            None => "nothing has come back".to_owned(),
+        }
     }
 
     /// Whether who has settled everything before this time is not behind.
@@ -321,6 +339,7 @@ impl Shard {
 
     async fn attempt(&mut self, body: Bytes, attempt: u32) -> Outcome {
         self.attempts += 1;
+        self.run.begun.get_or_init(Instant::now);
         self.headers.insert("x-request-id", self.request_id().into());
         match attempt {
             0 => drop(self.headers.remove("retry-attempt")),
@@ -333,6 +352,7 @@ impl Shard {
                 return Outcome::Again { retry_after: None, why: format!("no answer within {TIMEOUT:?}") };
             }
         };
+        self.run.answered.store(true, Relaxed);
         let why = || format!("{}: {}", reply.status, reply.text.lines().next().unwrap_or_default());
         match reply.status {
             200..300 if self.run.protocol == Protocol::Two && !says_written(&reply) => {

@@ -69,6 +69,23 @@ async fn other_encodings_are_refused_with_415() {
     assert_eq!(stage.thanos.totals().requests, 0);
 }
 
+/// Also where it is not the pipeline that answers, 2.0 is told, and 1.0 is not.
+#[tokio::test]
+async fn another_path_or_method_writes_nothing_and_says_so() {
+    let mut stage = Stage::start().await;
+    for (speaks, counts) in [(Speaks::One, NONE), (Speaks::Two, ZEROS)] {
+        let line = &mut stage.line;
+        line.post("/api/v1/other", &headers(speaks), &body(speaks, &[up()])).await;
+        let heard = line.hear().await;
+        says_why(&heard);
+        assert_eq!((heard.status, written(&heard)), (404, counts), "{heard:?}");
+        let heard = line.get("/api/v1/receive", &headers(speaks)).await;
+        says_why(&heard);
+        assert_eq!((heard.status, written(&heard)), (405, counts), "{heard:?}");
+    }
+    assert_eq!(stage.thanos.totals().requests, 0);
+}
+
 /// The frame format of snappy, with one block that is not compressed.
 fn framed(raw: &[u8]) -> Vec<u8> {
     let length = (raw.len() as u32 + 4).to_le_bytes();

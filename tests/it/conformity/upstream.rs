@@ -111,6 +111,25 @@ async fn a_success_that_says_nothing_is_none_where_2_is_spoken() {
     assert_eq!(thanos.totals().samples, 0);
 }
 
+/// And one that says that it has written nothing is taken at its word: the data is still to be delivered.
+#[tokio::test]
+async fn a_success_that_has_written_nothing_commits_nothing_where_2_is_spoken() {
+    let peer = Peer::start(204, "").await;
+    peer.says_written(&[("Samples", "0"), ("Histograms", "0"), ("Exemplars", "0")]);
+    let proxy = proxy(&peer.url(), "2.0");
+    let series = [m(0).by(Some("a"))];
+    for tries in 1..=2 {
+        let heard = post(&proxy, Speaks::Two, &series).await;
+        assert_eq!((heard.status, written(&heard)), (503, [Some(0); 3]), "{heard:?}");
+        assert!(heard.text.contains("none of 1 samples") && heard.has("retry-after: 1"), "{heard:?}");
+        assert_eq!(peer.requests().len(), tries, "nothing of it counts as sent");
+    }
+    peer.says_what_it_has_written();
+    assert_eq!(post(&proxy, Speaks::Two, &series).await.status, 204);
+    assert_eq!(post(&proxy, Speaks::Two, &series).await.status, 204);
+    assert_eq!(peer.requests().len(), 3, "what is written does not go again");
+}
+
 /// Whose answer counts does not depend on headers that 1.0 does not ask for.
 #[tokio::test]
 async fn an_upstream_of_1_need_not_say_what_it_has_written() {
