@@ -299,7 +299,7 @@ mod tests {
     use super::*;
     use crate::policy::{Action, Circumstances, ReplicaId, Sample, TimestampMs};
     use crate::series::{GroupKey, Place, SeriesKey, TargetKey, TenantHash};
-    use crate::window::{Admitted, Decision, Known, Log};
+    use crate::window::{Admitted, Decision, Known, Log, UNKNOWN};
     use std::sync::Arc;
 
     const A: ReplicaId = ReplicaId(0);
@@ -388,13 +388,16 @@ mod tests {
                 let Admitted::Entry(anew) = flight.admit(KEY, &place, A, group) else { panic!("no room") };
                 forward(&mut flight, anew, 30);
             }
-            let mut request = Request::default();
-            request.items.push(Item { number, key: KEY, ..Item::default() });
-            let mut judged = Judged { leans: vec![(on, 0, 0)], ..Judged::default() };
-            overtake_none(&window, &request, &mut judged, 1, &flight);
-            let busy = if overtakes { vec![on] } else { vec![] };
-            assert_eq!(judged.busy, busy, "{overtakes} {other_has_place}");
-            assert_eq!(judged.waits.contains(&KEY), overtakes);
+            // Who has looked for it in between has found none.
+            for number in [number, UNKNOWN] {
+                let mut request = Request::default();
+                request.items.push(Item { number, key: KEY, ..Item::default() });
+                let mut judged = Judged { leans: vec![(on, 0, 0)], ..Judged::default() };
+                overtake_none(&window, &request, &mut judged, 1, &flight);
+                let busy = if overtakes { vec![on] } else { vec![] };
+                assert_eq!(judged.busy, busy, "{overtakes} {other_has_place} {number}");
+                assert_eq!(judged.waits.contains(&KEY), overtakes);
+            }
         }
     }
 

@@ -52,6 +52,10 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::ReplicaId;
+    use crate::series::{GroupKey, Place, SeriesKey, TargetKey, TenantHash};
+    use crate::window::{Flight, Log, Window};
+    use std::sync::Arc;
 
     fn of(bytes: usize) -> Buffers {
         Buffers { two: Vec::with_capacity(bytes), ..Buffers::default() }
@@ -78,5 +82,25 @@ mod tests {
             assert_eq!(pool.take().two.capacity(), 0);
             assert_eq!(pool.kept().bytes, 0);
         }
+    }
+
+    /// What has carried a series.
+    fn a_used_log() -> Log {
+        let window = Arc::new(Window::new(10));
+        let group = window.meet_group(GroupKey(1), "g", TenantHash(0), 0).expect("room").number();
+        let (group_name, tenant) = ("g".into(), TenantHash(0));
+        let place = Place { group: GroupKey(1), group_name, target: TargetKey(1), tenant, is_up: false };
+        let mut flight = Flight::begin(&window, Log::default()).expect("room");
+        flight.admit(SeriesKey(7), &place, ReplicaId(0), group);
+        flight.commit()
+    }
+
+    /// Or a request of many small series, whose body is the least of it, would count for little.
+    #[test]
+    fn all_that_a_request_has_taken_counts() {
+        let mut buffers = Buffers { log: a_used_log(), ..of(300) };
+        buffers.request.body = Vec::with_capacity(1 << 10);
+        assert!(buffers.log.kept_bytes() > 0);
+        assert_eq!(buffers.kept_bytes(), 300 + (1 << 10) + buffers.log.kept_bytes());
     }
 }

@@ -416,3 +416,17 @@ fn up(bits: u64) -> Up {
         _ => Up::Other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Or the memory of one large flight would stay with the requests to come for ever.
+    #[test]
+    fn what_a_log_keeps_is_what_its_lists_have_room_for() {
+        assert_eq!(Log::default().kept_bytes(), 0);
+        let log = Log { series: Vec::with_capacity(3), moves: Vec::with_capacity(5), ..Log::default() };
+        let bytes = 3 * size_of::<Reserved>() + 5 * size_of::<(u32, target::Undo)>();
+        assert_eq!(log.kept_bytes(), bytes);
+    }
+}
