@@ -7,7 +7,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use promdedup::policy::{Action, Circumstances, ReplicaId, Sample, TimestampMs};
 use promdedup::series::{GroupKey, Place, SeriesKey, TargetKey, TenantHash};
-use promdedup::window::{Decision, Flight, Found, Known, Log, Window};
+use promdedup::window::{Decision, Flight, Found, Known, Log, Steady, Window};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -88,22 +88,31 @@ impl Filled {
     fn batch(&mut self, keys: &[SeriesKey], found: &mut Vec<Found>, replica: u8, ms: i64) -> usize {
         self.window.locate(keys, &[replica], found);
         let mut flight = Flight::begin(&self.window, self.log.take().unwrap()).unwrap();
-        let mut forwarded = 0;
-        for (key, found) in keys.iter().zip(found.iter()) {
-            let known = Known { number: found.number, key: *key, group: self.group, histogram: None };
+        let (mut forwarded, mut decided) = (0, 0);
+        while decided < keys.len() {
             // As the pipeline does: nearly all of a healthy group is decided in few words.
-            if let Some(forward) =
-                flight.decide_steady(&known, ReplicaId(replica), TimestampMs(ms), ms as u64)
-            {
-                forwarded += usize::from(forward);
-                continue;
+            let mut run = flight.run();
+            for (key, found) in keys[decided..].iter().zip(&found[decided..]) {
+                let known = Known { number: found.number, key: *key, group: self.group, histogram: None };
+                match run.decide(&known, ReplicaId(replica), TimestampMs(ms), ms as u64, 0) {
+                    Steady::Forward => forwarded += 1,
+                    Steady::Duplicate => {}
+                    Steady::Leans(_) | Steady::Unclear => break,
+                }
+                decided += 1;
             }
+            if decided == keys.len() {
+                break;
+            }
+            let (key, number) = (keys[decided], found[decided].number);
+            let known = Known { number, key, group: self.group, histogram: None };
             match flight.decide(known, &sample(replica, ms), CIRCUMSTANCES, |_, _| false) {
                 Decision::Decided { verdict, .. } => {
                     forwarded += usize::from(verdict.action == Action::Forward);
                 }
                 other => panic!("{other:?}"),
             }
+            decided += 1;
         }
         self.log = Some(flight.commit());
         forwarded

@@ -34,7 +34,7 @@ mod tests;
 
 pub use census::{Census, Count};
 pub use entry::TIMESTAMP_LIMIT_MS;
-pub use flight::{Admitted, Decision, Flight, Known, Log};
+pub use flight::{Admitted, Decision, Flight, Known, Log, Run, Steady};
 pub use group::{Arrivals, Group, REPLICAS_MAX, Replica};
 pub use groups::{GROUPS_KEPT, GROUPS_MAX, Groups};
 pub use histogram::HISTOGRAM_BYTES_MAX;

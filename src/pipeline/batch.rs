@@ -21,7 +21,7 @@ fn markers_after_histograms(request: &Request, units: Range<usize>, judged: &Jud
     let filled = |fill: &&Fill| matches!(fill.samples.first(), Some(Filled::Histogram(_)));
     let filled: HashSet<u32> = judged.fills.iter().filter(filled).map(|fill| fill.before).collect();
     let mut markers = HashSet::new();
-    if !request.histograms && filled.is_empty() {
+    if !judged.boards || !request.histograms && filled.is_empty() {
         return markers;
     }
     let mut carried = HashSet::new();

@@ -9,7 +9,7 @@ use super::tally::{Tally, takeover_number};
 use crate::forward::Answer;
 use crate::policy::{Action, Circumstances, Held, Sample, TimestampMs, Verdict};
 use crate::series::{SeriesKey, TenantHash};
-use crate::window::{Admitted, Decision, Flight, FlightId, Known, Others, Seen, UNKNOWN, Window};
+use crate::window::{Admitted, Decision, Flight, FlightId, Known, Others, Seen, Steady, UNKNOWN, Window};
 use crate::wire::STALE_NAN_BITS;
 use arrayvec::ArrayVec;
 use std::collections::HashSet;
@@ -118,29 +118,80 @@ impl Bench<'_> {
         judged: &mut Judged,
     ) {
         judged.clear();
-        for u in units {
-            let unit = request.units[u];
-            match request.items[unit.item as usize].kind {
-                Kind::Invalid | Kind::Waiting => {}
-                Kind::Single | Kind::Unadmitted => board_all(request, unit, judged, u),
-                Kind::Replicated if unit.count == 0 => self.follow(request, judged, u),
-                Kind::Replicated => {
-                    for s in unit.first..unit.first + unit.count {
-                        if request.fates[s as usize] != Fate::Pending {
-                            continue;
-                        }
-                        match self.steady(request, unit.item as usize, s, flight, judged) {
-                            Some(true) => {
-                                request.fates[s as usize] = Fate::Aboard;
-                                judged.boards = true;
-                            }
-                            Some(false) => request.fates[s as usize] = Fate::Duplicate,
-                            None => self.sample(request, unit, s, flight, judged),
-                        }
+        let (mut u, end) = (units.start, units.end);
+        loop {
+            u = self.steady(request, u..end, flight, judged);
+            if u == end {
+                return;
+            }
+            self.unit(request, u, flight, judged);
+            u += 1;
+        }
+    }
+
+    /// Whatever a unit holds.
+    fn unit(&self, request: &mut Request, u: usize, flight: &mut Flight, judged: &mut Judged) {
+        let unit = request.units[u];
+        match request.items[unit.item as usize].kind {
+            Kind::Invalid | Kind::Waiting => {}
+            Kind::Single | Kind::Unadmitted => board_all(request, unit, judged, u),
+            Kind::Replicated if unit.count == 0 => self.follow(request, judged, u),
+            Kind::Replicated => {
+                for s in unit.first..unit.first + unit.count {
+                    if request.fates[s as usize] == Fate::Pending {
+                        self.sample(request, unit, s, flight, judged);
                     }
                 }
             }
         }
+    }
+
+    /// Decides floats of known series for as long as they are what a healthy group brings, which is nearly always, in few words.
+    /// Returns the first unit that has something else, or the end.
+    fn steady(
+        &self,
+        request: &mut Request,
+        units: Range<usize>,
+        flight: &mut Flight,
+        judged: &mut Judged,
+    ) -> usize {
+        if !judged.waits.is_empty() {
+            return units.start;
+        }
+        let Request { units: all, items, samples, fates, .. } = request;
+        let late_ms = self.settings.out_of_order_window_ms;
+        let mut run = flight.run();
+        for u in units.clone() {
+            let unit = all[u];
+            let item = &items[unit.item as usize];
+            if unit.count == 0 || item.kind != Kind::Replicated || item.number == UNKNOWN {
+                return u;
+            }
+            let known = Known { number: item.number, key: item.key, group: item.group, histogram: None };
+            let own = unit.first as usize..(unit.first + unit.count) as usize;
+            for ((received, fate), s) in samples[own.clone()].iter().zip(&mut fates[own]).zip(unit.first..) {
+                if *fate != Fate::Pending {
+                    continue;
+                }
+                if received.histogram || received.bits == STALE_NAN_BITS {
+                    return u;
+                }
+                let at = TimestampMs(received.at);
+                match run.decide(&known, item.replica, at, received.bits, late_ms) {
+                    Steady::Forward => {
+                        *fate = Fate::Aboard;
+                        judged.boards = true;
+                    }
+                    Steady::Duplicate => *fate = Fate::Duplicate,
+                    Steady::Leans(on) => {
+                        *fate = Fate::Duplicate;
+                        judged.leans.push((on, unit.item, s));
+                    }
+                    Steady::Unclear => return u,
+                }
+            }
+        }
+        units.end
     }
 
     /// Decides one more time a duplicate that leaned on a flight which has ended well: its replica is alive.
@@ -269,25 +320,6 @@ impl Bench<'_> {
         // No room to hold it, or it comes and goes faster than we can look, or while we do: let the sender bring it once more.
         judged.waits.insert(request.items[i].key);
         request.fates[s as usize] = Fate::Failed;
-    }
-
-    /// What nearly every sample of a healthy group comes to, in few words: whether it is forwarded.
-    #[inline(always)]
-    fn steady(
-        &self,
-        request: &Request,
-        i: usize,
-        s: u32,
-        flight: &mut Flight,
-        judged: &Judged,
-    ) -> Option<bool> {
-        let (item, received) = (&request.items[i], &request.samples[s as usize]);
-        let plain = !received.histogram && received.bits != STALE_NAN_BITS;
-        if !plain || item.number == UNKNOWN || !judged.waits.is_empty() {
-            return None;
-        }
-        let known = Known { number: item.number, key: item.key, group: item.group, histogram: None };
-        flight.decide_steady(&known, item.replica, TimestampMs(received.at), received.bits)
     }
 
     /// What the window says. A sample that would wait, but has gone to upstream already, is decided as if it had:

@@ -219,6 +219,13 @@ impl Request {
         }
     }
 
+    /// How many samples have each of these fates.
+    pub(super) fn count<const N: usize>(&self, of: [Fate; N]) -> [usize; N] {
+        // As many at a time as a byte can count, so that many are compared in one instruction.
+        let some = |fates: &[Fate], fate| usize::from(fates.iter().map(|f| u8::from(*f == fate)).sum::<u8>());
+        of.map(|fate| self.fates.chunks(usize::from(u8::MAX)).map(|fates| some(fates, fate)).sum())
+    }
+
     /// Makes pending again what a flight of these units, which has been rolled back, had decided.
     pub(super) fn decide_again(&mut self, units: &Range<usize>, judged: &Judged) {
         self.replace_fate(units, Fate::Aboard, Fate::Pending);
@@ -319,11 +326,13 @@ impl Request {
     fn know(&mut self, i: usize, window: &Window, last: &mut Last) -> bool {
         let item = &mut self.items[i];
         let target = item.target;
-        let replica = item.series.replica.of(&self.body);
-        let changes = !equal(last.replica.of(&self.body), replica);
+        let (span, body) = (item.series.replica, &self.body);
+        // Mostly it has been read where the last one was.
+        let changes = span != last.replica && !equal(last.replica.of(body), span.of(body));
+        last.replica = if changes { last.replica } else { span };
         if changes || last.target != target {
             if changes || last.group != window.group_of_target(target) {
-                let name = std::str::from_utf8(replica).ok();
+                let name = std::str::from_utf8(span.of(body)).ok();
                 let Some(held) = window.hold_group_of(item.number, item.key) else { return false };
                 let Some(id) = name.and_then(|name| held.replica_number(name)) else { return false };
                 let tally = self.tallies.number(Some(&held), Some(id));

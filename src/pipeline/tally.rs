@@ -2,9 +2,10 @@
 //!
 //! Refuses to know metrics: see `metrics.rs`.
 
-use super::request::{Fate, Request};
+use super::request::{Fate, Item, Request};
 use crate::policy::{ReplicaId, Takeover};
 use crate::window::{Group, Others};
+use crate::wire::v1::Sample;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -147,22 +148,12 @@ pub(super) fn takeover_number(takeover: Takeover) -> usize {
 pub(super) fn add_up(request: &mut Request, again: bool) {
     let Request { items, samples, fates, tallies, .. } = request;
     for items in items.chunk_by(|item, next| item.tally == next.tally) {
+        let [first, ..] = items else { continue };
         let mut sums = Sums::default();
-        for item in items {
-            let first = item.series.first_sample as usize;
-            let own = first..first + item.series.samples as usize;
-            let duplicates = sums.fates[Fate::Duplicate as usize];
-            for (sample, fate) in samples[own.clone()].iter().zip(&fates[own]) {
-                sums.add(sample.at, *fate);
-            }
-            let duplicates = sums.fates[Fate::Duplicate as usize] - duplicates;
-            if duplicates > 0 && duplicates == u64::from(item.series.samples) {
-                sums.duplicate_bytes += item.series.payload.len() as u64;
-            }
-        }
-        if let Some(item) = items.first() {
-            tallies.of(item.tally).add(&sums, again);
-        }
+        let count: u32 = items.iter().map(|item| item.series.samples).sum();
+        let own = first.series.first_sample as usize..(first.series.first_sample + count) as usize;
+        sums.add_all(items, &samples[own.clone()], &fates[own]);
+        tallies.of(first.tally).add(&sums, again);
     }
 }
 
@@ -178,6 +169,33 @@ struct Sums {
 }
 
 impl Sums {
+    /// The samples of some items, in a row.
+    fn add_all(&mut self, items: &[Item], samples: &[Sample], fates: &[Fate]) {
+        let bytes = |item: &Item| item.series.payload.len() as u64;
+        // Nearly always all have the same one of two.
+        for fate in [Fate::Duplicate, Fate::Forwarded] {
+            if all_are(fates, fate) {
+                self.fates[fate as usize] += fates.len() as u64;
+                self.newest_ms = self.newest_ms.max(samples.iter().map(|sample| sample.at).max());
+                if fate == Fate::Duplicate {
+                    let with_samples = items.iter().filter(|item| item.series.samples > 0);
+                    self.duplicate_bytes += with_samples.map(bytes).sum::<u64>();
+                }
+                return;
+            }
+        }
+        let (mut samples, mut fates) = (samples, fates);
+        for item in items {
+            let (own_samples, own_fates);
+            (own_samples, samples) = samples.split_at(item.series.samples as usize);
+            (own_fates, fates) = fates.split_at(item.series.samples as usize);
+            own_samples.iter().zip(own_fates).for_each(|(sample, fate)| self.add(sample.at, *fate));
+            if !own_fates.is_empty() && all_are(own_fates, Fate::Duplicate) {
+                self.duplicate_bytes += bytes(item);
+            }
+        }
+    }
+
     #[inline(always)]
     fn add(&mut self, at: i64, fate: Fate) {
         self.fates[fate as usize] += 1;
@@ -191,6 +209,11 @@ impl Sums {
         }
         self.newest_ms = self.newest_ms.max(Some(at));
     }
+}
+
+/// (Without a branch for each of them.)
+fn all_are(fates: &[Fate], fate: Fate) -> bool {
+    fates.iter().fold(0, |other, own| other | (*own as u8 ^ fate as u8)) == 0
 }
 
 impl Tally {

@@ -83,8 +83,7 @@ impl Outcome {
     /// The answer.
     pub(super) fn reply(self, request: &Request) -> Reply {
         let all = request.fates.len();
-        let count = |fate| request.fates.iter().filter(|f| **f == fate).count();
-        let (failed, rejected, refused) = (count(Fate::Failed), count(Fate::Rejected), count(Fate::Refused));
+        let [failed, rejected, refused] = request.count([Fate::Failed, Fate::Rejected, Fate::Refused]);
         if let Some(why) = self.unavailable.or_else(|| why_again(request, failed)) {
             return Reply::new(503, format!("{failed} of {all} samples have to be sent again: {why}"));
         }

@@ -6,15 +6,16 @@
 //! Refuses to talk to upstream and to wait; it says whom to wait for.
 
 mod reserved;
+mod run;
 
 use super::Window;
-use super::entry::steady::Float;
-use super::entry::{Entry, Image, Marks, NOBODY, TABLE, Unpacked};
-use super::slot::FlightId;
+use super::entry::{Entry, Guard, Image, Marks, NOBODY, TABLE, Unpacked};
+use super::slot::{FlightId, Slots};
 use super::table::{Added, NONE};
 use super::target;
 use crate::policy::{self, Action, Circumstances, ReplicaId, Sample, Series, TimestampMs, Up, Verdict};
 use crate::series::{Place, SeriesKey};
+pub use run::{Run, Steady};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -189,29 +190,6 @@ impl Flight {
         }
     }
 
-    /// Decides a float that is no stale marker if it is what a healthy group brings (see `entry/steady.rs`): whether it is
-    /// forwarded, and then it stays reserved. `None`: nothing has changed, [`Self::decide`] has to look at it.
-    #[inline(always)]
-    pub fn decide_steady(
-        &mut self,
-        known: &Known<'_>,
-        replica: ReplicaId,
-        at: TimestampMs,
-        bits: u64,
-    ) -> Option<bool> {
-        let window = &*self.window;
-        let entry = window.table.entry(known.number);
-        entry.claim(self.id.slot).ok()?;
-        self.open = known.number;
-        let step = window.step(entry, known, &Float { replica, at, bits }, self.id.slot, &mut self.log);
-        if step != Some(true) {
-            entry.release();
-        }
-        self.open = NONE;
-        self.forwards |= step == Some(true);
-        step
-    }
-
     /// Decides a sample. What is forwarded stays reserved.
     #[inline]
     pub fn decide(
@@ -319,17 +297,13 @@ impl Flight {
                 NOBODY => {}
                 TABLE => return Err(Decision::Gone),
                 slot => {
-                    let other = self.window.slots.current(slot);
-                    // Where upstream takes late samples, one below the watermark may be more than a duplicate.
-                    let below = guard.watermark().is_some_and(|watermark| at <= watermark);
-                    // One that has not left may still give up in favour of a third, which is no failure.
-                    let sent = self.window.slots.has_departed(slot);
-                    let leans = below && late_ms == 0 && sent && entry.is(key);
-                    // Only if nothing has moved is `other` surely the flight that reserved this watermark.
-                    match entry.guard() == guard {
-                        true if leans => return Err(Decision::Leans(other)),
-                        true => return Err(Decision::Busy(other)),
-                        false => {}
+                    let slots = &self.window.slots;
+                    if let Some(other) = leans_on(slots, entry, guard, key, at, late_ms) {
+                        return Err(Decision::Leans(other));
+                    }
+                    let other = slots.current(slot);
+                    if entry.guard() == guard {
+                        return Err(Decision::Busy(other));
                     }
                 }
             }
@@ -339,8 +313,10 @@ impl Flight {
     fn settle(&mut self, well: bool, answered: bool) -> Log {
         let mut log = std::mem::take(&mut self.log);
         let window = &*self.window;
+        let mut entries = window.table.near();
         for reserved in &log.series {
-            if well { window.keep(reserved) } else { window.restore(reserved, answered) }
+            let entry = entries.entry(reserved.number);
+            if well { window.keep(reserved, entry) } else { window.restore(reserved, entry, answered) }
         }
         if !well {
             target::undo_all(&window.targets, &log.moves);
@@ -366,6 +342,30 @@ impl Drop for Flight {
             self.settle(false, false);
         }
     }
+}
+
+/// The flight that has reserved the watermark of an entry and is sending it, if a sample of that series is a duplicate once it has
+/// landed. `guard`: the entry's, claimed.
+#[inline]
+fn leans_on(
+    slots: &Slots,
+    entry: &Entry,
+    guard: Guard,
+    key: SeriesKey,
+    at: TimestampMs,
+    late_ms: i64,
+) -> Option<FlightId> {
+    let slot = guard.flight();
+    // Where upstream takes late samples, one below the watermark may be more than a duplicate.
+    let below = guard.watermark().is_some_and(|watermark| at <= watermark);
+    if slot == NOBODY || slot == TABLE || !below || late_ms != 0 {
+        return None;
+    }
+    let other = slots.current(slot);
+    // One that has not left may still give up in favour of a third, which is no failure.
+    let sent = slots.has_departed(slot);
+    // Only if nothing has moved is it surely the flight that reserved this watermark.
+    (sent && entry.is(key) && entry.guard() == guard).then_some(other)
 }
 
 /// Decides against the target as it is, again if somebody changes its owner or fence in the same moment.

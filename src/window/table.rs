@@ -62,6 +62,14 @@ struct Chunk {
     order: Order,
 }
 
+/// Entries that mostly lie beside each other: the chunk of the last one is at hand.
+#[derive(Debug)]
+pub(super) struct Near<'a> {
+    table: &'a Table,
+    number: usize,
+    entries: &'a [Entry],
+}
+
 #[derive(Debug, Default)]
 struct FreeList {
     returned: Vec<u32>,
@@ -120,10 +128,20 @@ impl Table {
     }
 
     #[inline]
-    #[expect(clippy::expect_used, reason = "a number is only handed out once its chunk exists")]
     pub(super) fn entry(&self, number: u32) -> &Entry {
         let number = number as usize;
-        &self.chunks[number / CHUNK].get().expect("the chunk of a numbered entry").entries[number % CHUNK]
+        &self.entries(number / CHUNK)[number % CHUNK]
+    }
+
+    #[inline]
+    #[expect(clippy::expect_used, reason = "a number is only handed out once its chunk exists")]
+    fn entries(&self, chunk: usize) -> &[Entry; CHUNK] {
+        &self.chunks[chunk].get().expect("the chunk of a numbered entry").entries
+    }
+
+    /// To look at entries one after the other.
+    pub(super) fn near(&self) -> Near<'_> {
+        Near { table: self, number: usize::MAX, entries: &[] }
     }
 
     /// Looks up many series. `way`: of whom they come, since each sender has an order of
@@ -182,11 +200,14 @@ impl Table {
     /// Finds the series at the head of `keys` that come after `last` as they did the last time. Returns the last of them.
     #[inline]
     fn follow(&self, keys: &[SeriesKey], way: Way, mut last: u32, found: &mut Vec<Found>) -> u32 {
+        let Some(mut chunk) = self.chunk(last) else { return last };
         for key in keys {
-            let Some(next) = self.chunk(last).and_then(|chunk| chunk.order.next(last, way)) else { break };
-            let Some(entry) = self.chunk(next).map(|chunk| &chunk.entries[next as usize % CHUNK]) else {
-                break;
-            };
+            let Some(next) = chunk.order.next(last, way) else { break };
+            if next as usize / CHUNK != last as usize / CHUNK {
+                let Some(other) = self.chunk(next) else { break };
+                chunk = other;
+            }
+            let entry = &chunk.entries[next as usize % CHUNK];
             if !entry.is(*key) {
                 break;
             }
@@ -304,6 +325,17 @@ impl Table {
             }
         }
         NONE
+    }
+}
+
+impl<'a> Near<'a> {
+    #[inline(always)]
+    pub(super) fn entry(&mut self, number: u32) -> &'a Entry {
+        let number = number as usize;
+        if number / CHUNK != self.number {
+            (self.number, self.entries) = (number / CHUNK, self.table.entries(number / CHUNK));
+        }
+        &self.entries[number % CHUNK]
     }
 }
 

@@ -38,6 +38,13 @@ pub(super) struct TargetSlot {
     ups: Mutex<Option<Box<Ups>>>,
 }
 
+/// Targets of samples in a row, which mostly have the same: the last one is at hand.
+#[derive(Debug)]
+pub(super) struct Near<'a> {
+    targets: &'a Targets,
+    last: Option<(u32, &'a TargetSlot)>,
+}
+
 /// A target as a decision finds it, and the version that tells whether it still is so.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Snapshot {
@@ -80,6 +87,11 @@ impl Targets {
     pub(super) fn slot(&self, number: u32) -> &TargetSlot {
         let number = number as usize;
         &self.chunks[number / CHUNK].get().expect("the chunk of a numbered target")[number % CHUNK]
+    }
+
+    /// To look at targets one after the other.
+    pub(super) fn near(&self) -> Near<'_> {
+        Near { targets: self, last: None }
     }
 
     /// The target's number, with one more series counted; an unknown one is owned by `first`.
@@ -130,6 +142,16 @@ impl Targets {
             free.1 += 1;
             number
         })
+    }
+}
+
+impl<'a> Near<'a> {
+    #[inline(always)]
+    pub(super) fn slot(&mut self, number: u32) -> &'a TargetSlot {
+        match self.last {
+            Some((last, slot)) if last == number => slot,
+            _ => self.last.insert((number, self.targets.slot(number))).1,
+        }
     }
 }
 

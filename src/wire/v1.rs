@@ -34,7 +34,8 @@ pub struct TimeSeries {
     pub before: Span,
     /// Labels after the replica label; without one, empty. Meant only if `plain`.
     pub after: Span,
-    /// The value of the replica label; empty if the series has none, or an empty one.
+    /// The value of the replica label; empty if the series has none, or an empty one. Of a series that is `guessed`, the
+    /// same bytes where they were met before.
     pub replica: Span,
     /// Everything after the labels. Meant only if `plain`.
     pub rest: Span,

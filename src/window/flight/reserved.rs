@@ -1,41 +1,13 @@
-//! What the window does for a flight: deciding in few words, keeping or taking back what was reserved, and what goes with a series.
+//! What the window does for a flight: keeping or taking back what was reserved, and what goes with a series.
 
 use super::super::Window;
 use super::super::entry::Entry;
-use super::super::entry::steady::{Float, Step};
-use super::{Known, Log, Reserved};
+use super::{Log, Reserved};
 use crate::policy::{Held, ReplicaId, Series};
-use std::sync::atomic::Ordering::Relaxed;
 
 impl Window {
-    /// Decides a float of an entry that the flight has claimed, if it is a healthy group's: whether it is forwarded.
-    #[inline(always)]
-    pub(super) fn step(
-        &self,
-        entry: &Entry,
-        known: &Known<'_>,
-        float: &Float,
-        flight: u16,
-        log: &mut Log,
-    ) -> Option<bool> {
-        let number = entry.target();
-        let target = self.targets.slot(number);
-        let owner = target.owner_unfenced()?;
-        if !entry.is(known.key) || target.group() != known.group {
-            return None;
-        }
-        let step = entry.step(float, owner, self.tick.load(Relaxed), flight)?;
-        let undo = if float.replica == owner { target.see_owner(float.at) } else { None };
-        let Step::Forward(image) = step else { return Some(false) };
-        log.series.push(Reserved { number: known.number, created: false, image });
-        if let Some(undo) = undo {
-            log.moves.push((number, undo));
-        }
-        Some(true)
-    }
-
-    pub(super) fn keep(&self, reserved: &Reserved) {
-        let entry = self.table.entry(reserved.number);
+    #[inline]
+    pub(super) fn keep(&self, reserved: &Reserved, entry: &Entry) {
         if reserved.created {
             if entry.guard().watermark().is_none() {
                 // Made for a sample that had to wait: nothing is known of it.
@@ -49,12 +21,12 @@ impl Window {
         entry.commit();
     }
 
-    pub(super) fn restore(&self, reserved: &Reserved, answered: bool) {
+    pub(super) fn restore(&self, reserved: &Reserved, entry: &Entry, answered: bool) {
         if reserved.created {
             return self.forget(reserved.number);
         }
         let image = if answered { reserved.image } else { reserved.image.unanswered() };
-        self.table.entry(reserved.number).restore(&image);
+        entry.restore(&image);
     }
 
     /// Lets go histograms that are no longer held, with the flight where one may bring them back.

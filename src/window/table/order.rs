@@ -12,7 +12,7 @@ const WAYS: usize = 2;
 
 /// Of the entries of a chunk: how far from each the next one is, in numbers, each way. 0 = not known.
 #[derive(Debug)]
-pub(super) struct Order(Box<[[AtomicI16; WAYS]]>);
+pub(super) struct Order(Box<[[AtomicI16; WAYS]; CHUNK]>);
 
 /// Whose order it is.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,8 +29,10 @@ impl Order {
     /// Bytes that each takes.
     pub(super) const BYTES: usize = CHUNK * size_of::<[AtomicI16; WAYS]>();
 
+    #[expect(clippy::expect_used, reason = "so many are made")]
     pub(super) fn unknown() -> Self {
-        Self((0..CHUNK).map(|_| Default::default()).collect())
+        let after: Box<[_]> = (0..CHUNK).map(|_| Default::default()).collect();
+        Self(after.try_into().expect("one for each entry of a chunk"))
     }
 
     /// The number that came after `number`, which is in this chunk.
@@ -57,6 +59,6 @@ impl Order {
 
     #[inline]
     fn after(&self, number: u32, way: Way) -> &AtomicI16 {
-        &self.0[number as usize % CHUNK][way.0]
+        &self.0[number as usize % CHUNK][way.0 % WAYS]
     }
 }

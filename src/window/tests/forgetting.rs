@@ -162,9 +162,9 @@ impl Story {
         number: u32,
         replica: ReplicaId,
         second: i64,
-    ) -> Option<bool> {
+    ) -> Steady {
         let known = Known { number, key: SeriesKey(series), group: self.group, histogram: None };
-        flight.decide_steady(&known, replica, TimestampMs(second * 1000), 1)
+        flight.run().decide(&known, replica, TimestampMs(second * 1000), 1, 0)
     }
 }
 
@@ -178,8 +178,8 @@ fn a_number_that_is_another_series_by_now_is_noticed_in_few_words() {
     [0, 15, 30].iter().for_each(|second| assert!(story.deliver(10, A, *second)));
     assert_eq!(story.number(10), number);
     let mut flight = story.flight();
-    assert_eq!(story.step(&mut flight, 9, number, A, 45), None);
-    assert_eq!(story.step(&mut flight, 10, number, A, 45), Some(true), "the other series goes on");
+    assert_eq!(story.step(&mut flight, 9, number, A, 45), Steady::Unclear);
+    assert_eq!(story.step(&mut flight, 10, number, A, 45), Steady::Forward, "the other series goes on");
     flight.commit();
 }
 
@@ -191,16 +191,17 @@ fn what_goes_out_in_few_words_has_landed_and_duplicates_have_not() {
         story.deliver(9, replica, second);
     }
     let number = story.number(9);
-    let ticks = |replica, second, forwarded| {
+    let ticks = |replica, second, steady| {
         story.window.advance_tick_if_landed();
         let before = story.window.tick.load(Relaxed);
         let mut flight = story.flight();
-        assert_eq!(story.step(&mut flight, 9, number, replica, second), Some(forwarded));
+        assert_eq!(story.step(&mut flight, 9, number, replica, second), steady);
         flight.commit();
         story.window.advance_tick_if_landed();
         story.window.tick.load(Relaxed).wrapping_sub(before)
     };
-    assert_eq!((ticks(A, 45, true), ticks(B, 45, false), ticks(A, 60, true)), (1, 0, 1));
+    let (own, other) = (Steady::Forward, Steady::Duplicate);
+    assert_eq!((ticks(A, 45, own), ticks(B, 45, other), ticks(A, 60, own)), (1, 0, 1));
 }
 
 /// Between a look for a series and one for its group the entry may have become another series'.

@@ -21,6 +21,8 @@ pub(super) struct Likely {
     /// The replica label, under the first name, that was met last: the whole field, and its value.
     field: Span,
     value: Span,
+    /// The last eight bytes of the field.
+    field_ends: [u8; 8],
     /// How many bytes of labels came after it lately.
     afters: [u32; AFTERS],
     /// The place of the one of them to be forgotten next.
@@ -30,13 +32,15 @@ pub(super) struct Likely {
 }
 
 impl Likely {
-    /// Learns from a series that has been walked over.
-    pub(super) fn learn(&mut self, series: &TimeSeries) {
+    /// Learns from a series of `body` that has been walked over.
+    pub(super) fn learn(&mut self, body: &[u8], series: &TimeSeries) {
         if !series.plain || !series.under_first {
             return;
         }
-        (self.field, self.value) =
-            (Span { start: series.before.end, end: series.after.start }, series.replica);
+        let field = Span { start: series.before.end, end: series.after.start };
+        // A label has eight bytes at least: its key and length, those of its name and value, and a byte of each.
+        let Some(field_ends) = field.of(body).last_chunk() else { return };
+        (self.field, self.value, self.field_ends) = (field, series.replica, *field_ends);
         let after = series.after.end - series.after.start;
         if !self.afters.contains(&after) {
             self.afters[self.oldest] = after;
@@ -49,12 +53,23 @@ impl Likely {
 
     /// Where the learned replica label begins in these labels, if it is in one of the places where it was lately.
     #[inline(always)]
-    fn place(&self, labels: &[u8], replica: &[u8]) -> Option<usize> {
+    fn place(&mut self, labels: &[u8], replica: &[u8]) -> Option<usize> {
         // A place that is none yet is 0 as well, which does no harm.
-        self.afters.iter().find_map(|after| {
-            let start = labels.len().checked_sub(*after as usize + replica.len())?;
-            equal(labels.get(start..start + replica.len())?, replica).then_some(start)
-        })
+        let place = |after: u32| {
+            let (head, _) = labels.split_at_checked(labels.len().checked_sub(after as usize)?)?;
+            // Its end alone tells nearly all places apart.
+            if *head.last_chunk()? != self.field_ends {
+                return None;
+            }
+            let start = head.len().checked_sub(replica.len())?;
+            equal(&head[start..], replica).then_some(start)
+        };
+        // The next one will probably be where this one is.
+        let (found, start) = self.afters.iter().enumerate().find_map(|(i, after)| Some((i, place(*after)?)))?;
+        if found > 0 {
+            self.afters.swap(0, found);
+        }
+        Some(start)
     }
 }
 
@@ -77,7 +92,7 @@ impl Walker<'_> {
             return Some(Ok(()));
         }
         let walked = self.time_series(payload, found, samples);
-        self.likely.learn(found);
+        self.likely.learn(self.body, found);
         Some(walked.map_err(|malformed| self.stop_inside(malformed)))
     }
 
@@ -87,11 +102,17 @@ impl Walker<'_> {
         let (mut found, mut own) = (TimeSeries::default(), Vec::new());
         self.time_series(guessed.payload, &mut found, &mut own).is_ok()
             && own == guessed.samples_of(samples)
-            && TimeSeries { first_sample: guessed.first_sample, guessed: true, ..found } == *guessed
+            && found.replica.of(self.body) == guessed.replica.of(self.body)
+            && TimeSeries {
+                first_sample: guessed.first_sample,
+                replica: guessed.replica,
+                guessed: true,
+                ..found
+            } == *guessed
     }
 
     #[inline(always)]
-    fn guess(&self, payload: Span, found: &mut TimeSeries, samples: &mut Vec<Sample>) -> bool {
+    fn guess(&mut self, payload: Span, found: &mut TimeSeries, samples: &mut Vec<Sample>) -> bool {
         let message = payload.of(self.body);
         let replica = self.likely.field.of(self.body);
         if replica.is_empty() || samples.len() >= SAMPLES_MAX {
@@ -107,12 +128,12 @@ impl Walker<'_> {
         let Some(start) = self.likely.place(&message[..labels], replica) else { return false };
         let at_body = |offset: usize| payload.start + Span::at(offset, offset).start;
         let (start, end, labels) = (at_body(start), at_body(start + replica.len()), at_body(labels));
-        let value = end - (self.likely.value.end - self.likely.value.start);
         *found = TimeSeries {
             payload,
             before: Span { start: payload.start, end: start },
             after: Span { start: end, end: labels },
-            replica: Span { start: value, end },
+            // The same bytes; and whoever has seen that place knows them without a look.
+            replica: self.likely.value,
             rest: Span { start: labels, end: payload.end },
             first_sample: Span::at(samples.len(), 0).start,
             samples: u32::from(sample.is_some()),
