@@ -41,7 +41,7 @@ pub use histogram::HISTOGRAM_BYTES_MAX;
 pub use metadata::Metadata;
 pub use progress::{Begun, Others, Seen};
 pub use slot::FlightId;
-pub use table::Found;
+pub use table::{Finder, Found};
 
 use crate::policy::ReplicaId;
 use crate::series::{GroupKey, SeriesKey, TargetKey, TenantHash};
@@ -92,6 +92,12 @@ impl Window {
             evictions: AtomicU64::new(0),
             full: AtomicU64::new(0),
         }
+    }
+
+    /// Finds the entries of a request's series, one after the other. `sender`: as in [`Self::locate`].
+    #[must_use]
+    pub fn finder(&self, sender: &[u8]) -> Finder<'_> {
+        self.table.finder(table::Way::of(sender))
     }
 
     /// Finds the entries of many series at once. `sender`: whose they are, by

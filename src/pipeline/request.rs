@@ -265,6 +265,7 @@ impl Request {
         self.tallies.clear();
         self.hit = BoundsHit::default();
         self.keys.clear();
+        self.found.clear();
         self.refusal = None;
         self.held_back = false;
     }
@@ -278,11 +279,9 @@ impl Request {
         meter: &mut Meter,
     ) -> Result<bool, Malformed> {
         self.clear();
-        let walked = self.walk::<LIKELY>(settings, tenant);
+        let walked = self.walk::<LIKELY>(settings, tenant, window);
         meter.end(Stage::Decode);
         walked?;
-        let sender = self.items.first().map_or(&[][..], |item| item.series.replica.of(&self.body));
-        window.locate(&self.keys, sender, &mut self.found);
         let Self { body, items, found, samples, .. } = self;
         let mut walker = Walker::new(body, &settings.replica_names);
         for (item, found) in items.iter_mut().zip(found) {
@@ -294,9 +293,15 @@ impl Request {
         Ok(true)
     }
 
-    fn walk<const LIKELY: bool>(&mut self, settings: &Settings, tenant: TenantHash) -> Result<(), Malformed> {
+    fn walk<const LIKELY: bool>(
+        &mut self,
+        settings: &Settings,
+        tenant: TenantHash,
+        window: &Window,
+    ) -> Result<(), Malformed> {
         let names = &settings.replica_names;
         let mut walker = Walker::new(&self.body, names);
+        let mut finder = None;
         loop {
             // Written where it stays: moved, it would cost as much as some labels.
             let item = self.items.push_mut(Item::default());
@@ -315,6 +320,13 @@ impl Request {
                 _ => SeriesKey(0),
             };
             self.keys.push(item.key);
+            // Each at once: its entry comes near while the next one is walked over.
+            finder
+                .get_or_insert_with(|| window.finder(item.series.replica.of(&self.body)))
+                .next(&self.keys, &mut self.found);
+        }
+        if let Some(mut finder) = finder {
+            finder.finish(&self.keys, &mut self.found);
         }
         self.items.pop();
         self.histograms = walker.histograms;

@@ -147,13 +147,14 @@ pub(super) fn takeover_number(takeover: Takeover) -> usize {
 /// Adds the fates of all samples up in the request's tallies. A duplicate inside a 503 is sent again: it failed.
 pub(super) fn add_up(request: &mut Request, again: bool) {
     let Request { items, samples, fates, tallies, .. } = request;
+    if let [one] = &mut tallies.tallies[..] {
+        return one.add(&Sums::of(items, samples, fates), again);
+    }
     for items in items.chunk_by(|item, next| item.tally == next.tally) {
         let [first, ..] = items else { continue };
-        let mut sums = Sums::default();
         let count: u32 = items.iter().map(|item| item.series.samples).sum();
         let own = first.series.first_sample as usize..(first.series.first_sample + count) as usize;
-        sums.add_all(items, &samples[own.clone()], &fates[own]);
-        tallies.of(first.tally).add(&sums, again);
+        tallies.of(first.tally).add(&Sums::of(items, &samples[own.clone()], &fates[own]), again);
     }
 }
 
@@ -169,19 +170,20 @@ struct Sums {
 }
 
 impl Sums {
-    /// The samples of some items, in a row.
-    fn add_all(&mut self, items: &[Item], samples: &[Sample], fates: &[Fate]) {
+    /// Of some items, and of their samples in a row.
+    fn of(items: &[Item], samples: &[Sample], fates: &[Fate]) -> Self {
         let bytes = |item: &Item| item.series.payload.len() as u64;
+        let mut sums = Self::default();
         // Nearly always all have the same one of two.
         for fate in [Fate::Duplicate, Fate::Forwarded] {
             if all_are(fates, fate) {
-                self.fates[fate as usize] += fates.len() as u64;
-                self.newest_ms = self.newest_ms.max(samples.iter().map(|sample| sample.at).max());
+                sums.fates[fate as usize] = fates.len() as u64;
+                sums.newest_ms = samples.iter().map(|sample| sample.at).max();
                 if fate == Fate::Duplicate {
-                    let with_samples = items.iter().filter(|item| item.series.samples > 0);
-                    self.duplicate_bytes += with_samples.map(bytes).sum::<u64>();
+                    sums.duplicate_bytes =
+                        items.iter().filter(|item| item.series.samples > 0).map(bytes).sum();
                 }
-                return;
+                return sums;
             }
         }
         let (mut samples, mut fates) = (samples, fates);
@@ -189,11 +191,12 @@ impl Sums {
             let (own_samples, own_fates);
             (own_samples, samples) = samples.split_at(item.series.samples as usize);
             (own_fates, fates) = fates.split_at(item.series.samples as usize);
-            own_samples.iter().zip(own_fates).for_each(|(sample, fate)| self.add(sample.at, *fate));
+            own_samples.iter().zip(own_fates).for_each(|(sample, fate)| sums.add(sample.at, *fate));
             if !own_fates.is_empty() && all_are(own_fates, Fate::Duplicate) {
-                self.duplicate_bytes += bytes(item);
+                sums.duplicate_bytes += bytes(item);
             }
         }
+        sums
     }
 
     #[inline(always)]

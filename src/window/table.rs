@@ -6,12 +6,14 @@
 //! A reader may hold an index that has been replaced: it then misses what is new, and notices by the key what is gone;
 //! both send it to the lock. Refuses to look into an entry beyond its key.
 
+mod finder;
 mod order;
 
 use super::entry::{Entry, NOBODY, TABLE, Unpacked};
 use super::sync::size::{ENTRIES as CHUNK, INDEX_MIN, SEGMENTS};
 use super::sync::{ArcSwap, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock};
 use crate::series::SeriesKey;
+pub use finder::Finder;
 use order::Order;
 pub(super) use order::Way;
 use std::sync::atomic::Ordering::*;
@@ -21,10 +23,6 @@ use std::sync::{Arc, PoisonError};
 const EMPTY: u64 = 0;
 /// An index slot whose series is gone; the chain goes on.
 const GONE: u64 = u64::MAX;
-
-/// So many series are touched before the first of them is looked for: more than the machine has loads under way, and
-/// few enough to be near still.
-const TOUCHED: usize = 64;
 
 /// No entry.
 pub(super) const NONE: u32 = u32::MAX;
@@ -41,6 +39,7 @@ pub struct Found {
 }
 
 /// One request's view of the index: taken once, good for all its lookups.
+#[derive(Debug, Clone)]
 pub(super) struct View(Arc<Vec<Index>>);
 
 #[derive(Debug)]
@@ -144,77 +143,18 @@ impl Table {
         Near { table: self, number: usize::MAX, entries: &[] }
     }
 
-    /// Looks up many series. `way`: of whom they come, since each sender has an order of
-    /// its own. As long as they come as they did the last time, each is where the one before says; the others are looked
-    /// for in the index.
+    /// Finds the series of a request. `way`: of whom they come.
+    pub(super) fn finder(&self, way: Way) -> Finder<'_> {
+        Finder::new(self, self.view(), way)
+    }
+
+    /// Looks up many series by an index that may have been replaced.
     pub(super) fn locate(&self, view: &View, keys: &[SeriesKey], way: Way, found: &mut Vec<Found>) {
         found.clear();
         found.reserve(keys.len());
-        let mut last = NONE;
-        let mut at_once = 1;
-        loop {
-            last = self.follow(&keys[found.len()..], way, last, found);
-            let keys = &keys[found.len()..];
-            if keys.is_empty() {
-                return;
-            }
-            let some = &keys[..keys.len().min(at_once)];
-            let foreseen;
-            (last, foreseen) = self.look_up(view, some, way, last, found);
-            // Nothing is gained by following who comes in another order each time.
-            at_once = if 2 * foreseen >= some.len() { 1 } else { (2 * at_once).min(TOUCHED) };
-        }
-    }
-
-    /// Looks up some series in the index. Short loops of independent loads, so that the machine has many cache misses under
-    /// way at once. Learns their order, in which they come after `last`. Returns the last of them, and of how many the place was
-    /// known before.
-    fn look_up(
-        &self,
-        view: &View,
-        keys: &[SeriesKey],
-        way: Way,
-        mut last: u32,
-        found: &mut Vec<Found>,
-    ) -> (u32, usize) {
-        touch(view, keys);
-        let first = found.len();
-        let index = |key: SeriesKey| &view.0[segment_of(key)];
-        found.extend(keys.iter().map(|key| Found { number: find(index(*key), *key), target: 0 }));
-        let mut foreseen = 0;
-        for (key, found) in keys.iter().zip(&mut found[first..]) {
-            if found.number != NONE && !self.entry(found.number).is(*key) {
-                found.number = self.confirm(index(*key), *key);
-            }
-            if found.number != NONE {
-                found.target = self.entry(found.number).target();
-                if let Some(chunk) = self.chunk(last) {
-                    foreseen += usize::from(chunk.order.learn(last, found.number, way));
-                }
-            }
-            last = found.number;
-        }
-        (last, foreseen)
-    }
-
-    /// Finds the series at the head of `keys` that come after `last` as they did the last time. Returns the last of them.
-    #[inline]
-    fn follow(&self, keys: &[SeriesKey], way: Way, mut last: u32, found: &mut Vec<Found>) -> u32 {
-        let Some(mut chunk) = self.chunk(last) else { return last };
-        for key in keys {
-            let Some(next) = chunk.order.next(last, way) else { break };
-            if next as usize / CHUNK != last as usize / CHUNK {
-                let Some(other) = self.chunk(next) else { break };
-                chunk = other;
-            }
-            let entry = &chunk.entries[next as usize % CHUNK];
-            if !entry.is(*key) {
-                break;
-            }
-            found.push(Found { number: next, target: entry.target() });
-            last = next;
-        }
-        last
+        let mut finder = Finder::new(self, view.clone(), way);
+        (1..=keys.len()).for_each(|so_far| finder.next(&keys[..so_far], found));
+        finder.finish(keys, found);
     }
 
     /// The chunk of a number that may be none.

@@ -76,9 +76,9 @@ impl Run<'_> {
         let number = entry.target();
         let target = self.targets.slot(number);
         let step = match target.owner_unfenced() {
-            Some(owner) if entry.is(known.key) && target.group() == known.group => {
-                entry.step(&Float { replica, at, bits }, owner, self.tick, self.slot).map(|step| (step, owner))
-            }
+            Some(owner) if entry.is(known.key) && target.group() == known.group => entry
+                .step(&Float { replica, at, bits }, owner, self.tick, self.slot)
+                .map(|step| (step, owner)),
             _ => None,
         };
         let undo = match step {

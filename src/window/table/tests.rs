@@ -52,9 +52,9 @@ fn memory_is_a_word_a_slot_and_chunks_of_entries_with_their_order() {
 
 /// The numbers of those that are found without the index: the first, and who follows.
 fn followed(table: &Table, keys: &[SeriesKey], way: Way) -> Vec<u32> {
-    let mut found = Vec::new();
-    table.follow(&keys[1..], way, table.find(keys[0]), &mut found);
-    found.iter().map(|found| found.number).collect()
+    let (mut finder, mut found) = (table.finder(way), Vec::new());
+    finder.next(&keys[..1], &mut found);
+    keys[1..].iter().map_while(|key| finder.follow(*key)).map(|found| found.number).collect()
 }
 
 fn filled(series: u64) -> (Table, Vec<SeriesKey>) {

@@ -65,7 +65,8 @@ impl Likely {
             equal(&head[start..], replica).then_some(start)
         };
         // The next one will probably be where this one is.
-        let (found, start) = self.afters.iter().enumerate().find_map(|(i, after)| Some((i, place(*after)?)))?;
+        let (found, start) =
+            self.afters.iter().enumerate().find_map(|(i, after)| Some((i, place(*after)?)))?;
         if found > 0 {
             self.afters.swap(0, found);
         }
