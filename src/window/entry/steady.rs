@@ -57,13 +57,15 @@ impl Entry {
         let times = word(5);
         let (first, second) = (times & u64::from(u32::MAX), times >> 32);
         let passed = distance as u64;
+        let image = self.image();
         let held = match (first > passed, second > passed) {
             (false, false) => 0,
-            // Payloads would have to move.
-            (false, true) => return None,
+            (false, true) => {
+                self.words[6].store(word(7), Relaxed);
+                second - passed
+            }
             (true, _) => (second.saturating_sub(passed)) << 32 | (first - passed),
         };
-        let image = self.image();
         // (Where nobody else has shown it, a time without meaning.)
         let other = ((meta >> 32) as i32).saturating_sub(distance as i32);
         let meta = u64::from(other as u32) << 32 | meta & u64::from(u32::MAX);
