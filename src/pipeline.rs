@@ -5,6 +5,7 @@
 //! Refuses HTTP (that is `receive`'s and `forward`'s), and to retry: the sender does, with its backoff and its disk.
 
 mod batch;
+mod bodies;
 mod conflict;
 mod door;
 mod flying;

@@ -13,6 +13,7 @@ use crate::forward::{Answer, Outgoing, Upstream};
 use crate::overhead::Stage;
 use crate::window::{Flight, Metadata, Window};
 use crate::wire::splice;
+use bytes::Bytes;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -283,9 +284,9 @@ fn late_ms(turns: &AtomicU64) -> u64 {
     turns.fetch_add(1, Ordering::Relaxed) % 4
 }
 
-fn outgoing(packed: Vec<u8>, samples: u64, incoming: &Incoming) -> Outgoing {
+fn outgoing(body: Bytes, samples: u64, incoming: &Incoming) -> Outgoing {
     Outgoing {
-        body: packed.into(),
+        body,
         samples,
         tenant: incoming.tenant.clone(),
         request_id: incoming.request_id.clone(),

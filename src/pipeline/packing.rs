@@ -3,10 +3,11 @@
 //! Owns the memory for it, which is the thread's and not the request's: who waits for upstream has no use for it, and what is used
 //! again at once is still in the cache. Refuses to know what is written.
 
-use super::Protocol;
+use super::{Protocol, bodies};
 use crate::overhead::{Meter, Stage};
 use crate::wire::snappy::Packer;
 use crate::wire::v2_out::Composer;
+use bytes::Bytes;
 use std::cell::Cell;
 
 /// What a longer body has taken is given back to the system.
@@ -40,7 +41,7 @@ struct Tools {
 /// A body as upstream takes it.
 #[derive(Debug)]
 pub(super) struct Packed {
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
     /// How long it is unpacked.
     pub(super) raw_bytes: usize,
 }
@@ -48,7 +49,8 @@ pub(super) struct Packed {
 impl<'a> Packing<'a> {
     /// A body that is to leave in that version.
     pub(super) fn begin(upstream: Protocol, meter: &'a mut Meter) -> Self {
-        let tools = TOOLS.take().unwrap_or_default();
+        let mut tools = TOOLS.take().unwrap_or_default();
+        tools.packer.take(bodies::take);
         Self { tools, whole: upstream == Protocol::Two, failed: None, meter }
     }
 
@@ -86,10 +88,11 @@ impl<'a> Packing<'a> {
             self.forget();
             return Ok(None);
         }
-        let (body, raw_bytes) = self.tools.packer.finish()?;
+        let whole = self.tools.packer.finish()?;
+        let raw_bytes = whole.raw_bytes;
         self.meter.end(Stage::Compress);
         self.tools.put_away();
-        Ok(Some(Packed { body, raw_bytes }))
+        Ok(Some(Packed { body: bodies::send(whole), raw_bytes }))
     }
 
     /// It does not leave.

@@ -3,7 +3,7 @@
 //! Owns the bound on what a sender can make us allocate: the declared length is judged before a byte of memory is
 //! taken. What is packed may come in pieces. Refuses the framed format, which remote write does not use.
 
-use super::fields::{put_varint, varint_len};
+use super::fields::varint_len;
 use std::cell::RefCell;
 
 /// Bytes that three compressed bytes can stand for at most: a copy element with a two-byte offset
@@ -100,8 +100,20 @@ pub fn compress(raw: &[u8], out: &mut Vec<u8>) -> Result<(), snap::Error> {
 #[derive(Debug, Default)]
 pub struct Packer {
     press: Press,
+    /// Behind room for the length, which is known at the end.
     elements: Vec<u8>,
     raw_bytes: usize,
+}
+
+/// A packed body.
+#[derive(Debug)]
+pub struct Whole {
+    /// What the body is the end of.
+    pub memory: Vec<u8>,
+    /// Where it begins.
+    pub start: usize,
+    /// How long it is unpacked, in bytes.
+    pub raw_bytes: usize,
 }
 
 /// A compressor, and room for what comes out of it.
@@ -114,6 +126,16 @@ struct Press {
 impl Packer {
     /// What a piece should not be longer than, in bytes: a compressor looks no farther back than that.
     pub const PIECE_BYTES: usize = 1 << 16;
+    /// The longest length that a body declares takes so many bytes.
+    const LENGTH_BYTES_MAX: usize = varint_len(u32::MAX as u64);
+
+    /// Takes memory for a body, if it has none.
+    pub fn take(&mut self, memory: impl FnOnce() -> Vec<u8>) {
+        if self.elements.capacity() == 0 {
+            self.elements = memory();
+            self.elements.clear();
+        }
+    }
 
     /// Packs what comes next.
     ///
@@ -121,6 +143,9 @@ impl Packer {
     /// As [`compress`].
     pub fn add(&mut self, piece: &[u8]) -> Result<(), snap::Error> {
         let packed = self.press.pack(piece)?;
+        if self.elements.is_empty() {
+            self.elements.resize(Self::LENGTH_BYTES_MAX, 0);
+        }
         self.elements.extend_from_slice(&packed[varint_len(piece.len() as u64)..]);
         self.raw_bytes += piece.len();
         Ok(())
@@ -132,20 +157,27 @@ impl Packer {
         self.raw_bytes
     }
 
-    /// All that was added as one body, and how long that was, in bytes. It is empty again.
+    /// All that was added as one body, with the memory that it lies in. It is empty again.
     ///
     /// # Errors
     /// As [`compress`].
-    pub fn finish(&mut self) -> Result<(Vec<u8>, usize), snap::Error> {
+    pub fn finish(&mut self) -> Result<Whole, snap::Error> {
         let (raw_bytes, max) = (self.raw_bytes as u64, u64::from(u32::MAX));
         if raw_bytes > max {
             return Err(snap::Error::TooBig { given: raw_bytes, max });
         }
-        let mut packed = Vec::with_capacity(varint_len(raw_bytes) + self.elements.len());
-        put_varint(&mut packed, raw_bytes);
-        packed.extend_from_slice(&self.elements);
+        let mut memory = std::mem::take(&mut self.elements);
+        let start = Self::LENGTH_BYTES_MAX - varint_len(raw_bytes);
+        if memory.is_empty() {
+            memory.resize(Self::LENGTH_BYTES_MAX, 0);
+        }
+        let mut left = raw_bytes;
+        for byte in &mut memory[start..Self::LENGTH_BYTES_MAX] {
+            (*byte, left) = (left as u8 | 0x80, left >> 7);
+        }
+        memory[Self::LENGTH_BYTES_MAX - 1] &= 0x7f;
         self.clear();
-        Ok((packed, raw_bytes as usize))
+        Ok(Whole { memory, start, raw_bytes: raw_bytes as usize })
     }
 
     /// Forgets what was added.
@@ -218,13 +250,15 @@ mod tests {
                 text.extend(piece);
             }
             assert_eq!(packer.raw_bytes(), text.len());
-            let (packed, raw_bytes) = packer.finish().unwrap();
+            let Whole { memory, start, raw_bytes } = packer.finish().unwrap();
             assert_eq!((raw_bytes, packer.raw_bytes()), (text.len(), 0));
-            assert_eq!(check(&packed, text.len()).unwrap(), text, "{sizes:?}");
+            assert_eq!(check(&memory[start..], text.len()).unwrap(), text, "{sizes:?}");
+            packer.take(|| memory);
         }
         packer.add(b"forgotten").unwrap();
         packer.clear();
-        assert_eq!(packer.finish().unwrap(), (vec![0], 0));
+        let Whole { memory, start, raw_bytes } = packer.finish().unwrap();
+        assert_eq!((&memory[start..], raw_bytes), (&[0][..], 0));
     }
 
     #[test]
