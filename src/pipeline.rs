@@ -30,7 +30,7 @@ use crate::forward::{Answer, Upstream};
 use crate::overhead::{Meter, Stage};
 use crate::peers::{Peers, Secret};
 use crate::placement::Placement;
-use crate::series::TenantHash;
+use crate::series::LastTenant;
 use crate::window::{Log, Window};
 pub use crate::wire::Protocol;
 use crate::wire::snappy::{self, Unpack};
@@ -74,6 +74,7 @@ struct Buffers {
     log: Log,
     meter: Meter,
     turn: Turn,
+    tenant: LastTenant,
     /// Compressed bytes that were sent.
     sent_bytes: u64,
     /// Bytes of the body as it was unpacked.
@@ -170,7 +171,7 @@ impl<U: Upstream> Pipeline<U> {
         let bench = Bench {
             settings: &self.settings,
             window: &self.window,
-            tenant: TenantHash::of_bytes(tenant),
+            tenant: buffers.tenant.hash(tenant),
             retry: incoming.retry_attempt > 0,
             several: self.peering.is_some(),
             now_ms,

@@ -112,6 +112,31 @@ impl TenantHash {
     }
 }
 
+/// The tenant of the request before, whose hash need not be made again.
+#[derive(Debug)]
+pub struct LastTenant {
+    name: Vec<u8>,
+    hash: TenantHash,
+}
+
+impl Default for LastTenant {
+    fn default() -> Self {
+        Self { name: Vec::new(), hash: TenantHash::of_bytes(&[]) }
+    }
+}
+
+impl LastTenant {
+    /// As [`TenantHash::of_bytes`].
+    pub fn hash(&mut self, name: &[u8]) -> TenantHash {
+        if self.name != name {
+            self.name.clear();
+            self.name.extend_from_slice(name);
+            self.hash = TenantHash::of_bytes(name);
+        }
+        self.hash
+    }
+}
+
 impl SeriesKey {
     /// Of canonical label bytes in two parts, split where the first configured replica name sorts: all labels with a
     /// smaller name are `before`. The split makes the parts slices of the received bytes for the usual sender, and is
@@ -311,6 +336,10 @@ mod tests {
     #[test]
     fn tenants_are_hashed_alike_everywhere() {
         assert_eq!(TenantHash::of("").0, 0xe3b0_c442_98fc_1c14_9afb_f4c8_996f_b924);
+        let mut last = LastTenant::default();
+        for name in ["", "a", "a", "b", "", "", "a"] {
+            assert_eq!(last.hash(name.as_bytes()), TenantHash::of(name));
+        }
     }
 
     #[test]

@@ -8,11 +8,15 @@ pub fn equal(a: &[u8], b: &[u8]) -> bool {
         return false;
     }
     let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
-    match (a.last_chunk(), b.last_chunk()) {
-        // Eight at a time. The last eight first: they differ the most often, and what they leave is whole.
-        (Some(last_of_a), Some(last_of_b)) => {
-            let (a, b) = (a.as_chunks().0, b.as_chunks().0);
-            word(last_of_a) == word(last_of_b) && a.iter().zip(b).all(|(a, b)| word(a) == word(b))
+    let pair = |bytes: &[u8; 16]| u128::from_ne_bytes(*bytes);
+    // The last ones first: they differ the most often, and what they leave is whole.
+    if let (Some(last_of_a), Some(last_of_b)) = (a.last_chunk(), b.last_chunk()) {
+        let (a, b) = (a.as_chunks().0, b.as_chunks().0);
+        return pair(last_of_a) == pair(last_of_b) && a.iter().zip(b).all(|(a, b)| pair(a) == pair(b));
+    }
+    match (a.first_chunk().zip(a.last_chunk()), b.first_chunk().zip(b.last_chunk())) {
+        (Some((first_of_a, last_of_a)), Some((first_of_b, last_of_b))) => {
+            word(last_of_a) == word(last_of_b) && word(first_of_a) == word(first_of_b)
         }
         _ => a.iter().zip(b).all(|(a, b)| a == b),
     }

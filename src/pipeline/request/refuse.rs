@@ -17,12 +17,17 @@ impl Request {
         self.refusal.get_or_insert_with(|| format!("series {}: {invalid}", i + 1));
     }
 
-    /// Returns the oldest and the newest of all times, refused ones included.
+    /// Returns the oldest and the newest of all times, refused ones included. Notes whether times fall.
     pub(super) fn refuse_impossible_times(&mut self, newest_ms: i64, future_max_ms: i64) -> (i64, i64) {
         let possible = |at: i64| -TIMESTAMP_LIMIT_MS < at && at <= newest_ms;
         // Nearly always: no branch for each of them.
-        let look = |(oldest, newest): (i64, i64), at: i64| (oldest.min(at), newest.max(at));
-        let times = self.samples.iter().map(|sample| sample.at).fold((i64::MAX, i64::MIN), look);
+        let look = |(oldest, newest, last, falls): (i64, i64, i64, bool), at: i64| {
+            (oldest.min(at), newest.max(at), at, falls | (at < last))
+        };
+        let all = self.samples.iter().map(|sample| sample.at);
+        let (oldest, newest, _, falls) = all.fold((i64::MAX, i64::MIN, i64::MIN, false), look);
+        self.falls = falls;
+        let times = (oldest, newest);
         if self.samples.is_empty() || possible(times.0) && possible(times.1) {
             return times;
         }

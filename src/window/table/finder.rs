@@ -62,7 +62,8 @@ impl<'a> Finder<'a> {
         if !entry.is(key) {
             return None;
         }
-        (self.last, self.chunk) = (next, Some(chunk));
+        // Where one comes in its place the next ones probably do.
+        (self.last, self.chunk, self.at_once) = (next, Some(chunk), 1);
         Some(Found { number: next, target: entry.target() })
     }
 
