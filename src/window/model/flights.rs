@@ -189,3 +189,59 @@ fn a_rollback_restores_watermark_and_held_samples_while_others_look() {
         assert_eq!((kept.series.owner, kept.marks.unanswered), (A, false));
     });
 }
+
+/// The owner's sample and a standby's beside it, both in few words.
+#[test]
+fn a_run_leans_on_the_flight_that_has_the_series_or_leaves_it_to_a_closer_look() {
+    for (commits, leant) in [(true, "leant well"), (false, "leant in vain")] {
+        check(2, &["carried", "decided", leant, "the owner's is unclear", "unclear"], move |seen| {
+            let (story, ends) = (Story::with_a_series(2), Ends::default());
+            let mut flight = story.flight();
+            assert!(story.decide(&mut flight, 9, A, 15).forwarded(), "its interval is known");
+            flight.commit();
+            let number = story.find(9);
+            let known = Known { number, key: SeriesKey(9), group: story.group, histogram: None };
+            let at = TimestampMs(30_000);
+            let standby = {
+                let (story, ends, seen) = (story.clone(), ends.clone(), seen.clone());
+                spawn(move || {
+                    let mut flight = story.flight();
+                    let steady = flight.run().decide(&known, B, at, 30, 0);
+                    flight.commit();
+                    match steady {
+                        Steady::Duplicate => seen.note("decided"),
+                        Steady::Leans(on) => {
+                            assert!(ends.of(on).is_some(), "leans on one that may still give up");
+                            let well = block_on(story.window.ended(on));
+                            assert_eq!(ends.of(on), Some(well), "another flight's outcome");
+                            seen.note(if well { "leant well" } else { "leant in vain" });
+                        }
+                        Steady::Unclear => seen.note("unclear"),
+                        Steady::Forward => panic!("B owns nothing"),
+                    }
+                    steady == Steady::Duplicate
+                })
+            };
+            let mut flight = story.flight();
+            let steady = flight.run().decide(&known, A, at, 30, 0);
+            let carried = match steady {
+                Steady::Forward => {
+                    ends.0.lock().unwrap().insert(flight.id, commits);
+                    flight.depart();
+                    seen.note("carried");
+                    commits
+                }
+                Steady::Unclear => {
+                    seen.note("the owner's is unclear");
+                    false
+                }
+                other => panic!("{other:?}"),
+            };
+            if carried { flight.commit() } else { flight.roll_back(true) };
+            let acknowledged = standby.join().unwrap();
+            let (watermark, held) = story.rest(9).unwrap();
+            assert_eq!(watermark, if carried { 30 } else { 15 });
+            assert!(!acknowledged || carried || held == [30], "acknowledged, neither sent nor held");
+        });
+    }
+}
