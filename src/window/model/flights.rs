@@ -17,8 +17,7 @@ impl Ends {
         match story.decide(&mut flight, 9, A, second) {
             decision if decision.forwarded() => {
                 alone.enter();
-                // Unseen by loom, so this is known once it may be leant on, and not before.
-                self.0.lock().unwrap().insert(id, commits);
+                self.departs(story, id, commits);
                 flight.depart();
                 alone.leave();
                 if commits {
@@ -38,6 +37,13 @@ impl Ends {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// How a flight is going to end, known once it may be leant on, and not before: there is a step before it that loom sees, and none
+    /// from here to the departure.
+    fn departs(&self, story: &Story, flight: FlightId, well: bool) {
+        story.window.table.entry(0).guard();
+        self.0.lock().unwrap().insert(flight, well);
     }
 
     fn of(&self, flight: FlightId) -> Option<bool> {
@@ -148,6 +154,38 @@ fn a_third_learns_the_end_of_the_flight_it_met_though_the_next_has_its_number() 
 }
 
 #[test]
+fn the_end_of_another_series_flight_with_the_same_number_is_none_of_its() {
+    check(2, &["decided", "leant in vain", "busy"], |seen| {
+        let (story, ends, alone) = (Story::with_a_series(2), Ends::default(), Alone::default());
+        let third = {
+            let (story, seen) = (story.clone(), seen.clone());
+            spawn(move || {
+                let mut flight = story.flight();
+                let decision = story.decide(&mut flight, 9, B, 15);
+                flight.commit();
+                let (outcome, acknowledged) = match decision {
+                    Decision::Decided { .. } => ("decided", true),
+                    Decision::Leans(on) if block_on(story.window.ended(on)) => ("leant well", true),
+                    Decision::Leans(_) => ("leant in vain", false),
+                    Decision::Busy(_) => ("busy", false),
+                    other => panic!("{other:?}"),
+                };
+                seen.note(outcome);
+                acknowledged
+            })
+        };
+        let _ = ends.carry(&story, 15, false, &alone);
+        let mut next = story.flight();
+        assert!(story.decide(&mut next, 10, A, 15).forwarded());
+        next.depart();
+        next.commit();
+        let acknowledged = third.join().unwrap();
+        let (watermark, held) = story.rest(9).unwrap();
+        assert!(watermark == 0 && (!acknowledged || held == [15]), "acknowledged, neither sent nor held");
+    });
+}
+
+#[test]
 fn a_rollback_restores_watermark_and_held_samples_while_others_look() {
     check(1, &["0", "held before", "held later", "reserved", "waited", "decided"], |seen| {
         let (story, ends, alone) = (Story::with_a_series(2), Ends::default(), Alone::default());
@@ -169,7 +207,7 @@ fn a_rollback_restores_watermark_and_held_samples_while_others_look() {
         let decision = story.decide(&mut flight, 9, A, 15);
         if decision.forwarded() {
             alone.enter();
-            ends.0.lock().unwrap().insert(flight.id, false);
+            ends.departs(&story, flight.id, false);
             flight.depart();
             seen.note(match story.window.table.entry(0).load().series.held[0] {
                 Some(_) => "held before",
@@ -226,7 +264,7 @@ fn a_run_leans_on_the_flight_that_has_the_series_or_leaves_it_to_a_closer_look()
             let steady = flight.run().decide(&known, A, at, 30, 0);
             let carried = match steady {
                 Steady::Forward => {
-                    ends.0.lock().unwrap().insert(flight.id, commits);
+                    ends.departs(&story, flight.id, commits);
                     flight.depart();
                     seen.note("carried");
                     commits
@@ -237,7 +275,11 @@ fn a_run_leans_on_the_flight_that_has_the_series_or_leaves_it_to_a_closer_look()
                 }
                 other => panic!("{other:?}"),
             };
-            if carried { flight.commit() } else { flight.roll_back(true) };
+            if carried {
+                flight.commit()
+            } else {
+                flight.roll_back(true)
+            };
             let acknowledged = standby.join().unwrap();
             let (watermark, held) = story.rest(9).unwrap();
             assert_eq!(watermark, if carried { 30 } else { 15 });
