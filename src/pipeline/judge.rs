@@ -168,8 +168,10 @@ impl Bench<'_> {
                 return u;
             }
             let known = Known { number: item.number, key: item.key, group: item.group, histogram: None };
-            let own = unit.first as usize..(unit.first + unit.count) as usize;
-            for ((received, fate), s) in samples[own.clone()].iter().zip(&mut fates[own]).zip(unit.first..) {
+            let mut s = unit.first;
+            while s < unit.first + unit.count {
+                let (received, fate) = (&samples[s as usize], &mut fates[s as usize]);
+                s += 1;
                 if *fate != Fate::Pending {
                     continue;
                 }
@@ -185,7 +187,7 @@ impl Bench<'_> {
                     Steady::Duplicate => *fate = Fate::Duplicate,
                     Steady::Leans(on) => {
                         *fate = Fate::Duplicate;
-                        judged.leans.push((on, unit.item, s));
+                        judged.leans.push((on, unit.item, s - 1));
                     }
                     Steady::Unclear => return u,
                 }
