@@ -21,9 +21,9 @@ use std::time::Instant;
 pub enum Stage {
     /// Unpacking the body.
     Decompress,
-    /// Walking it and hashing labels; rewriting 2.0.
+    /// Walking it, hashing labels, finding series; rewriting 2.0.
     Decode,
-    /// Finding series, deciding, settling.
+    /// Deciding, settling.
     Window,
     /// Making the outgoing body.
     Encode,
