@@ -248,6 +248,8 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Span;
+    use crate::wire::v1::TimeSeries;
 
     /// What is pending or aboard at the end was never answered for: it comes again.
     #[test]
@@ -273,6 +275,37 @@ mod tests {
             );
             assert_eq!((tally.forwarded, tally.rejected, tally.refused), (4, 8, 64));
             assert_eq!(tally.samples(), 127);
+        }
+    }
+
+    /// A series whose samples are not all duplicates is sent, and one without samples (an exemplar) brings no duplicate.
+    #[test]
+    fn bytes_are_those_of_series_that_held_nothing_but_duplicates() {
+        let item = |first_sample: u32, samples: u32, bytes: u32| Item {
+            series: TimeSeries {
+                payload: Span { start: 0, end: bytes },
+                first_sample,
+                samples,
+                ..TimeSeries::default()
+            },
+            ..Item::default()
+        };
+        let items = [item(0, 1, 1), item(1, 0, 10), item(1, 2, 100), item(3, 1, 1_000)];
+        let sample = |at| Sample { field: Span::default(), at, bits: 0, histogram: false };
+        let samples = [4, 9, 3, 5].map(sample);
+        let (duplicate, forwarded) = (Fate::Duplicate, Fate::Forwarded);
+        for (fates, bytes) in [
+            ([duplicate; 4], 1_101),
+            ([duplicate, duplicate, forwarded, duplicate], 1_001),
+            ([forwarded, duplicate, duplicate, forwarded], 100),
+            ([forwarded; 4], 0),
+            ([duplicate, Fate::Refused, duplicate, duplicate], 1_001),
+        ] {
+            let sums = Sums::of(&items, &samples, &fates);
+            assert_eq!(sums.duplicate_bytes, bytes, "{fates:?}");
+            let newest = if fates[1] == Fate::Refused { 5 } else { 9 };
+            assert_eq!((sums.newest_ms, sums.unsettled_ms), (Some(newest), None), "{fates:?}");
+            assert_eq!(sums.fates.iter().sum::<u64>(), 4);
         }
     }
 }

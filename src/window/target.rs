@@ -325,6 +325,16 @@ mod tests {
     }
 
     #[test]
+    fn who_looks_from_one_target_to_the_next_sees_each() {
+        let targets = Targets::new(10);
+        for (key, group) in [(1, 7), (2, 8)] {
+            targets.join(TargetKey(key), group, A);
+        }
+        let mut near = targets.near();
+        assert_eq!([0, 0, 1, 0, 1, 1].map(|number| near.slot(number).group()), [7, 7, 8, 7, 8, 8]);
+    }
+
+    #[test]
     fn targets_are_told_apart_and_their_memory_is_known() {
         let targets = Targets::new(10_000);
         assert_eq!(targets.bytes(), 0, "none before they come");

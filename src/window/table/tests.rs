@@ -83,6 +83,21 @@ fn series_that_come_as_the_last_time_are_found_without_the_index() {
 }
 
 #[test]
+fn who_looks_from_one_entry_to_the_next_sees_each_wherever_it_is() {
+    let (table, _) = filled(2 * CHUNK as u64 + 5);
+    // In a chunk, at its ends, and where a number in one is that of another chunk.
+    let numbers = [0, 1, 2, CHUNK as u32 - 1].map(|at| [at, CHUNK as u32 + at]).concat();
+    let numbers: Vec<_> = numbers.into_iter().chain([2 * CHUNK as u32, 2 * CHUNK as u32 + 4]).collect();
+    for first in &numbers {
+        for then in &numbers {
+            let mut near = table.near();
+            let seen = [first, then, first].map(|number| std::ptr::from_ref(near.entry(*number)));
+            assert_eq!(seen, [first, then, first].map(|number| std::ptr::from_ref(table.entry(*number))));
+        }
+    }
+}
+
+#[test]
 fn two_senders_have_an_order_each() {
     let (table, keys) = filled(100);
     let others: Vec<_> = keys.iter().skip(1).step_by(2).chain(keys.iter().step_by(2)).copied().collect();

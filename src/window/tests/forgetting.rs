@@ -183,6 +183,22 @@ fn a_number_that_is_another_series_by_now_is_noticed_in_few_words() {
     flight.commit();
 }
 
+/// The sweep has it in hands, and its watermark still stands.
+#[test]
+fn a_series_that_is_about_to_be_forgotten_is_looked_at_more_closely() {
+    let story = Story::new(10);
+    [0, 15, 30].iter().for_each(|second| assert!(story.deliver(9, A, *second)));
+    let number = story.number(9);
+    assert!(story.window.table.entry(number).claim_for_table());
+    let mut flight = story.flight();
+    for (replica, second) in [(A, 45), (A, 30), (B, 30)] {
+        assert_eq!(story.step(&mut flight, 9, number, replica, second), Steady::Unclear);
+    }
+    story.window.table.entry(number).release();
+    assert_eq!(story.step(&mut flight, 9, number, A, 45), Steady::Forward);
+    flight.commit();
+}
+
 /// Or a window whose requests all go the short way would forget nothing ever, or all of it while upstream is away.
 #[test]
 fn what_goes_out_in_few_words_has_landed_and_duplicates_have_not() {
