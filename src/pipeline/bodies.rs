@@ -34,7 +34,11 @@ pub(super) fn take() -> Vec<u8> {
 }
 
 /// The body, to be sent.
-pub(super) fn send(whole: Whole) -> Bytes {
+pub(super) fn send(mut whole: Whole) -> Bytes {
+    if whole.memory.capacity() > BYTES_MAX_OF_ONE {
+        // It does not come back, and may have to wait for a connection.
+        whole.memory.shrink_to_fit();
+    }
     Bytes::from_owner(Body(whole))
 }
 

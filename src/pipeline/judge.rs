@@ -168,10 +168,8 @@ impl Bench<'_> {
                 return u;
             }
             let known = Known { number: item.number, key: item.key, group: item.group, histogram: None };
-            let mut s = unit.first;
-            while s < unit.first + unit.count {
+            for s in unit.first..unit.first + unit.count {
                 let (received, fate) = (&samples[s as usize], &mut fates[s as usize]);
-                s += 1;
                 if *fate != Fate::Pending {
                     continue;
                 }
@@ -187,7 +185,7 @@ impl Bench<'_> {
                     Steady::Duplicate => *fate = Fate::Duplicate,
                     Steady::Leans(on) => {
                         *fate = Fate::Duplicate;
-                        judged.leans.push((on, unit.item, s - 1));
+                        judged.leans.push((on, unit.item, s));
                     }
                     Steady::Unclear => return u,
                 }

@@ -152,7 +152,8 @@ impl Item {
 }
 
 impl Request {
-    /// Finds all series of the body that has been decompressed into `self.body`, and their entries. Changes nothing in the window.
+    /// Finds all series of the body that has been decompressed into `self.body`, and their entries. Changes nothing in the window but
+    /// where it looks for series first.
     pub(super) fn find(&mut self, bench: &Bench<'_>, meter: &mut Meter) -> Result<(), Malformed> {
         let Bench { settings, window, tenant, .. } = *bench;
         let guessed = self.identify::<true>(settings, tenant, window, meter);
@@ -341,7 +342,9 @@ impl Request {
         let (span, body) = (item.series.replica, &self.body);
         // Mostly it has been read where the last one was.
         let changes = span != last.replica && !equal(last.replica.of(body), span.of(body));
-        last.replica = if changes { last.replica } else { span };
+        if !changes {
+            last.replica = span;
+        }
         if changes || last.target != target {
             if changes || last.group != window.group_of_target(target) {
                 let name = std::str::from_utf8(span.of(body)).ok();

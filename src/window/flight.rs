@@ -364,8 +364,9 @@ fn leans_on(
     let other = slots.current(slot);
     // One that has not left may still give up in favour of a third, which is no failure.
     let sent = slots.has_departed(slot);
-    // Only if nothing has moved is it surely the flight that reserved this watermark.
-    (sent && entry.is(key) && entry.guard() == guard).then_some(other)
+    // Only if nothing has moved is it surely the flight that reserved this watermark; nor may another one have come back to it under
+    // the same number.
+    (sent && entry.is(key) && entry.guard() == guard && slots.current(slot) == other).then_some(other)
 }
 
 /// Decides against the target as it is, again if somebody changes its owner or fence in the same moment.

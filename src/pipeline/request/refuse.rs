@@ -27,9 +27,8 @@ impl Request {
         let all = self.samples.iter().map(|sample| sample.at);
         let (oldest, newest, _, falls) = all.fold((i64::MAX, i64::MIN, i64::MIN, false), look);
         self.falls = falls;
-        let times = (oldest, newest);
-        if self.samples.is_empty() || possible(times.0) && possible(times.1) {
-            return times;
+        if self.samples.is_empty() || possible(oldest) && possible(newest) {
+            return (oldest, newest);
         }
         for (sample, fate) in self.samples.iter().zip(&mut self.fates) {
             if possible(sample.at) || *fate == Fate::Refused {
@@ -44,7 +43,7 @@ impl Request {
                 false => format!("sample time {at} ms is too far in the past to be meant"),
             });
         }
-        times
+        (oldest, newest)
     }
 
     /// Upstream would answer 200 and drop one, or refuse the batch for it: nobody would know, or too much would be lost.

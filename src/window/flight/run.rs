@@ -69,6 +69,9 @@ impl Run<'_> {
     ) -> Steady {
         let entry = self.entries.entry(known.number);
         if let Err(guard) = entry.claim(self.slot) {
+            if guard.flight() == self.slot {
+                return Steady::Unclear;
+            }
             return leans_on(self.slots, entry, guard, known.key, at, late_ms)
                 .map_or(Steady::Unclear, Steady::Leans);
         }

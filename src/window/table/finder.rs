@@ -33,6 +33,7 @@ impl<'a> Finder<'a> {
     /// Finds the last of `keys`, or leaves it for later. `keys`: all so far; `found`: as many of them as have been looked for.
     #[inline(always)]
     pub fn next(&mut self, keys: &[SeriesKey], found: &mut Vec<Found>) {
+        debug_assert!(found.len() < keys.len(), "one key at a time");
         let left = keys.len() - found.len();
         if left == 1
             && let Some(key) = keys.last()

@@ -25,7 +25,7 @@ pub(super) struct Likely {
     field_ends: [u8; 8],
     /// How many bytes of labels came after it lately.
     afters: [u32; AFTERS],
-    /// The place of the one of them to be forgotten next.
+    /// The place of the one of them to be forgotten next, counted from the second.
     oldest: usize,
     /// How many bytes the last exemplar took that was all its series had; 0 = none met yet.
     exemplar: usize,
@@ -43,8 +43,9 @@ impl Likely {
         (self.field, self.value, self.field_ends) = (field, series.replica, *field_ends);
         let after = series.after.end - series.after.start;
         if !self.afters.contains(&after) {
-            self.afters[self.oldest] = after;
-            self.oldest = (self.oldest + 1) % AFTERS;
+            // The first is the one that was right last.
+            self.afters[1 + self.oldest] = after;
+            self.oldest = (self.oldest + 1) % (AFTERS - 1);
         }
         if (series.samples, series.exemplars) == (0, 1) {
             self.exemplar = series.rest.len();
@@ -93,7 +94,9 @@ impl Walker<'_> {
             return Some(Ok(()));
         }
         let walked = self.time_series(payload, found, samples);
-        self.likely.learn(self.body, found);
+        if walked.is_ok() {
+            self.likely.learn(self.body, found);
+        }
         Some(walked.map_err(|malformed| self.stop_inside(malformed)))
     }
 
