@@ -46,7 +46,7 @@ impl Flight {
             entries: table.near(),
             targets: targets.near(),
             slots,
-            // It changes every few minutes.
+            // A run is over long before it changes twice.
             tick: tick.load(Relaxed),
             slot: id.slot,
             log,
@@ -69,9 +69,7 @@ impl Run<'_> {
     ) -> Steady {
         let entry = self.entries.entry(known.number);
         if let Err(guard) = entry.claim(self.slot) {
-            if guard.flight() == self.slot {
-                return Steady::Unclear;
-            }
+            // (Not on this flight itself, which has not departed yet.)
             return leans_on(self.slots, entry, guard, known.key, at, late_ms)
                 .map_or(Steady::Unclear, Steady::Leans);
         }
