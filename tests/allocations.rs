@@ -220,7 +220,7 @@ impl Upstream for Taker {
     }
 }
 
-/// For a request that goes upstream: the outgoing body, whose memory upstream's client keeps as long as it needs it.
+/// For a request that goes upstream: what tells who still reads the outgoing body. The memory of the body itself is used again.
 const FORWARDED: u64 = 1;
 const DUPLICATES: u64 = 0;
 
@@ -253,20 +253,20 @@ impl Peers for Mine {
 }
 
 #[test]
-fn the_pipeline_allocates_one_body_for_what_it_forwards() {
-    one_body_for_what_is_forwarded(|pipeline| pipeline);
+fn the_pipeline_allocates_one_handle_for_what_it_forwards() {
+    one_handle_for_what_is_forwarded(|pipeline| pipeline);
 }
 
 #[test]
 fn no_more_is_allocated_where_there_are_other_instances() {
     let mine = Arc::new(Mine::default());
     let stays = Arc::clone(&mine.0);
-    one_body_for_what_is_forwarded(|pipeline| pipeline.with_placement(mine.clone(), mine));
+    one_handle_for_what_is_forwarded(|pipeline| pipeline.with_placement(mine.clone(), mine));
     assert_eq!(stays.now(), 0);
     assert!(stays.take_samples() > 1_000);
 }
 
-fn one_body_for_what_is_forwarded(with: impl FnOnce(Pipeline<Taker>) -> Pipeline<Taker>) {
+fn one_handle_for_what_is_forwarded(with: impl FnOnce(Pipeline<Taker>) -> Pipeline<Taker>) {
     let settings = Settings {
         replica_names: ReplicaNames::default(),
         place_labels: PlaceLabels::default(),
