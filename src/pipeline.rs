@@ -43,6 +43,7 @@ use memory::Memory;
 use pool::Pool;
 use request::{Fate, Request};
 use route::{Peering, Routes, Way};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use turn::Turn;
@@ -63,12 +64,21 @@ pub struct Pipeline<U> {
     peering: Option<Peering>,
 }
 
+thread_local! {
+    /// Nobody needs it any more when a body has been rewritten, so one is enough for all requests of a thread.
+    static TWO: RefCell<Two> = RefCell::default();
+}
+
+/// A body of 2.0, and what rewrites it.
+#[derive(Debug, Default)]
+struct Two {
+    raw: Vec<u8>,
+    rewriter: v2::Rewriter,
+}
+
 /// The memory of one request.
 #[derive(Debug, Default)]
 struct Buffers {
-    /// A body of 2.0, and what rewrites it.
-    two: Vec<u8>,
-    rewriter: v2::Rewriter,
     request: Request,
     judged: Judged,
     log: Log,
@@ -255,36 +265,48 @@ impl<U: Upstream> Pipeline<U> {
 
     /// Unpacks the body, as one of 1.0.
     fn unpack(&self, buffers: &mut Buffers, incoming: &Incoming, bench: &Bench<'_>) -> Result<(), Reply> {
-        let Buffers { two, rewriter, request, judged, meter, raw_bytes, .. } = buffers;
+        let Buffers { request, judged, meter, raw_bytes, .. } = buffers;
         let settings = bench.settings;
         judged.forget();
         if incoming.verbatim.as_ref().is_some_and(|verbatim| verbatim.unsupported) {
             return Err(Reply::new(415, "not remote write".to_owned()));
         }
         let max = settings.body_bytes_max;
-        let raw = match incoming.protocol {
-            Protocol::One => &mut request.body,
-            Protocol::Two => two,
+        if incoming.protocol == Protocol::One {
+            *raw_bytes = self.decompress(&incoming.body, max, &mut request.body, meter)?;
+            return Ok(());
+        }
+        let keep = match settings.upstream_protocol {
+            Protocol::One => Keep::Nothing,
+            Protocol::Two => Keep::All,
         };
-        let unpacked = snappy::decompress(&incoming.body, max, raw);
+        TWO.with_borrow_mut(|Two { raw, rewriter }| {
+            *raw_bytes = self.decompress(&incoming.body, max, raw, meter)?;
+            let rewritten = rewriter.rewrite(raw, keep, max, &mut request.body);
+            if raw.capacity() > pool::BYTES_MAX_OF_ONE {
+                *raw = Vec::new();
+            }
+            rewritten.map_err(|malformed| self.malformed(&malformed))
+        })
+    }
+
+    /// Returns how long it is, in bytes.
+    fn decompress(
+        &self,
+        body: &[u8],
+        max: usize,
+        raw: &mut Vec<u8>,
+        meter: &mut Meter,
+    ) -> Result<usize, Reply> {
+        let unpacked = snappy::decompress(body, max, raw);
         meter.end(Stage::Decompress);
-        unpacked.map_err(|unpack| match unpack {
+        unpacked.map(|()| raw.len()).map_err(|unpack| match unpack {
             Unpack::TooBig { .. } => {
                 self.metrics.body_hit.inc();
                 Reply::new(413, unpack.to_string())
             }
             _ => Reply::new(400, unpack.to_string()),
-        })?;
-        *raw_bytes = raw.len();
-        if incoming.protocol == Protocol::Two {
-            let keep = match settings.upstream_protocol {
-                Protocol::One => Keep::Nothing,
-                Protocol::Two => Keep::All,
-            };
-            let rewritten = rewriter.rewrite(two, keep, max, &mut request.body);
-            rewritten.map_err(|malformed| self.malformed(&malformed))?;
-        }
-        Ok(())
+        })
     }
 
     /// Finds the series of a body that has been unpacked.
@@ -321,7 +343,7 @@ impl Buffers {
 
     /// What they keep from request to request, in bytes, but for what is little beside it.
     fn kept_bytes(&self) -> usize {
-        self.two.capacity() + self.request.kept_bytes() + self.log.kept_bytes()
+        self.request.kept_bytes() + self.log.kept_bytes()
     }
 
     /// From now on somebody is waited for, until [`Self::go_on`].

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// All that is kept, in bytes.
 const BYTES_MAX: usize = 64 << 20;
 /// What a larger request has taken is given back to the system, in bytes.
-const BYTES_MAX_OF_ONE: usize = 8 << 20;
+pub(super) const BYTES_MAX_OF_ONE: usize = 8 << 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Pool {
@@ -58,7 +58,9 @@ mod tests {
     use std::sync::Arc;
 
     fn of(bytes: usize) -> Buffers {
-        Buffers { two: Vec::with_capacity(bytes), ..Buffers::default() }
+        let mut buffers = Buffers::default();
+        buffers.request.body = Vec::with_capacity(bytes);
+        buffers
     }
 
     #[test]
@@ -77,9 +79,9 @@ mod tests {
         let pool = Pool::default();
         for bytes in [5 << 20, 3 << 20, 1 << 10, 0] {
             (0..100).for_each(|_| pool.give_back(of(bytes)));
-            assert!(pool.take().two.capacity() >= bytes);
+            assert!(pool.take().request.body.capacity() >= bytes);
             (0..200).for_each(|_| drop(pool.take()));
-            assert_eq!(pool.take().two.capacity(), 0);
+            assert_eq!(pool.take().request.body.capacity(), 0);
             assert_eq!(pool.kept().bytes, 0);
         }
     }
@@ -99,7 +101,7 @@ mod tests {
     #[test]
     fn all_that_a_request_has_taken_counts() {
         let mut buffers = Buffers { log: a_used_log(), ..of(300) };
-        buffers.request.body = Vec::with_capacity(1 << 10);
+        buffers.request.labels = Vec::with_capacity(1 << 10);
         assert!(buffers.log.kept_bytes() > 0);
         assert_eq!(buffers.kept_bytes(), 300 + (1 << 10) + buffers.log.kept_bytes());
     }

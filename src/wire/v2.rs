@@ -9,20 +9,22 @@
 //! start timestamps (field 3 of a sample, 17 of a histogram), the created timestamp (field 6 of a series), and metadata
 //! with its texts spelt out (field 5 of a series). [`v2_out`](super::v2_out) finds them there.
 
+mod out;
 mod pass;
-mod runs;
 mod spelt;
 mod told;
+mod usual;
 
 use super::fields::{self, LENGTH};
 use super::{BODY_BYTES_MAX, Flaw, Malformed, Span};
+use out::Out;
 use pass::Pass;
-use runs::Runs;
 use spelt::Spelt;
 use told::Told;
 
 pub(super) const SYMBOLS: u32 = 4;
 pub(super) const TIMESERIES: u32 = 5;
+const SYMBOLS_KEY: u8 = (SYMBOLS << 3) as u8 | LENGTH;
 /// Bounds of one request, as in `v1.rs`. Prometheus sends some thousand symbols with 2,000 series.
 const SYMBOLS_MAX: usize = 1 << 20;
 const SERIES_MAX: usize = 1 << 18;
@@ -57,12 +59,13 @@ pub struct Rewriter {
     series: Vec<Span>,
     references: Vec<u32>,
     spelt: Spelt,
-    runs: Runs,
     told: Told,
 }
 
 impl Rewriter {
-    /// Writes `body` as remote write 1.0 to `out` (cleared first), which never gets longer than `max` bytes and a few.
+    /// Writes `body` as remote write 1.0 to `out`, which never gets longer than `max` bytes and a label.
+    ///
+    /// Hand in the same buffer again without clearing it: only what it has to grow by is written twice.
     ///
     /// # Errors
     /// When it is no message of 2.0, or a reference of it leads nowhere. Nothing of it may be used then.
@@ -73,27 +76,66 @@ impl Rewriter {
         max: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), Malformed> {
-        out.clear();
+        let mut written = Out::over(std::mem::take(out));
+        let rewritten = match self.one_by_one(body, keep, max, &mut written) {
+            Some(()) => Ok(()),
+            // Whatever is odd about it is found, and said, in this way.
+            None => self.in_two_passes(body, keep, max, &mut written),
+        };
+        *out = written.into_bytes();
+        rewritten
+    }
+
+    fn begin(&mut self) {
         self.symbols.clear();
         self.series.clear();
         self.told.forget();
+    }
+
+    /// A body in which all symbols come before all series, and there is nothing else: each series is written as it is met.
+    /// `None`: it is to be done in the other way.
+    fn one_by_one(&mut self, body: &[u8], keep: Keep, max: usize, out: &mut Out) -> Option<()> {
+        if body.len() > BODY_BYTES_MAX {
+            return None;
+        }
+        self.begin();
+        let (mut at, mut count) = (0, 0);
+        while body.get(at) == Some(&SYMBOLS_KEY) && self.symbols.len() < SYMBOLS_MAX {
+            let symbol = fields::read_quick(body, at).ok()?;
+            self.symbols.push(symbol.content);
+            at = symbol.end();
+        }
+        if self.symbols.first().is_some_and(|first| !first.is_empty()) {
+            return None;
+        }
         self.spelt.forget();
-        self.runs.forget();
+        let Self { symbols, references, spelt, told, .. } = self;
+        let mut pass = Pass { body, symbols, spelt, keep, max, out };
+        while at < body.len() {
+            let series = fields::read_quick(body, at).ok()?;
+            if (series.number, series.wire_type) != (TIMESERIES, LENGTH) || count >= SERIES_MAX {
+                return None;
+            }
+            (at, count) = (series.end(), count + 1);
+            let start = pass.out.len();
+            if pass.usual_series(series.content, references, told).is_none() {
+                pass.out.truncate(start);
+                pass.series(series.content, references, told).ok()?;
+            }
+        }
+        Some(())
+    }
+
+    fn in_two_passes(&mut self, body: &[u8], keep: Keep, max: usize, out: &mut Out) -> Result<(), Malformed> {
+        out.truncate(0);
+        self.begin();
         self.seek(body)?;
-        out.reserve(body.len().saturating_mul(3).min(max));
-        let Self { symbols, series, references, spelt, runs, told } = self;
+        self.spelt.forget();
+        let Self { symbols, series, references, spelt, told } = self;
         let mut pass = Pass { body, symbols, spelt, keep, max, out };
         for (nth, payload) in series.iter().enumerate() {
-            let start = pass.out.len();
-            // Whatever is odd about it is found, and said, by the other way.
-            if let Ok(Some(labels)) = pass.series_by_runs(*payload, runs, references, told) {
-                runs.lie_at(labels);
-            } else {
-                pass.out.truncate(start);
-                runs.forget();
-                pass.series(*payload, references, told)
-                    .map_err(|malformed| malformed.in_series(nth as u32 + 1))?;
-            }
+            pass.series(*payload, references, told)
+                .map_err(|malformed| malformed.in_series(nth as u32 + 1))?;
         }
         Ok(())
     }

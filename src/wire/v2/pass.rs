@@ -3,16 +3,15 @@
 //! Owns the looking up of references, and the place of everything in the message of 1.0. Refuses what leads nowhere, and what
 //! would grow beyond the bound. Does not look for symbols and series: that is `v2.rs`'s.
 
-use super::runs::Runs;
-use super::spelt::Spelt;
+use super::out::{Open, Out};
+use super::spelt::{Pair, Spelt};
 use super::told::Told;
 use super::{
     HELP, HISTOGRAM_START, Keep, REFERENCES, SAMPLE_START, SERIES_CREATED, SERIES_EXEMPLARS,
     SERIES_HISTOGRAMS, SERIES_METADATA, SERIES_SAMPLES, TYPE, UNIT,
 };
-use crate::series;
-use crate::wire::fields::{self, Field, LENGTH, VARINT, put_varint};
-use crate::wire::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES, usual_float};
+use crate::wire::fields::{self, Field, LENGTH, VARINT};
+use crate::wire::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES};
 use crate::wire::{Flaw, Malformed, Span};
 
 /// Of one series or exemplar. A reference of one byte takes four here.
@@ -29,12 +28,6 @@ const FAMILY_OF_1: u32 = 2;
 const HELP_OF_1: u32 = 4;
 const UNIT_OF_1: u32 = 5;
 
-/// A message that is being written behind its length.
-struct Open {
-    /// Where its content begins.
-    at: usize,
-}
-
 /// What a metadata message refers to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Metadata {
@@ -50,29 +43,10 @@ pub(super) struct Pass<'a> {
     pub(super) spelt: &'a mut Spelt,
     pub(super) keep: Keep,
     pub(super) max: usize,
-    pub(super) out: &'a mut Vec<u8>,
+    pub(super) out: &'a mut Out,
 }
 
 impl<'a> Pass<'a> {
-    /// A series whose references come first and in one piece. Returns where its labels are. `None`, or an error: it has
-    /// to be done by [`Self::series`].
-    pub(super) fn series_by_runs(
-        &mut self,
-        payload: Span,
-        runs: &mut Runs,
-        references: &mut Vec<u32>,
-        told: &mut Told,
-    ) -> Result<Option<usize>, Malformed> {
-        let message = &self.body[..payload.end as usize];
-        let field = fields::read_quick(message, payload.start as usize)?;
-        if (field.number, field.wire_type) != (REFERENCES, LENGTH) {
-            return Ok(None);
-        }
-        let series = self.open(LABELS);
-        let Some(name) = self.labels_by_runs(field.content, runs) else { return Ok(None) };
-        self.rest(payload, field.end(), series, name, references, told)
-    }
-
     pub(super) fn series(
         &mut self,
         payload: Span,
@@ -81,14 +55,13 @@ impl<'a> Pass<'a> {
     ) -> Result<(), Malformed> {
         let start = payload.start as usize;
         collect(&self.body[..payload.end as usize], start, references)?;
-        let series = self.open(LABELS);
+        let series = self.out.open(LABELS);
         let name = self.labels(references, start)?;
         self.rest(payload, start, series, name, references, told).map(|_| ())
     }
 
-    /// What a series has besides labels, from `at` on. Returns where its labels are. `None`: there are references behind
-    /// those it begins with.
-    fn rest(
+    /// What a series has besides labels, from `at` on. `None`: there are references behind those it begins with.
+    pub(super) fn rest(
         &mut self,
         payload: Span,
         mut at: usize,
@@ -96,23 +69,23 @@ impl<'a> Pass<'a> {
         name: Option<u32>,
         references: &mut Vec<u32>,
         told: &mut Told,
-    ) -> Result<Option<usize>, Malformed> {
+    ) -> Result<Option<()>, Malformed> {
         let message = &self.body[..payload.end as usize];
         let start = payload.start as usize;
-        let by_runs = at > start;
+        let labels_are_done = at > start;
         let mut metadata = Metadata::default();
         while at < message.len() {
             let field = fields::read_quick(message, at)?;
             at = field.end();
             match (field.number, field.wire_type) {
-                (REFERENCES, _) if by_runs => return Ok(None),
+                (REFERENCES, _) if labels_are_done => return Ok(None),
                 (REFERENCES, _) => {}
                 (SERIES_SAMPLES, LENGTH) => self.copy(message, &field, SAMPLES, SAMPLE_START)?,
                 (SERIES_HISTOGRAMS, LENGTH) => self.copy(message, &field, HISTOGRAMS, HISTOGRAM_START)?,
                 (SERIES_EXEMPLARS, LENGTH) => self.exemplar(&message[..at], &field, references)?,
                 (SERIES_METADATA, LENGTH) => self.metadata(&message[..at], &field, &mut metadata)?,
                 (SERIES_CREATED, VARINT) if self.keep == Keep::All => {
-                    self.out.extend_from_slice(field.whole().of(self.body));
+                    self.out.put(field.whole().of(self.body));
                 }
                 (SERIES_CREATED, VARINT) => {}
                 (SERIES_SAMPLES..=SERIES_CREATED, _) => return Err(field.wrong_wire_type()),
@@ -124,7 +97,7 @@ impl<'a> Pass<'a> {
         if let (Some(of), Keep::All) = (&metadata, self.keep) {
             self.spell_out(of, SERIES_METADATA, None, start)?;
         }
-        let labels = self.close(series);
+        self.out.close(series);
         if let (Some(of), Keep::Nothing, Some(name)) = (&metadata, self.keep, name)
             && !told.lately(of, name)
         {
@@ -135,7 +108,7 @@ impl<'a> Pass<'a> {
             told.remember(of, name, family);
         }
         self.bound(0, start)?;
-        Ok(Some(labels))
+        Ok(Some(()))
     }
 
     /// Writes the labels. Returns the reference of the metric's name.
@@ -146,27 +119,28 @@ impl<'a> Pass<'a> {
         let mut metric = None;
         for pair in references.chunks_exact(2) {
             let &[name, value] = pair else { continue };
-            let names_metric = match self.spelt.put(name, value, self.max, self.out) {
-                Some(names_metric) => names_metric,
-                None => self.spell(name, value, at)?,
-            };
-            if names_metric {
+            if self.label(Pair { name, value }, at)? {
                 metric = Some(value);
             }
         }
         Ok(metric)
     }
 
-    /// Writes a label that has not been written before, or not lately. Returns whether it names the metric.
-    #[cold]
-    pub(super) fn spell(&mut self, name: u32, value: u32, at: usize) -> Result<bool, Malformed> {
-        let (name_bytes, value_bytes) = (self.refer(name, at)?, self.refer(value, at)?);
-        self.bound(name_bytes.len() + value_bytes.len(), at)?;
-        let start = self.out.len();
-        series::encode_label(self.out, name_bytes, value_bytes);
-        let names_metric = name_bytes == b"__name__";
-        self.spelt.remember(name, value, names_metric, &self.out[start..]);
-        Ok(names_metric)
+    /// Writes a label. Returns whether it names the metric.
+    #[inline(never)]
+    pub(super) fn label(&mut self, pair: Pair, at: usize) -> Result<bool, Malformed> {
+        self.bound(0, at)?;
+        match self.spelt.put(pair, self.out) {
+            Some(names_metric) => Ok(names_metric),
+            None => self.spell(pair, at),
+        }
+    }
+
+    /// Writes a label that is not remembered. Returns whether it names the metric.
+    fn spell(&mut self, pair: Pair, at: usize) -> Result<bool, Malformed> {
+        let (name, value) = (self.refer(pair.name, at)?, self.refer(pair.value, at)?);
+        self.bound(name.len() + value.len(), at)?;
+        Ok(self.spelt.spell(pair, name, value, self.out))
     }
 
     fn refer(&self, reference: u32, at: usize) -> Result<&'a [u8], Malformed> {
@@ -188,19 +162,7 @@ impl<'a> Pass<'a> {
     fn copy(&mut self, message: &[u8], field: &Field, number: u32, start: u32) -> Result<(), Malformed> {
         let content = field.content.of(self.body);
         self.bound(content.len(), field.start)?;
-        // The usual sample: a value (or none, for a zero) and a time of six bytes.
-        if number == SAMPLES
-            && let Some((_, usual)) = self.body[..field.end()].split_last_chunk::<18>()
-            && usual_float(usual, content.len()).is_some()
-        {
-            let whole = &usual[16 - content.len()..];
-            if whole[..2] == [(SERIES_SAMPLES << 3) as u8 | LENGTH, content.len() as u8] {
-                // Its number is the same in both protocols.
-                self.out.extend_from_slice(whole);
-                return Ok(());
-            }
-        }
-        let open = self.open(number);
+        let open = self.out.open(number);
         let message = &message[..field.end()];
         let mut at = field.content.start as usize;
         while at < message.len() {
@@ -208,12 +170,12 @@ impl<'a> Pass<'a> {
             at = inner.end();
             match (inner.number == start, inner.wire_type) {
                 (true, VARINT) if self.keep == Keep::Nothing => {}
-                (false, _) | (true, VARINT) => self.out.extend_from_slice(inner.whole().of(self.body)),
+                (false, _) | (true, VARINT) => self.out.put(inner.whole().of(self.body)),
                 // Nobody else judges it: 1.0 does not know this field.
                 (true, _) => return Err(inner.wrong_wire_type()),
             }
         }
-        self.close(open);
+        self.out.close(open);
         Ok(())
     }
 
@@ -225,17 +187,17 @@ impl<'a> Pass<'a> {
     ) -> Result<(), Malformed> {
         let start = field.content.start as usize;
         collect(message, start, references)?;
-        let open = self.open(EXEMPLARS);
+        let open = self.out.open(EXEMPLARS);
         self.labels(references, field.start)?;
         let mut at = start;
         while at < message.len() {
             let inner = fields::read(message, at)?;
             at = inner.end();
             if inner.number != REFERENCES {
-                self.out.extend_from_slice(inner.whole().of(self.body));
+                self.out.put(inner.whole().of(self.body));
             }
         }
-        self.close(open);
+        self.out.close(open);
         Ok(())
     }
 
@@ -273,21 +235,21 @@ impl<'a> Pass<'a> {
     ) -> Result<(), Malformed> {
         let (help, unit) = (self.symbol(of.help), self.symbol(of.unit));
         self.bound(help.len() + unit.len() + family.map_or(0, <[u8]>::len) + METADATA_BYTES_MAX, at)?;
-        let open = self.open(number);
+        let open = self.out.open(number);
         if of.kind != 0 {
-            self.out.push((TYPE << 3) as u8 | VARINT);
-            put_varint(self.out, of.kind);
+            self.out.put(&[(TYPE << 3) as u8 | VARINT]);
+            self.out.put_varint(of.kind);
         }
         let texts = match family {
             Some(family) => [(FAMILY_OF_1, family), (HELP_OF_1, help), (UNIT_OF_1, unit)],
             None => [(HELP, help), (UNIT, unit), (UNIT, &[][..])],
         };
         for (number, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
-            self.out.push((number << 3) as u8 | LENGTH);
-            put_varint(self.out, text.len() as u64);
-            self.out.extend_from_slice(text);
+            self.out.put(&[(number << 3) as u8 | LENGTH]);
+            self.out.put_varint(text.len() as u64);
+            self.out.put(text);
         }
-        self.close(open);
+        self.out.close(open);
         Ok(())
     }
 
@@ -299,37 +261,6 @@ impl<'a> Pass<'a> {
         }
         let flaw = Flaw::TooMany { what: "bytes as remote write 1.0", max: self.max };
         Err(Malformed::new(at, flaw))
-    }
-
-    /// Begins a message. Room is left for a length of two bytes, which nearly all series have.
-    fn open(&mut self, number: u32) -> Open {
-        self.out.extend_from_slice(&[(number << 3) as u8 | LENGTH, 0, 0]);
-        Open { at: self.out.len() }
-    }
-
-    /// Ends a message. Returns where its content has come to begin.
-    fn close(&mut self, open: Open) -> usize {
-        let length = self.out.len() - open.at;
-        match length {
-            0..0x80 => {
-                self.out[open.at - 2] = length as u8;
-                self.out.copy_within(open.at.., open.at - 1);
-                self.out.pop();
-                open.at - 1
-            }
-            0x80..0x4000 => {
-                self.out[open.at - 2] = length as u8 | 0x80;
-                self.out[open.at - 1] = (length >> 7) as u8;
-                open.at
-            }
-            _ => {
-                let mut long = Vec::with_capacity(5);
-                put_varint(&mut long, length as u64);
-                let begins = open.at - 2 + long.len();
-                self.out.splice(open.at - 2..open.at, long);
-                begins
-            }
-        }
     }
 }
 

@@ -13,6 +13,21 @@ pub(super) struct Told {
     all: HashSet<(Metadata, u64)>,
     /// Some of it with the reference of a metric's name: the series of a metric mostly come one after the other.
     lately: Vec<Option<(Metadata, u32)>>,
+    /// The same in the words in which it was told.
+    words: Vec<Words>,
+}
+
+/// Metadata as it stands behind a series, and the reference of the metric's name.
+#[derive(Debug, Clone, Copy, Default)]
+struct Words {
+    field: [u8; Words::BYTES_MAX],
+    length: usize,
+    name: u32,
+}
+
+impl Words {
+    /// A type and two references: more is not usual.
+    const BYTES_MAX: usize = 16;
 }
 
 impl Told {
@@ -22,6 +37,24 @@ impl Told {
         self.all.clear();
         self.lately.clear();
         self.lately.resize(Self::LATELY, None);
+        self.words.clear();
+        self.words.resize(Self::LATELY, Words::default());
+    }
+
+    /// `true` if the same `field` has been told of the same metric a moment ago; `false` says nothing.
+    #[inline]
+    pub(super) fn word_for_word(&self, field: &[u8], name: u32) -> bool {
+        let words = &self.words[name as usize % Self::LATELY];
+        words.name == name && words.field.get(..words.length) == Some(field) && !field.is_empty()
+    }
+
+    /// These are the words in which metadata that is [remembered](Self::remember) was told.
+    pub(super) fn remember_words(&mut self, field: &[u8], name: u32) {
+        let mut words = Words { length: field.len(), name, ..Words::default() };
+        if let Some(kept) = words.field.get_mut(..field.len()) {
+            kept.copy_from_slice(field);
+            self.words[name as usize % Self::LATELY] = words;
+        }
     }
 
     /// `true` if it has been told of the same metric a moment ago; `false` says nothing.
