@@ -20,7 +20,7 @@ pub(super) struct Told {
 /// Metadata as it stands behind a series, and the reference of the metric's name.
 #[derive(Debug, Clone, Copy, Default)]
 struct Words {
-    field: [u8; Words::BYTES_MAX],
+    field: [u8; Self::BYTES_MAX],
     length: usize,
     name: u32,
 }

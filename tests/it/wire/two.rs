@@ -168,7 +168,41 @@ pub(super) fn request() -> impl Strategy<Value = v2::Request> {
     })
 }
 
+/// As senders send: many labels of which most were there before, one float a series, metadata that comes again and again.
+fn usual_request() -> impl Strategy<Value = v2::Request> {
+    let text = prop_oneof![20 => "[a-z]{1,60}", 2 => "[a-z]{100,120}", 1 => "[a-z]{300}"];
+    let metadata = (0..3_i32, 0..3_u32, 0..2_u32).prop_map(|(kind, help_ref, unit_ref)| v2::Metadata {
+        r#type: kind,
+        help_ref,
+        unit_ref,
+    });
+    let names = 1_u32..140;
+    let label = (names, prop_oneof![3 => 0..6_u32, 1 => any::<u32>()]);
+    let series = (vec(label, 0..40), bits(), 0..50_000_i64, proptest::option::of(metadata), 0..20);
+    (vec(text, 300), vec(series, 1..40)).prop_map(|(mut symbols, all)| {
+        symbols.insert(0, String::new());
+        symbols[2] = "__name__".to_owned();
+        let series = all.into_iter().map(|(labels, value, offset, metadata, samples)| {
+            // A value mostly goes with its name.
+            let references = |(name, other): (u32, u32)| [name, (name * 2 + other % 300) % 301];
+            let sample = v2::Sample { value, timestamp: 1_790_000_000_000 + offset, start_timestamp: 0 };
+            v2::TimeSeries {
+                labels_refs: labels.into_iter().flat_map(references).collect(),
+                samples: vec![sample; if samples < 18 { 1 } else { samples as usize - 18 }],
+                metadata,
+                ..v2::TimeSeries::default()
+            }
+        });
+        v2::Request { timeseries: series.collect(), symbols }
+    })
+}
+
 proptest! {
+    #[test]
+    fn usual_requests_say_what_prost_reads(request in usual_request()) {
+        check(&request.encode_to_vec());
+    }
+
     #[test]
     fn whatever_is_sent_says_what_prost_reads(request in request()) {
         check(&request.encode_to_vec());
@@ -253,6 +287,24 @@ fn metadata_in_pieces_is_one() {
     check_round_trip(&body);
     let said = WriteRequest::decode(rewritten(&body).unwrap().as_slice()).unwrap().metadata;
     assert_eq!((said[0].r#type, said[0].help.as_str()), (MetricType::Histogram.into(), "m"));
+}
+
+/// What is told again is not looked into; whatever else comes with it is.
+#[test]
+fn a_sample_behind_metadata_that_was_told_before_is_not_lost() {
+    let sample = |timestamp| v2::Sample { value: 0.0, timestamp, start_timestamp: 0 };
+    let metadata = Some(v2::Metadata { r#type: 1, help_ref: 2, unit_ref: 0 });
+    let (labels_refs, timestamp) = (vec![1, 2], 1_790_000_000_000);
+    let first =
+        v2::TimeSeries { labels_refs, samples: vec![sample(timestamp)], metadata, ..Default::default() };
+    let second = v2::TimeSeries { samples: vec![sample(timestamp + 1)], ..Default::default() };
+    let series = [first.encode_to_vec(), second.encode_to_vec()].concat();
+    let symbols = [&[0x22, 0, 0x22, 8][..], b"__name__", &[0x22, 1, b'm']].concat();
+    let field = [&[0x2a, series.len() as u8], &series[..]].concat();
+    let body = [symbols, field.repeat(9)].concat();
+    check(&body);
+    let given = WriteRequest::decode(rewritten(&body).unwrap().as_slice()).unwrap();
+    assert!(given.timeseries.iter().all(|series| series.samples.len() == 2));
 }
 
 /// Who sends 1.0 under the name of 2.0 would be told that all is well, and nothing would be.
