@@ -63,7 +63,7 @@ pub struct Rewriter {
 }
 
 impl Rewriter {
-    /// Writes `body` as remote write 1.0 to `out`, which never gets longer than `max` bytes and a label.
+    /// Writes `body` as remote write 1.0 to `out`, which never gets longer than `max` bytes and a few labels.
     ///
     /// Hand in the same buffer again without clearing it: only what it has to grow by is written twice.
     ///

@@ -54,7 +54,7 @@ impl Pass<'_> {
             at += sample.len();
         }
         self.rest(payload, at, series, metric, references, told).ok()??;
-        if let (Some(metric), [METADATA_KEY, length, ..]) = (metric, &message[at..])
+        if let (Keep::Nothing, Some(metric), [METADATA_KEY, length, ..]) = (self.keep, metric, &message[at..])
             && message.len() - at == usize::from(*length) + 2
         {
             told.remember_words(&message[at..], metric);
