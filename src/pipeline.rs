@@ -281,12 +281,16 @@ impl<U: Upstream> Pipeline<U> {
             Protocol::Two => Keep::All,
         };
         TWO.with_borrow_mut(|Two { raw, rewriter }| {
-            *raw_bytes = self.decompress(&incoming.body, max, raw, meter)?;
-            let rewritten = rewriter.rewrite(raw, keep, max, &mut request.body);
+            let unpacked = self.decompress(&incoming.body, max, raw, meter).and_then(|length| {
+                *raw_bytes = length;
+                let rewritten = rewriter.rewrite(raw, keep, max, &mut request.body);
+                rewritten.map_err(|malformed| self.malformed(&malformed))
+            });
+            // Also of a body that only claimed to be long.
             if raw.capacity() > pool::BYTES_MAX_OF_ONE {
                 *raw = Vec::new();
             }
-            rewritten.map_err(|malformed| self.malformed(&malformed))
+            unpacked
         })
     }
 

@@ -1,4 +1,4 @@
-//! The series that nearly all are: references first, one float of today, and metadata that says nothing.
+//! The series that nearly all are: references first, one float of today, and metadata that says nothing new.
 //!
 //! Owns the shortest way to write such a one as 1.0. What it does not know, it leaves to the pass, which is slower and
 //! says what is wrong.
