@@ -7,6 +7,7 @@
 use promdedup::app::App;
 use promdedup::command::load::{Load, LoadOptions, floor};
 use promdedup::config::Config;
+use promdedup::wire::Protocol;
 use std::time::Duration;
 
 const BODIES: [&str; 5] = ["big-a-2", "big-a-3", "big-b-1", "big-b-2", "big-b-3"];
@@ -39,7 +40,7 @@ fn floor_of_the_corpus() {
     let read = |name: &&str| {
         std::fs::read(format!("{}/tests/corpus/rw1-{name}.bin", env!("CARGO_MANIFEST_DIR"))).unwrap()
     };
-    let floor = floor::measure(&BODIES.iter().map(read).collect::<Vec<_>>()).unwrap();
+    let floor = floor::measure(&BODIES.iter().map(read).collect::<Vec<_>>(), Protocol::One).unwrap();
     println!(
         "codec floor of a pair on the corpus: {:.0} ns per input sample; {floor:.1?}",
         floor.of_replicas(2)

@@ -23,7 +23,6 @@ pub(super) use arguments::{LoadArguments, print};
 pub use options::{LoadOptions, check};
 
 use crate::stand_in::now_ms;
-use crate::wire::Protocol;
 use anyhow::bail;
 use body::{Deal, Press};
 use fleet::Fleet;
@@ -157,7 +156,7 @@ async fn play(options: &LoadOptions, sink: Option<&Sink>) -> anyhow::Result<Outc
     let replicas: Vec<_> = (0..options.replicas).map(|nth| format!("prometheus-k8s-{nth}")).collect();
     let fleet = Fleet::new(options)?;
     let deal = Deal::new(&fleet, options.shards, options.batch / if options.churn > 0 { 2 } else { 1 });
-    let floor = floor::measure(&floor_bodies(options, &fleet, deal, &replicas)?)?;
+    let floor = floor::measure(&floor_bodies(options, &fleet, deal, &replicas)?, options.protocol)?;
     let mut presses = Vec::new();
     for name in &replicas {
         let press = |shard| Press::new(&fleet, options.protocol, name, shard, deal).map(Arc::new);
@@ -282,7 +281,7 @@ fn run_of(options: &LoadOptions, fleet: Fleet, deal: Deal, sink: Option<&Sink>) 
     }
 }
 
-/// Full batches of the first shard of each replica, in remote write 1.0 whatever is sent.
+/// Full batches of the first shard of each replica, as they are sent.
 fn floor_bodies(
     options: &LoadOptions,
     fleet: &Fleet,
@@ -292,7 +291,7 @@ fn floor_bodies(
     let mut bodies = Vec::new();
     for (number, replica) in replicas.iter().enumerate() {
         let schedule = Schedule::new(fleet, number, deal.pieces, now_ms(), ms(options.interval));
-        let press = Press::new(fleet, Protocol::One, replica, 0, deal)?;
+        let press = Press::new(fleet, options.protocol, replica, 0, deal)?;
         let mut scrapes = (0u64..).map(|nth| schedule.scrape(nth));
         let mut left = FLOOR_SAMPLES;
         while left > 0 {

@@ -2,8 +2,12 @@
 //!
 //! Decompress, walk to the replica label, hash around it, touch one line of memory among many, and, of what is forwarded, copy without
 //! the replica label and compress. The walk is the shortest that does it and checks nothing: a slow walk of the proxy's own would
-//! raise the floor it is compared with. Owns no product code but the crates that the product uses.
+//! raise the floor it is compared with. Of remote write 2.0 it writes the labels that are hashed and forwarded (`two.rs`). Owns no
+//! product code but the crates that the product uses.
 
+mod two;
+
+use crate::wire::Protocol;
 use std::hint::black_box;
 use std::time::Instant;
 use xxhash_rust::xxh3::xxh3_128;
@@ -21,7 +25,7 @@ const REPLICA_LABEL: &[u8] = b"prometheus_replica";
 pub struct Floor {
     /// Of each sample.
     pub decompress_ns: f64,
-    /// Of each sample.
+    /// Of each sample; of 2.0 with writing its labels.
     pub walk_ns: f64,
     /// Of each sample.
     pub hash_ns: f64,
@@ -48,11 +52,13 @@ pub enum NoFloor {
     /// They are no snappy blocks.
     #[error("not a snappy block: {0}")]
     Snappy(#[from] snap::Error),
-    /// They are not what a Prometheus sends in remote write 1.0.
-    #[error("body {nth} is no remote write 1.0 of a replica")]
+    /// They are not what a Prometheus sends in that version.
+    #[error("body {nth} is no remote write {protocol} of a replica")]
     Body {
         /// Which one.
         nth: usize,
+        /// In which version.
+        protocol: &'static str,
     },
 }
 
@@ -72,20 +78,34 @@ struct Cut {
 #[derive(Clone)]
 struct Line([u64; 8]);
 
-/// Measures on bodies of remote write 1.0 with replica labels, as they travel.
+/// What is decompressed, the same in 1.0, and where things are in that.
+type Walked = (Vec<Vec<u8>>, Vec<Vec<u8>>, Vec<Vec<Cut>>);
+
+fn walk_all(bodies: &[Vec<u8>], protocol: Protocol) -> Result<Walked, NoFloor> {
+    let (mut unpacked, mut raws, mut cuts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut labels = two::Labels::new();
+    for (nth, body) in bodies.iter().enumerate() {
+        let raw = snap::raw::Decoder::new().decompress_vec(body)?;
+        let (mut written, mut series) = (raw.clone(), Vec::new());
+        let walked = match protocol {
+            Protocol::One => walk(&raw, &mut series),
+            Protocol::Two => labels.write(&raw, &mut written, &mut series),
+        };
+        let protocol = if protocol == Protocol::Two { "2.0" } else { "1.0" };
+        walked.filter(|()| !series.is_empty()).ok_or(NoFloor::Body { nth, protocol })?;
+        unpacked.push(raw);
+        raws.push(written);
+        cuts.push(series);
+    }
+    Ok((unpacked, raws, cuts))
+}
+
+/// Measures on bodies with replica labels, as they travel. What is forwarded leaves as remote write 1.0.
 ///
 /// # Errors
 /// When they are something else.
-pub fn measure(bodies: &[Vec<u8>]) -> Result<Floor, NoFloor> {
-    let mut raws = Vec::new();
-    let mut cuts: Vec<Vec<Cut>> = Vec::new();
-    for (nth, body) in bodies.iter().enumerate() {
-        let raw = snap::raw::Decoder::new().decompress_vec(body)?;
-        let mut series = Vec::new();
-        walk(&raw, &mut series).filter(|()| !series.is_empty()).ok_or(NoFloor::Body { nth })?;
-        cuts.push(series);
-        raws.push(raw);
-    }
+pub fn measure(bodies: &[Vec<u8>], protocol: Protocol) -> Result<Floor, NoFloor> {
+    let (unpacked, raws, cuts) = walk_all(bodies, protocol)?;
     let samples = cuts.iter().map(Vec::len).sum::<usize>().max(1);
     let best = |mut stage: Box<dyn FnMut() + '_>| {
         let timed = (0..RUNS).map(|_| {
@@ -97,18 +117,23 @@ pub fn measure(bodies: &[Vec<u8>]) -> Result<Floor, NoFloor> {
         });
         timed.fold(f64::INFINITY, f64::min)
     };
-    let longest = raws.iter().map(Vec::len).max().unwrap_or(0);
+    let longest = unpacked.iter().chain(&raws).map(Vec::len).max().unwrap_or(0);
     let (mut raw, mut found) = (vec![0; longest], Vec::new());
     let decompress_ns = best(Box::new(|| {
         for body in bodies {
             drop(black_box(snap::raw::Decoder::new().decompress(black_box(body), &mut raw)));
         }
     }));
+    let (mut labels, mut written) = (two::Labels::new(), Vec::new());
     let walk_ns = best(Box::new(|| {
-        for raw in &raws {
+        for raw in &unpacked {
             found.clear();
-            black_box(walk(black_box(raw), &mut found));
+            black_box(match protocol {
+                Protocol::One => walk(black_box(raw), &mut found),
+                Protocol::Two => labels.write(black_box(raw), &mut written, &mut found),
+            });
         }
+        black_box(&written);
     }));
     let mut keys = Vec::with_capacity(samples);
     let hash_ns = best(Box::new(|| {
@@ -169,15 +194,18 @@ fn copied(raw: &[u8], cuts: &[Cut]) -> Vec<u8> {
 }
 
 fn copy(raw: &[u8], cut: &Cut, out: &mut Vec<u8>) {
-    let mut len = cut.end - cut.start - (cut.replica.1 - cut.replica.0);
     out.push(0x0a);
+    put_length(out, cut.end - cut.start - (cut.replica.1 - cut.replica.0));
+    out.extend_from_slice(&raw[cut.start..cut.replica.0]);
+    out.extend_from_slice(&raw[cut.replica.1..cut.end]);
+}
+
+fn put_length(out: &mut Vec<u8>, mut len: usize) {
     while len >= 0x80 {
         out.push((len & 0x7f) as u8 | 0x80);
         len >>= 7;
     }
     out.push(len as u8);
-    out.extend_from_slice(&raw[cut.start..cut.replica.0]);
-    out.extend_from_slice(&raw[cut.replica.1..cut.end]);
 }
 
 /// Finds the replica label and the end of each series.
@@ -237,10 +265,11 @@ fn length(raw: &[u8], at: &mut usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::WriteRequest;
+    use crate::proto::{Label, Sample, TimeSeries, WriteRequest, v2};
     use prost::Message;
 
     const BODY: &[u8] = include_bytes!("../../../tests/corpus/rw1-sequence-02-a.bin");
+    const BODY_2: &[u8] = include_bytes!("../../../tests/corpus/rw2-big-a-1.bin");
 
     #[test]
     fn what_is_copied_is_the_request_without_replica_labels() {
@@ -256,16 +285,44 @@ mod tests {
     }
 
     #[test]
+    fn of_2_0_labels_and_samples_are_copied() {
+        let (unpacked, raws, cuts) = walk_all(&[BODY_2.to_vec()], Protocol::Two).unwrap();
+        let request = v2::Request::decode(unpacked[0].as_slice()).unwrap();
+        let expect = request.timeseries.iter().map(|series| {
+            let symbols = series
+                .labels_refs
+                .chunks(2)
+                .map(|pair| pair.iter().map(|nth| &request.symbols[*nth as usize]));
+            let label = |mut pair: Vec<&String>| Label {
+                value: pair.remove(1).clone(),
+                name: pair.remove(0).clone(),
+            };
+            let labels =
+                symbols.map(|pair| label(pair.collect())).filter(|label| label.name != "prometheus_replica");
+            let samples = series.samples.iter().map(|of| Sample { value: of.value, timestamp: of.timestamp });
+            TimeSeries { labels: labels.collect(), samples: samples.collect(), ..TimeSeries::default() }
+        });
+        let expect = WriteRequest { timeseries: expect.collect(), ..WriteRequest::default() };
+        let found = WriteRequest::decode(&*copied(&raws[0], &cuts[0])).unwrap();
+        assert_eq!(found.timeseries.len(), 2_000);
+        // Some values are no numbers, and so not equal to themselves.
+        assert!(found.encode_to_vec() == expect.encode_to_vec());
+    }
+
+    #[test]
     fn every_stage_takes_time_and_other_bodies_are_refused() {
-        let floor = measure(&[BODY.to_vec()]).unwrap();
-        let Floor { decompress_ns, walk_ns, hash_ns, touch_ns, copy_ns, compress_ns } = floor;
-        for ns in [decompress_ns, walk_ns, hash_ns, touch_ns, copy_ns, compress_ns] {
-            assert!(ns > 0.0 && ns < 1e6, "{floor:?}");
+        for (body, protocol) in [(BODY, Protocol::One), (BODY_2, Protocol::Two)] {
+            let floor = measure(&[body.to_vec()], protocol).unwrap();
+            let Floor { decompress_ns, walk_ns, hash_ns, touch_ns, copy_ns, compress_ns } = floor;
+            for ns in [decompress_ns, walk_ns, hash_ns, touch_ns, copy_ns, compress_ns] {
+                assert!(ns > 0.0 && ns < 1e6, "{floor:?}");
+            }
+            let pair = decompress_ns + walk_ns + hash_ns + touch_ns + (copy_ns + compress_ns) / 2.0;
+            assert!((floor.of_replicas(2) - pair).abs() < 1e-6);
+            assert!(matches!(measure(&[vec![9]], protocol), Err(NoFloor::Snappy(_))));
+            let metadata = snap::raw::Encoder::new().compress_vec(&[0x1a, 0]).unwrap();
+            let refused = measure(&[body.to_vec(), metadata], protocol);
+            assert!(matches!(refused, Err(NoFloor::Body { nth: 1, .. })));
         }
-        let pair = decompress_ns + walk_ns + hash_ns + touch_ns + (copy_ns + compress_ns) / 2.0;
-        assert!((floor.of_replicas(2) - pair).abs() < 1e-6);
-        assert!(matches!(measure(&[vec![9]]), Err(NoFloor::Snappy(_))));
-        let metadata = snap::raw::Encoder::new().compress_vec(&[0x1a, 0]).unwrap();
-        assert!(matches!(measure(&[BODY.to_vec(), metadata]), Err(NoFloor::Body { nth: 1 })));
     }
 }
