@@ -10,6 +10,7 @@ mod equal;
 mod fields;
 pub mod histogram;
 pub mod labels;
+mod out;
 mod shape;
 pub mod snappy;
 pub mod splice;

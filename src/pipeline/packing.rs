@@ -122,6 +122,7 @@ impl Tools {
             raw.clear();
             if raw.capacity() > RAW_BYTES_MAX {
                 *raw = Vec::new();
+                self.composer = Composer::default();
             }
         }
         TOOLS.set(Some(self));

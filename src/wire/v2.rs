@@ -9,15 +9,14 @@
 //! start timestamps (field 3 of a sample, 17 of a histogram), the created timestamp (field 6 of a series), and metadata
 //! with its texts spelt out (field 5 of a series). [`v2_out`](super::v2_out) finds them there.
 
-mod out;
 mod pass;
 mod spelt;
 mod told;
 mod usual;
 
 use super::fields::{self, LENGTH};
+use super::out::Out;
 use super::{BODY_BYTES_MAX, Flaw, Malformed, Span};
-use out::Out;
 use pass::Pass;
 use spelt::Spelt;
 use told::Told;

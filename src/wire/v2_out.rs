@@ -1,41 +1,39 @@
 //! Remote write 2.0 out (`io.prometheus.write.v2.Request`), composed of an outgoing 1.0 body.
 //!
-//! Owns the table of symbols: each text once, the empty one first. Takes up what [`v2`](super::v2) kept of a 2.0 sender
+//! Takes up what [`v2`](super::v2) kept of a 2.0 sender
 //! in the fields that 1.0 leaves free; drops metadata of 1.0, which has no series to go with. Values, times and
 //! histograms are copied as they are. Decides nothing.
 //!
 //! In 2.0 a `TimeSeries` has a sample or a histogram, and never both: what mixes them becomes several, and exemplars that
 //! come alone, as Prometheus sends them, go with a series of the same labels, or not at all.
 
-use super::fields::{self, Field, LENGTH, VARINT, put_varint, varint_len};
-use super::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES};
+mod referred;
+mod symbols;
+
+use super::fields::{self, Field, LENGTH, VARINT, put_varint};
+use super::out::Out;
+use super::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES, SERIES_OF_REQUEST, short_label, usual_float};
 use super::v2::{
-    HELP, HISTOGRAM_START, REFERENCES, SAMPLE_START, SERIES_CREATED, SERIES_EXEMPLARS, SERIES_HISTOGRAMS,
-    SERIES_METADATA, SERIES_SAMPLES, SYMBOLS, TIMESERIES, TYPE, UNIT,
+    HISTOGRAM_START, REFERENCES, SAMPLE_START, SERIES_CREATED, SERIES_EXEMPLARS, SERIES_HISTOGRAMS,
+    SERIES_METADATA, SERIES_SAMPLES, SYMBOLS, TIMESERIES,
 };
-use super::{Malformed, Span, labels};
+use super::{Malformed, Span};
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use symbols::Symbols;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Composes bodies. Holds the memory for it, to be used again.
 #[derive(Debug, Default)]
 pub struct Composer {
-    symbols: Vec<Span>,
-    /// The number of a symbol by the hash of its text.
-    numbers: HashMap<u64, u32, Hashed>,
-    /// A label and its two symbols by the hash of its bytes: most labels of a request are there many times.
-    labels: HashMap<u64, (Span, [u32; 2]), Hashed>,
-    references: Vec<u32>,
-    /// The messages that go, one behind the other, without key and length.
-    series: Vec<u8>,
+    symbols: Symbols,
+    /// The series that go.
+    series: Out,
     places: Vec<Place>,
     /// Exemplars that came alone, behind the references of their series.
     alone: Vec<u8>,
     alone_places: Vec<Place>,
-    message: Vec<u8>,
-    exemplars: Vec<u8>,
-    inner: Vec<u8>,
+    message: Out,
+    exemplars: Out,
 }
 
 /// Where a message is, where the references of its labels end, with which it begins, and how many exemplars it has.
@@ -47,6 +45,9 @@ struct Place {
     end: usize,
 }
 
+/// As much as a usual sample takes, key and length included.
+const SAMPLE_BYTES: usize = 18;
+
 impl Composer {
     /// Writes a body of 1.0 as one of 2.0 to `out` (cleared first). Without a series nothing is written.
     ///
@@ -56,68 +57,117 @@ impl Composer {
     /// When the body is none of 1.0, which is a mistake of the caller.
     pub fn compose(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<usize, Malformed> {
         out.clear();
-        self.symbols.clear();
-        self.numbers.clear();
-        self.labels.clear();
-        self.series.clear();
+        self.symbols.forget();
+        self.series.truncate(0);
         self.places.clear();
         self.alone.clear();
         self.alone_places.clear();
-        self.symbols.push(Span::default());
         let mut at = 0;
         while at < body.len() {
             let field = fields::read_quick(body, at)?;
             at = field.end();
-            if (field.number, field.wire_type) == (SERIES_OF_1, LENGTH) {
-                self.time_series(body, &field)?;
+            if (field.number, field.wire_type) == (SERIES_OF_REQUEST, LENGTH) {
+                let before = self.series.len();
+                if self.usual_series(body, &field).is_none() {
+                    self.series.truncate(before);
+                    self.time_series(body, &field)?;
+                }
             }
         }
-        let attached = self.attached();
-        let alone: usize = self.alone_places.iter().map(|place| place.exemplars).sum();
-        let lost = alone - attached.iter().map(|(_, place)| place.exemplars).sum::<usize>();
-        if self.places.is_empty() {
-            return Ok(lost);
-        }
-        for symbol in &self.symbols {
-            put_bytes(out, SYMBOLS, symbol.of(body));
-        }
-        let mut attached = attached.into_iter().peekable();
-        for (nth, place) in self.places.iter().enumerate() {
-            let own = &self.series[place.start..place.end];
-            self.inner.clear();
-            while let Some((_, alone)) = attached.next_if(|(to, _)| *to == nth) {
-                self.inner.extend_from_slice(&self.alone[alone.references..alone.end]);
+        if !self.places.is_empty() {
+            for symbol in self.symbols.all() {
+                put_bytes(out, SYMBOLS, symbol.of(body));
             }
-            put_head(out, TIMESERIES, own.len() + self.inner.len());
-            out.extend_from_slice(own);
-            out.extend_from_slice(&self.inner);
         }
-        Ok(lost)
+        if self.alone_places.is_empty() {
+            out.extend_from_slice(self.series.bytes());
+            return Ok(0);
+        }
+        Ok(self.attach(out))
     }
 
-    /// Exemplars that came alone, each with the number of the last series of its labels, if there is one.
-    fn attached(&self) -> Vec<(usize, Place)> {
-        if self.alone_places.is_empty() {
-            return Vec::new();
-        }
+    /// Writes all series, each with the exemplars that came alone and go with it. Returns how many go with none.
+    fn attach(&self, out: &mut Vec<u8>) -> usize {
         let labels = |bytes: &[u8], place: &Place| xxh3_128(&bytes[place.start..place.references]);
+        let series = self.series.bytes();
         let places = self.places.iter().enumerate();
-        let last: HashMap<_, _> = places.map(|(nth, place)| (labels(&self.series, place), nth)).collect();
+        // The last of its labels.
+        let last: HashMap<_, _> = places.map(|(nth, place)| (labels(series, place), nth)).collect();
         let alone = self.alone_places.iter();
         let mut attached: Vec<_> =
             alone.filter_map(|place| Some((*last.get(&labels(&self.alone, place))?, *place))).collect();
         attached.sort_by_key(|(to, _)| *to);
-        attached
+        let count =
+            |places: &mut dyn Iterator<Item = &Place>| places.map(|place| place.exemplars).sum::<usize>();
+        let lost = count(&mut self.alone_places.iter()) - count(&mut attached.iter().map(|(_, place)| place));
+        let mut attached = attached.into_iter().peekable();
+        let mut exemplars = Vec::new();
+        for (nth, place) in self.places.iter().enumerate() {
+            let own = &series[place.start..place.end];
+            exemplars.clear();
+            while let Some((_, alone)) = attached.next_if(|(to, _)| *to == nth) {
+                exemplars.extend_from_slice(&self.alone[alone.references..alone.end]);
+            }
+            put_head(out, TIMESERIES, own.len() + exemplars.len());
+            out.extend_from_slice(own);
+            out.extend_from_slice(&exemplars);
+        }
+        lost
     }
 
+    /// Writes a series of short labels, one float of today, and perhaps metadata: nearly all are that. `None`: this one is not, and
+    /// what was written of it is to be taken away.
+    #[inline]
+    fn usual_series(&mut self, body: &[u8], series: &Field) -> Option<()> {
+        let Self { symbols, series: out, places, .. } = self;
+        let message = &body[..series.end()];
+        let labels = series.content.start as usize;
+        let open = out.open_short(TIMESERIES);
+        let begins = out.len();
+        let references = out.open_short(REFERENCES);
+        let mut at = labels;
+        while let Some(label) = short_label(&message[at..]) {
+            symbols.refer_label(body, Span::at(at, at + label.length), out).ok()?;
+            at += label.length;
+        }
+        if at == labels {
+            return None;
+        }
+        out.close(references);
+        let references = out.len() - begins;
+        let length =
+            message.get(at + 1).filter(|length| message[at] == SAMPLE_KEY && matches!(length, 7 | 16))?;
+        let sample_end = at + 2 + usize::from(*length);
+        usual_float(message.get(..sample_end)?, usize::from(*length))?;
+        // Its number is the same in both versions.
+        match body[at..].first_chunk::<SAMPLE_BYTES>() {
+            Some(more) => {
+                *out.room(SAMPLE_BYTES).first_chunk_mut()? = *more;
+                out.keep(sample_end - at);
+            }
+            None => out.put(&body[at..sample_end]),
+        }
+        if sample_end < message.len() {
+            let field = fields::read_quick(message, sample_end).ok()?;
+            let is_last = field.end() == message.len();
+            if !is_last || (field.number, field.wire_type) != (SERIES_METADATA, LENGTH) {
+                return None;
+            }
+            symbols.refer_metadata(body, &field, out);
+        }
+        let start = out.close(open);
+        places.push(Place { start, references: start + references, exemplars: 0, end: out.len() });
+        Some(())
+    }
+
+    #[inline(never)]
     fn time_series(&mut self, body: &[u8], series: &Field) -> Result<(), Malformed> {
         let message = &body[..series.end()];
         let start = series.content.start as usize;
-        self.message.clear();
-        self.refer_labels(body, message, start)?;
-        put_references(&mut self.message, &self.references);
+        self.message.truncate(0);
+        put_references(&mut self.symbols, body, message, start, &mut self.message)?;
         let references = self.message.len();
-        self.exemplars.clear();
+        self.exemplars.truncate(0);
         let mut exemplars = 0;
         let mut holds = None;
         let mut at = start;
@@ -127,7 +177,7 @@ impl Composer {
             match (field.number, field.wire_type) {
                 (SAMPLES | HISTOGRAMS, LENGTH) => {
                     if holds.is_some_and(|kind| kind != field.number) {
-                        keep(&self.message, (references, 0), &mut self.series, &mut self.places);
+                        self.keep(references, 0);
                         self.message.truncate(references);
                     }
                     holds = Some(field.number);
@@ -137,21 +187,33 @@ impl Composer {
                     exemplars += 1;
                     self.exemplar(body, &field)?;
                 }
-                (SERIES_METADATA, LENGTH) => self.metadata(body, &field),
-                (SERIES_CREATED, VARINT) => self.message.extend_from_slice(field.whole().of(body)),
+                (SERIES_METADATA, LENGTH) => self.symbols.refer_metadata(body, &field, &mut self.message),
+                (SERIES_CREATED, VARINT) => self.message.put(field.whole().of(body)),
                 _ => {}
             }
         }
         if holds.is_none() {
             self.message.truncate(references);
         }
-        self.message.extend_from_slice(&self.exemplars);
+        self.message.put(self.exemplars.bytes());
         if holds.is_some() {
-            keep(&self.message, (references, exemplars), &mut self.series, &mut self.places);
+            self.keep(references, exemplars);
         } else if exemplars > 0 {
-            keep(&self.message, (references, exemplars), &mut self.alone, &mut self.alone_places);
+            let start = self.alone.len();
+            self.alone.extend_from_slice(self.message.bytes());
+            let end = self.alone.len();
+            self.alone_places.push(Place { start, references: start + references, exemplars, end });
         }
         Ok(())
+    }
+
+    /// The message goes.
+    fn keep(&mut self, references: usize, exemplars: usize) {
+        let open = self.series.open_short(TIMESERIES);
+        self.series.put(self.message.bytes());
+        let start = self.series.close(open);
+        let end = self.series.len();
+        self.places.push(Place { start, references: start + references, exemplars, end });
     }
 
     /// Copies a sample or a histogram.
@@ -162,138 +224,64 @@ impl Composer {
             SAMPLES => (SERIES_SAMPLES, SAMPLE_START),
             _ => (SERIES_HISTOGRAMS, HISTOGRAM_START),
         };
-        let content = sample.content.of(body);
-        // The usual sample, a value and a time of six bytes, has no start.
-        if content.len() == 16 && (content[0], content[9]) == (0x09, 0x10) {
-            put_bytes(&mut self.message, number, content);
-            return Ok(());
-        }
         let message = &body[..sample.end()];
-        self.inner.clear();
+        let open = self.message.open_short(number);
         let mut at = sample.content.start as usize;
         while at < message.len() {
             let field = fields::read(message, at)?;
             at = field.end();
             if field.number != start || field.wire_type == VARINT {
-                self.inner.extend_from_slice(field.whole().of(body));
+                self.message.put(field.whole().of(body));
             }
         }
-        put_bytes(&mut self.message, number, &self.inner);
+        self.message.close(open);
         Ok(())
-    }
-
-    /// Gathers the references of the labels of a series or an exemplar.
-    fn refer_labels(&mut self, body: &[u8], message: &[u8], start: usize) -> Result<(), Malformed> {
-        self.references.clear();
-        let mut at = start;
-        while at < message.len() {
-            let field = fields::read_quick(message, at)?;
-            at = field.end();
-            if (field.number, field.wire_type) == (LABELS, LENGTH) {
-                let bytes = field.content.of(body);
-                let hash = xxh3_64(bytes);
-                let pair = match self.labels.get(&hash) {
-                    Some((known, pair)) if known.of(body) == bytes => *pair,
-                    _ => {
-                        let label = labels::read(body, &field)?;
-                        let pair = [self.refer(body, label.name), self.refer(body, label.value)];
-                        self.labels.insert(hash, (field.content, pair));
-                        pair
-                    }
-                };
-                self.references.extend(pair);
-            }
-        }
-        Ok(())
-    }
-
-    /// The number of a text.
-    fn refer(&mut self, body: &[u8], text: Span) -> u32 {
-        if text.is_empty() {
-            return 0;
-        }
-        let next = self.symbols.len() as u32;
-        let number = *self.numbers.entry(xxh3_64(text.of(body))).or_insert(next);
-        if number == next {
-            self.symbols.push(text);
-        } else if self.symbols[number as usize].of(body) != text.of(body) {
-            // Two texts of one hash: the second is a symbol as often as it comes.
-            self.symbols.push(text);
-            return next;
-        }
-        number
     }
 
     fn exemplar(&mut self, body: &[u8], exemplar: &Field) -> Result<(), Malformed> {
         let message = &body[..exemplar.end()];
         let start = exemplar.content.start as usize;
-        self.refer_labels(body, message, start)?;
-        self.inner.clear();
-        put_references(&mut self.inner, &self.references);
+        let open = self.exemplars.open_short(SERIES_EXEMPLARS);
+        put_references(&mut self.symbols, body, message, start, &mut self.exemplars)?;
         let mut at = start;
         while at < message.len() {
             let field = fields::read(message, at)?;
             at = field.end();
             if field.number != LABELS {
-                self.inner.extend_from_slice(field.whole().of(body));
+                self.exemplars.put(field.whole().of(body));
             }
         }
-        put_bytes(&mut self.exemplars, SERIES_EXEMPLARS, &self.inner);
+        self.exemplars.close(open);
         Ok(())
     }
+}
 
-    /// Metadata with its texts spelt out, as `v2.rs` keeps it.
-    ///
-    /// A 1.0 sender may have something else there, of which nothing is taken.
-    fn metadata(&mut self, body: &[u8], metadata: &Field) {
-        let message = &body[..metadata.end()];
-        self.inner.clear();
-        let mut at = metadata.content.start as usize;
-        while at < message.len() {
-            let Ok(field) = fields::read(message, at) else { return };
-            at = field.end();
-            match (field.number, field.wire_type) {
-                (TYPE, VARINT) => self.inner.extend_from_slice(field.whole().of(body)),
-                (HELP | UNIT, LENGTH) => {
-                    let number = self.refer(body, field.content);
-                    self.inner.push((field.number << 3) as u8 | VARINT);
-                    put_varint(&mut self.inner, number.into());
-                }
-                _ => {}
-            }
+const SAMPLE_KEY: u8 = (SAMPLES << 3) as u8 | LENGTH;
+
+/// Writes the references of the labels of a series or an exemplar, wherever in it they are; nothing if there are none.
+fn put_references(
+    symbols: &mut Symbols,
+    body: &[u8],
+    message: &[u8],
+    mut at: usize,
+    out: &mut Out,
+) -> Result<(), Malformed> {
+    let before = out.len();
+    let references = out.open_short(REFERENCES);
+    let begins = out.len();
+    while at < message.len() {
+        let field = fields::read_quick(message, at)?;
+        at = field.end();
+        if (field.number, field.wire_type) == (LABELS, LENGTH) {
+            symbols.refer_label(body, field.whole(), out)?;
         }
-        put_bytes(&mut self.message, SERIES_METADATA, &self.inner);
     }
-}
-
-type Hashed = BuildHasherDefault<AsIs>;
-
-/// Keys that are hashes already.
-#[derive(Debug, Default)]
-struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn finish(&self) -> u64 {
-        self.0
+    if out.len() == begins {
+        out.truncate(before);
+    } else {
+        out.close(references);
     }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = xxh3_64(bytes);
-    }
-}
-
-/// Of a `WriteRequest`.
-const SERIES_OF_1: u32 = 1;
-
-/// Appends a message to others.
-fn keep(message: &[u8], (references, exemplars): (usize, usize), to: &mut Vec<u8>, places: &mut Vec<Place>) {
-    let start = to.len();
-    to.extend_from_slice(message);
-    places.push(Place { start, references: start + references, exemplars, end: to.len() });
+    Ok(())
 }
 
 fn put_head(out: &mut Vec<u8>, number: u32, length: usize) {
@@ -304,13 +292,4 @@ fn put_head(out: &mut Vec<u8>, number: u32, length: usize) {
 fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     put_head(out, number, bytes.len());
     out.extend_from_slice(bytes);
-}
-
-fn put_references(out: &mut Vec<u8>, references: &[u32]) {
-    if references.is_empty() {
-        return;
-    }
-    out.push((REFERENCES << 3) as u8 | LENGTH);
-    put_varint(out, references.iter().map(|reference| varint_len((*reference).into()) as u64).sum());
-    references.iter().for_each(|reference| put_varint(out, (*reference).into()));
 }

@@ -3,7 +3,6 @@
 //! Owns the looking up of references, and the place of everything in the message of 1.0. Refuses what leads nowhere, and what
 //! would grow beyond the bound. Does not look for symbols and series: that is `v2.rs`'s.
 
-use super::out::{Open, Out};
 use super::spelt::{Pair, Spelt};
 use super::told::Told;
 use super::{
@@ -11,6 +10,7 @@ use super::{
     SERIES_HISTOGRAMS, SERIES_METADATA, SERIES_SAMPLES, TYPE, UNIT,
 };
 use crate::wire::fields::{self, Field, LENGTH, VARINT};
+use crate::wire::out::{Open, Out};
 use crate::wire::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES};
 use crate::wire::{Flaw, Malformed, Span};
 
@@ -162,7 +162,7 @@ impl<'a> Pass<'a> {
     fn copy(&mut self, message: &[u8], field: &Field, number: u32, start: u32) -> Result<(), Malformed> {
         let content = field.content.of(self.body);
         self.bound(content.len(), field.start)?;
-        let open = self.out.open(number);
+        let open = if number == SAMPLES { self.out.open_short(number) } else { self.out.open(number) };
         let message = &message[..field.end()];
         let mut at = field.content.start as usize;
         while at < message.len() {

@@ -3,10 +3,10 @@
 //! Owns their bytes for one request, in bounded memory, and the loop that copies them: most of the time that a body of 2.0
 //! takes is spent there. Refuses to look a reference up: that is the pass's.
 
-use super::out::{self, Out};
 use super::pass;
 use crate::series;
 use crate::wire::fields;
+use crate::wire::out::{self, Out};
 
 /// Labels in the encoding of 1.0, by their references: the series of a request have most of their labels in common, and
 /// a copy costs less than spelling a label out. Takes no memory before it is used.

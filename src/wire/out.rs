@@ -1,4 +1,4 @@
-//! What a rewriter writes to.
+//! What a body of another version is written to.
 //!
 //! Owns the growing of the memory: what was written there before is written over and not cleared first, so that a few
 //! bytes more than are meant can be copied at a time. Refuses to know what is written.
@@ -9,7 +9,7 @@ use crate::wire::fields::{LENGTH, varint_len};
 const STEP: usize = 1 << 14;
 
 /// Bytes that are being written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Out {
     /// More than are written yet, as a rule.
     bytes: Vec<u8>,
@@ -21,6 +21,8 @@ pub(super) struct Out {
 pub(super) struct Open {
     /// Where its content begins.
     at: usize,
+    /// How many bytes its length has room for.
+    room: usize,
 }
 
 impl Out {
@@ -33,6 +35,11 @@ impl Out {
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
         self.bytes.truncate(self.len);
         self.bytes
+    }
+
+    /// What has been written.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -75,33 +82,46 @@ impl Out {
         self.put(&varint[..len]);
     }
 
-    /// Begins a message. Room is left for a length of two bytes, which nearly all series have.
+    /// Begins a message that has 128 bytes or more, as a rule: what is in it has to be moved otherwise.
     #[inline]
     pub(super) fn open(&mut self, number: u32) -> Open {
         self.put(&[(number << 3) as u8 | LENGTH, 0, 0]);
-        Open { at: self.len }
+        Open { at: self.len, room: 2 }
     }
 
-    /// Ends a message.
+    /// Begins a message that has less than that, as a rule.
     #[inline]
-    pub(super) fn close(&mut self, open: Open) {
+    pub(super) fn open_short(&mut self, number: u32) -> Open {
+        self.put(&[(number << 3) as u8 | LENGTH, 0]);
+        Open { at: self.len, room: 1 }
+    }
+
+    /// Ends a message. Returns where its content begins by now.
+    #[inline]
+    pub(super) fn close(&mut self, open: Open) -> usize {
         let length = self.len - open.at;
-        match length {
-            0x80..0x4000 => {
+        match (open.room, length) {
+            (2, 0x80..0x4000) => {
                 self.bytes[open.at - 2..open.at].copy_from_slice(&[length as u8 | 0x80, (length >> 7) as u8]);
+                open.at
+            }
+            (1, 0..0x80) => {
+                self.bytes[open.at - 1] = length as u8;
+                open.at
             }
             _ => self.close_unusual(open, length),
         }
     }
 
     #[inline(never)]
-    fn close_unusual(&mut self, open: Open, length: usize) {
+    fn close_unusual(&mut self, open: Open, length: usize) -> usize {
         let (prefix, prefix_len) = varint(length as u64);
-        let begins = open.at - 2 + prefix_len;
+        let begins = open.at - open.room + prefix_len;
         self.room(prefix_len);
         self.bytes.copy_within(open.at..self.len, begins);
-        self.bytes[open.at - 2..begins].copy_from_slice(&prefix[..prefix_len]);
+        self.bytes[open.at - open.room..begins].copy_from_slice(&prefix[..prefix_len]);
         self.len = begins + length;
+        begins
     }
 }
 
@@ -124,17 +144,20 @@ mod tests {
     fn messages_have_their_length_before_them() {
         for length in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, 0x20_0000] {
             let content: Vec<u8> = (0..length).map(|n| n as u8).collect();
-            let mut out = Out::over(vec![7; 30]);
-            out.put(b"before");
-            let open = out.open(5);
-            out.put(&content);
-            out.close(open);
-            out.put(b"after");
-            let written = out.into_bytes();
-            let field = fields::read(&written, 6).unwrap();
-            assert_eq!((&written[..6], field.number, field.wire_type), (&b"before"[..], 5, LENGTH));
-            assert!(field.content.of(&written) == content, "{length}");
-            assert_eq!(&written[field.end()..], b"after", "{length}");
+            for short in [true, false] {
+                let mut out = Out::over(vec![7; 30]);
+                out.put(b"before");
+                let open = if short { out.open_short(5) } else { out.open(5) };
+                out.put(&content);
+                let begins = out.close(open);
+                out.put(b"after");
+                assert!(out.bytes()[begins..].starts_with(&content), "{length}");
+                let written = out.into_bytes();
+                let field = fields::read(&written, 6).unwrap();
+                assert_eq!((&written[..6], field.number, field.wire_type), (&b"before"[..], 5, LENGTH));
+                assert!(field.content.of(&written) == content, "{length}");
+                assert_eq!(&written[field.end()..], b"after", "{length}");
+            }
         }
     }
 
