@@ -268,6 +268,7 @@ impl<U: Upstream> Pipeline<U> {
         let Buffers { request, judged, meter, raw_bytes, .. } = buffers;
         let settings = bench.settings;
         judged.forget();
+        request.label_ends.clear();
         if incoming.verbatim.as_ref().is_some_and(|verbatim| verbatim.unsupported) {
             return Err(Reply::new(415, "not remote write".to_owned()));
         }
@@ -284,6 +285,7 @@ impl<U: Upstream> Pipeline<U> {
             let unpacked = self.decompress(&incoming.body, max, raw, meter).and_then(|length| {
                 *raw_bytes = length;
                 let rewritten = rewriter.rewrite(raw, keep, max, &mut request.body);
+                request.label_ends.extend_from_slice(rewriter.label_ends());
                 rewritten.map_err(|malformed| self.malformed(&malformed))
             });
             // Also of a body that only claimed to be long.

@@ -25,6 +25,8 @@ use std::ops::Range;
 pub(super) struct Request {
     /// The decompressed body.
     pub(super) body: Vec<u8>,
+    /// Where the labels of its series end, if that is known.
+    pub(super) label_ends: Vec<u32>,
     /// One for each `TimeSeries`, in the sender's order.
     pub(super) items: Vec<Item>,
     /// The samples of all items.
@@ -301,7 +303,7 @@ impl Request {
         window: &Window,
     ) -> Result<(), Malformed> {
         let names = &settings.replica_names;
-        let mut walker = Walker::new(&self.body, names);
+        let mut walker = Walker::new(&self.body, names).with_label_ends(&self.label_ends);
         let mut finder = None;
         loop {
             // Written where it stays: moved, it would cost as much as some labels.

@@ -3,6 +3,7 @@
 //! Owns the growing of the memory: what was written there before is written over and not cleared first, so that a few
 //! bytes more than are meant can be copied at a time. Refuses to know what is written.
 
+use crate::wire::Span;
 use crate::wire::fields::{LENGTH, varint_len};
 
 /// More is asked for in steps of so many bytes.
@@ -23,6 +24,13 @@ pub(super) struct Open {
     at: usize,
     /// How many bytes its length has room for.
     room: usize,
+}
+
+impl Open {
+    /// Where its content begins, as long as it is not [closed](Out::close).
+    pub(super) const fn begins(self) -> usize {
+        self.at
+    }
 }
 
 impl Out {
@@ -75,6 +83,14 @@ impl Out {
     pub(super) fn put(&mut self, bytes: &[u8]) {
         self.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
         self.keep(bytes.len());
+    }
+
+    /// Writes once more what has been written there.
+    pub(super) fn put_again(&mut self, written: Span) {
+        let written = written.start as usize..written.end as usize;
+        self.room(written.len());
+        self.bytes.copy_within(written.clone(), self.len);
+        self.keep(written.len());
     }
 
     pub(super) fn put_varint(&mut self, value: u64) {
@@ -170,7 +186,8 @@ mod tests {
         out.put(b"xyz");
         out.truncate(5);
         out.truncate(100);
-        assert_eq!(out.len(), 5);
-        assert_eq!(out.into_bytes(), b"ab\xac\x02x");
+        out.put_again(Span { start: 1, end: 4 });
+        assert_eq!(out.len(), 8);
+        assert_eq!(out.into_bytes(), b"ab\xac\x02xb\xac\x02");
     }
 }

@@ -81,6 +81,8 @@ pub struct Walker<'a> {
     /// Fields of the request met so far that this program does not know, keys included, neighbours joined.
     pub unknown: Vec<Span>,
     likely: likely::Likely,
+    /// Where the labels of each series end, if who wrote the body says so; 0 = he does not know.
+    label_ends: &'a [u32],
 }
 
 impl TimeSeries {
@@ -158,7 +160,14 @@ impl<'a> Walker<'a> {
             metadata: Vec::new(),
             unknown: Vec::new(),
             likely: likely::Likely::default(),
+            label_ends: &[],
         }
+    }
+
+    /// The same, where [`Rewriter::label_ends`](super::v2::Rewriter::label_ends) is known: only [`Self::next_likely`] looks at it.
+    #[must_use]
+    pub fn with_label_ends(self, label_ends: &'a [u32]) -> Self {
+        Self { label_ends, ..self }
     }
 
     /// The next series, whose samples are appended to `samples`. Nothing follows an error.

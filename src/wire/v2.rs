@@ -59,9 +59,17 @@ pub struct Rewriter {
     references: Vec<u32>,
     spelt: Spelt,
     told: Told,
+    label_ends: Vec<u32>,
 }
 
 impl Rewriter {
+    /// Of each series that was written by the last [`Self::rewrite`], in that order, where its labels end; 0 = it is to be walked over.
+    /// Empty: nothing is to be gained by that.
+    #[must_use]
+    pub fn label_ends(&self) -> &[u32] {
+        &self.label_ends
+    }
+
     /// Writes `body` as remote write 1.0 to `out`, which never gets longer than `max` bytes and a few labels.
     ///
     /// Hand in the same buffer again without clearing it: only what it has to grow by is written twice.
@@ -89,6 +97,7 @@ impl Rewriter {
         self.symbols.clear();
         self.series.clear();
         self.told.forget();
+        self.label_ends.clear();
     }
 
     /// A body in which all symbols come before all series, and there is nothing else: each series is written as it is met.
@@ -108,7 +117,7 @@ impl Rewriter {
             return None;
         }
         self.spelt.forget();
-        let Self { symbols, references, spelt, told, .. } = self;
+        let Self { symbols, references, spelt, told, label_ends, .. } = self;
         let mut pass = Pass { body, symbols, spelt, keep, max, out };
         while at < body.len() {
             let series = fields::read_quick(body, at).ok()?;
@@ -117,9 +126,14 @@ impl Rewriter {
             }
             (at, count) = (series.end(), count + 1);
             let start = pass.out.len();
-            if pass.usual_series(series.content, references, told).is_none() {
+            let labels_end = pass.usual_series(series.content, references, told);
+            if labels_end.is_none() {
                 pass.out.truncate(start);
                 pass.series(series.content, references, told).ok()?;
+            }
+            // What ends with its sample is known by that as well.
+            if keep == Keep::All {
+                label_ends.push(Span::at(labels_end.unwrap_or(0), 0).start);
             }
         }
         Some(())
@@ -130,7 +144,7 @@ impl Rewriter {
         self.begin();
         self.seek(body)?;
         self.spelt.forget();
-        let Self { symbols, series, references, spelt, told } = self;
+        let Self { symbols, series, references, spelt, told, .. } = self;
         let mut pass = Pass { body, symbols, spelt, keep, max, out };
         for (nth, payload) in series.iter().enumerate() {
             pass.series(*payload, references, told)

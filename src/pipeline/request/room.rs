@@ -17,6 +17,7 @@ impl Request {
         self.items.len() * per_series
             + self.samples.len() * per_sample
             + spans * size_of::<Span>()
+            + self.label_ends.len() * size_of::<u32>()
             + self.labels.len()
     }
 
@@ -29,6 +30,7 @@ impl Request {
     pub(in crate::pipeline) fn kept_bytes(&self) -> usize {
         self.body.capacity()
             + self.labels.capacity()
+            + self.label_ends.capacity() * size_of::<u32>()
             + self.items.capacity() * size_of::<Item>()
             + self.keys.capacity() * size_of::<SeriesKey>()
             + self.found.capacity() * size_of::<Found>()
@@ -57,6 +59,7 @@ mod tests {
             metadata: vec![Span::default(); 5],
             unknown: vec![Span::default(); 2],
             labels: vec![0; 1_009],
+            label_ends: vec![0; 7],
             body: vec![0; 2_003],
             ..Request::default()
         };
@@ -66,7 +69,8 @@ mod tests {
             + size_of_val(&request.units[..]);
         let samples = size_of_val(&request.samples[..]) + size_of_val(&request.fates[..]);
         let fields = size_of_val(&request.metadata[..]) + size_of_val(&request.unknown[..]);
-        assert_eq!(request.decoded_bytes(), series + samples + fields + request.labels.len());
+        let labels = request.labels.len() + size_of_val(&request.label_ends[..]);
+        assert_eq!(request.decoded_bytes(), series + samples + fields + labels);
         assert_eq!(request.bytes(), request.decoded_bytes() + 2_003);
     }
 

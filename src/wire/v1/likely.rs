@@ -122,12 +122,20 @@ impl Walker<'_> {
         if replica.is_empty() || samples.len() >= SAMPLES_MAX {
             return false;
         }
-        let (labels, sample) = match usual_end(message) {
-            Some((labels, at, bits)) => (labels, Some((at, bits))),
-            None => match self.exemplar(payload) {
+        let known_end = self.label_ends.get(self.series as usize - 1);
+        let usual = match known_end {
+            Some(end) => {
+                end.checked_sub(payload.start).and_then(|labels| sample_at(message, labels as usize))
+            }
+            None => usual_end(message),
+        };
+        let (labels, sample) = match (usual, known_end) {
+            (Some(usual), _) => (usual.labels, Some(usual)),
+            (None, None) => match self.exemplar(payload) {
                 Some(labels) => (labels, None),
                 None => return false,
             },
+            (None, Some(_)) => return false,
         };
         let Some(start) = self.likely.place(&message[..labels], replica) else { return false };
         let at_body = |offset: usize| payload.start + Span::at(offset, offset).start;
@@ -146,8 +154,9 @@ impl Walker<'_> {
             under_first: true,
             guessed: true,
         };
-        if let Some((at, bits)) = sample {
-            samples.push(Sample { field: found.rest, at, bits, histogram: false });
+        if let Some(Usual { end, at, bits, .. }) = sample {
+            let field = Span { start: found.rest.start, end: at_body(end) };
+            samples.push(Sample { field, at, bits, histogram: false });
         }
         true
     }
@@ -163,16 +172,33 @@ impl Walker<'_> {
     }
 }
 
-/// The length of the labels in front of a sample at the end of `message`, and the sample's time and value.
+/// Labels, and a sample behind them.
+struct Usual {
+    /// Where the labels end, and the sample.
+    labels: usize,
+    end: usize,
+    at: i64,
+    bits: u64,
+}
+
+/// What ends with a sample.
 #[inline(always)]
-fn usual_end(message: &[u8]) -> Option<(usize, i64, u64)> {
+fn usual_end(message: &[u8]) -> Option<Usual> {
     let labels = message.len().checked_sub(WITH_VALUE)?;
     if message[labels..].starts_with(&[0x12, 0x10]) {
-        return usual_float(message, 0x10).map(|(at, bits)| (labels, at, bits));
+        return usual_float(message, 0x10).map(|(at, bits)| Usual { labels, end: message.len(), at, bits });
     }
     let labels = message.len() - ZERO;
     if message[labels..].starts_with(&[0x12, 0x07]) {
-        return usual_float(message, 0x07).map(|(at, bits)| (labels, at, bits));
+        return usual_float(message, 0x07).map(|(at, bits)| Usual { labels, end: message.len(), at, bits });
     }
     None
+}
+
+/// What has a sample there: whatever is behind it, who wrote the labels has written that, too.
+#[inline(always)]
+fn sample_at(message: &[u8], labels: usize) -> Option<Usual> {
+    let [0x12, length @ (0x07 | 0x10), ..] = *message.get(labels..)? else { return None };
+    let end = labels + 2 + usize::from(length);
+    usual_float(message.get(..end)?, length.into()).map(|(at, bits)| Usual { labels, end, at, bits })
 }

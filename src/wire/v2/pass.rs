@@ -60,7 +60,8 @@ impl<'a> Pass<'a> {
         self.rest(payload, start, series, name, references, told).map(|_| ())
     }
 
-    /// What a series has besides labels, from `at` on. `None`: there are references behind those it begins with.
+    /// What a series has besides labels, from `at` on. Returns where its content begins by then. `None`: there are references behind
+    /// those it begins with.
     pub(super) fn rest(
         &mut self,
         payload: Span,
@@ -69,7 +70,7 @@ impl<'a> Pass<'a> {
         name: Option<u32>,
         references: &mut Vec<u32>,
         told: &mut Told,
-    ) -> Result<Option<()>, Malformed> {
+    ) -> Result<Option<usize>, Malformed> {
         let message = &self.body[..payload.end as usize];
         let start = payload.start as usize;
         let labels_are_done = at > start;
@@ -97,7 +98,7 @@ impl<'a> Pass<'a> {
         if let (Some(of), Keep::All) = (&metadata, self.keep) {
             self.spell_out(of, SERIES_METADATA, None, start)?;
         }
-        self.out.close(series);
+        let begins = self.out.close(series);
         if let (Some(of), Keep::Nothing, Some(name)) = (&metadata, self.keep, name)
             && !told.lately(of, name)
         {
@@ -108,7 +109,7 @@ impl<'a> Pass<'a> {
             told.remember(of, name, family);
         }
         self.bound(0, start)?;
-        Ok(Some(()))
+        Ok(Some(begins))
     }
 
     /// Writes the labels. Returns the reference of the metric's name.

@@ -3,6 +3,7 @@
 //! Refuses to write it down.
 
 use super::pass::Metadata;
+use crate::wire::Span;
 use std::collections::HashSet;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -23,6 +24,8 @@ struct Words {
     field: [u8; Self::BYTES_MAX],
     length: usize,
     name: u32,
+    /// What was written of it.
+    written: Span,
 }
 
 impl Words {
@@ -41,16 +44,17 @@ impl Told {
         self.words.resize(Self::LATELY, Words::default());
     }
 
-    /// `true` if the same `field` has been told of the same metric a moment ago; `false` says nothing.
+    /// What was written of the same `field` of the same metric a moment ago; `None` says nothing.
     #[inline]
-    pub(super) fn word_for_word(&self, field: &[u8], name: u32) -> bool {
+    pub(super) fn word_for_word(&self, field: &[u8], name: u32) -> Option<Span> {
         let words = &self.words[name as usize % Self::LATELY];
-        words.name == name && words.field.get(..words.length) == Some(field) && !field.is_empty()
+        let same = words.name == name && words.field.get(..words.length) == Some(field) && !field.is_empty();
+        same.then_some(words.written)
     }
 
-    /// These are the words in which metadata that is [remembered](Self::remember) was told.
-    pub(super) fn remember_words(&mut self, field: &[u8], name: u32) {
-        let mut words = Words { length: field.len(), name, ..Words::default() };
+    /// These are the words in which metadata was told, and what was written of it in the place where it is to be written again.
+    pub(super) fn remember_words(&mut self, field: &[u8], name: u32, written: Span) {
+        let mut words = Words { length: field.len(), name, written, ..Words::default() };
         if let Some(kept) = words.field.get_mut(..field.len()) {
             kept.copy_from_slice(field);
             self.words[name as usize % Self::LATELY] = words;

@@ -21,15 +21,17 @@ const SAMPLE_BYTES: usize = 18;
 const PACKED_BYTES_MAX: usize = 1 << 10;
 
 impl Pass<'_> {
-    /// Writes a series whose references come first and in one piece. `None`: it has to be done by [`Self::series`], after
-    /// what was written has been taken away again.
+    /// Writes a series whose references come first and in one piece. `None`: it has to be done by [`Self::series`], after what was
+    /// written has been taken away again.
+    ///
+    /// Returns where its labels end if behind them is one float of today, and nothing else but metadata; otherwise 0.
     #[inline]
     pub(super) fn usual_series(
         &mut self,
         payload: Span,
         references: &mut Vec<u32>,
         told: &mut Told,
-    ) -> Option<()> {
+    ) -> Option<usize> {
         let message = &self.body[..payload.end as usize];
         let field = fields::read_quick(message, payload.start as usize).ok()?;
         if (field.number, field.wire_type) != (REFERENCES, LENGTH) || field.content.len() > PACKED_BYTES_MAX {
@@ -37,7 +39,8 @@ impl Pass<'_> {
         }
         let series = self.out.open(LABELS);
         let metric = self.usual_labels(field.content)?;
-        let mut at = field.end();
+        let labels = self.out.len() - series.begins();
+        let (mut at, mut has_float) = (field.end(), false);
         // A zero is shorter than what is copied.
         if let Some(copied) = self.body[at..].first_chunk::<SAMPLE_BYTES>()
             && let [SAMPLE_KEY, length @ (7 | 16), ..] = *copied
@@ -48,26 +51,44 @@ impl Pass<'_> {
             *self.out.room(SAMPLE_BYTES).first_chunk_mut()? = *copied;
             self.out.keep(sample.len());
             if self.says_nothing_new(metadata, metric, told) {
-                self.out.close(series);
-                return (self.out.len() <= self.max).then_some(());
+                let begins = self.out.close(series);
+                return (self.out.len() <= self.max).then_some(begins + labels);
             }
-            at += sample.len();
+            (at, has_float) = (at + sample.len(), true);
         }
-        self.rest(payload, at, series, metric, references, told).ok()??;
-        if let (Keep::Nothing, Some(metric), [METADATA_KEY, length, ..]) = (self.keep, metric, &message[at..])
-            && message.len() - at == usize::from(*length) + 2
-        {
-            told.remember_words(&message[at..], metric);
+        let before = self.out.len();
+        let begins = self.rest(payload, at, series, metric, references, told).ok()??;
+        let metadata = &message[at..];
+        if !matches!(metadata, [METADATA_KEY, length, ..] if metadata.len() == usize::from(*length) + 2) {
+            return Some(0);
         }
-        Some(())
+        if let Some(metric) = metric {
+            match self.keep {
+                Keep::Nothing => told.remember_words(metadata, metric, Span::default()),
+                Keep::All if begins == series.begins() => {
+                    told.remember_words(metadata, metric, Span::at(before, self.out.len()));
+                }
+                // It has been moved.
+                Keep::All => {}
+            }
+        }
+        Some(if has_float { begins + labels } else { 0 })
     }
 
-    /// Whether what comes after the sample is metadata of which nothing is to be written.
+    /// Whether what comes after the sample is metadata of which nothing is to be written, or what has been written before: then it
+    /// is.
     #[inline(always)]
-    fn says_nothing_new(&self, metadata: &[u8], metric: Option<u32>, told: &Told) -> bool {
-        metadata == NO_METADATA
-            || metadata.is_empty()
-            || self.keep == Keep::Nothing && metric.is_some_and(|metric| told.word_for_word(metadata, metric))
+    fn says_nothing_new(&mut self, metadata: &[u8], metric: Option<u32>, told: &Told) -> bool {
+        if metadata == NO_METADATA || metadata.is_empty() {
+            return true;
+        }
+        let Some(written) = metric.and_then(|metric| told.word_for_word(metadata, metric)) else {
+            return false;
+        };
+        if self.keep == Keep::All {
+            self.out.put_again(written);
+        }
+        true
     }
 
     /// Writes the labels of packed references, and returns the reference of the metric's name.

@@ -168,8 +168,16 @@ pub(super) fn request() -> impl Strategy<Value = v2::Request> {
     })
 }
 
+/// What is not usual behind a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum More {
+    Nothing,
+    Exemplar,
+    Created,
+}
+
 /// As senders send: many labels of which most were there before, one float a series, metadata that comes again and again.
-fn usual_request() -> impl Strategy<Value = v2::Request> {
+pub(super) fn usual_request() -> impl Strategy<Value = v2::Request> {
     let text = prop_oneof![20 => "[a-z]{1,60}", 2 => "[a-z]{100,120}", 1 => "[a-z]{300}"];
     let metadata = (0..3_i32, 0..3_u32, 0..2_u32).prop_map(|(kind, help_ref, unit_ref)| v2::Metadata {
         r#type: kind,
@@ -178,17 +186,22 @@ fn usual_request() -> impl Strategy<Value = v2::Request> {
     });
     let names = 1_u32..140;
     let label = (names, prop_oneof![3 => 0..6_u32, 1 => any::<u32>()]);
-    let series = (vec(label, 0..40), bits(), 0..50_000_i64, proptest::option::of(metadata), 0..20);
+    let more = prop_oneof![20 => Just(More::Nothing), 1 => Just(More::Exemplar), 1 => Just(More::Created)];
+    let series =
+        (vec(label, 0..40), bits(), 0..50_000_i64, proptest::option::of(metadata), (0..21_usize, more));
     (vec(text, 300), vec(series, 1..40)).prop_map(|(mut symbols, all)| {
         symbols.insert(0, String::new());
         symbols[2] = "__name__".to_owned();
-        let series = all.into_iter().map(|(labels, value, offset, metadata, samples)| {
+        symbols[4] = "prometheus_replica".to_owned();
+        let series = all.into_iter().map(|(labels, value, offset, metadata, (samples, more))| {
             // A value mostly goes with its name.
             let references = |(name, other): (u32, u32)| [name, (name * 2 + other % 300) % 301];
             let sample = v2::Sample { value, timestamp: 1_790_000_000_000 + offset, start_timestamp: 0 };
             v2::TimeSeries {
                 labels_refs: labels.into_iter().flat_map(references).collect(),
-                samples: vec![sample; if samples < 18 { 1 } else { samples as usize - 18 }],
+                samples: vec![sample; if samples < 18 { 1 } else { samples - 18 }],
+                exemplars: vec![v2::Exemplar::default(); usize::from(more == More::Exemplar)],
+                created_timestamp: i64::from(more == More::Created),
                 metadata,
                 ..v2::TimeSeries::default()
             }

@@ -1,8 +1,11 @@
 //! What prost says of a body of remote write 2.0, in the messages of 1.0 and, for an upstream that takes 2.0, in its own.
 
+use super::oracle::walk;
 use promdedup::proto::v2::{self, metadata::MetricType};
 use promdedup::proto::{self, MetricMetadata, WriteRequest};
+use promdedup::series::ReplicaNames;
 use promdedup::wire::Malformed;
+use promdedup::wire::v1::{TimeSeries, Walker};
 use promdedup::wire::v2::{Keep, Rewriter};
 use promdedup::wire::v2_out::Composer;
 use prost::Message as _;
@@ -140,10 +143,33 @@ fn by_the_rules(all: Vec<Spelt>) -> Vec<Spelt> {
     kept
 }
 
+/// What is said of where labels end holds, and behind them is nothing but one sample and what 1.0 has no place for.
+fn check_label_ends(body: &[u8], label_ends: &[u32]) {
+    let names = ReplicaNames::default();
+    let walked = walk(body, &names).unwrap();
+    assert!(label_ends.is_empty() || label_ends.len() == walked.series.len());
+    for (series, end) in walked.series.iter().zip(label_ends).filter(|(_, end)| **end > 0) {
+        assert_eq!((series.rest.start, series.samples, series.exemplars), (*end, 1, 0));
+    }
+    let (mut walker, mut samples) = (Walker::new(body, &names).with_label_ends(label_ends), Vec::new());
+    let mut found = TimeSeries::default();
+    for exact in &walked.series {
+        walker.next_likely(&mut found, &mut samples).unwrap().unwrap();
+        assert_eq!(
+            (found.rest, found.samples, found.exemplars),
+            (exact.rest, exact.samples, exact.exemplars)
+        );
+        assert!(found.guessed || found == *exact);
+    }
+    assert_eq!(samples, walked.samples);
+}
+
 /// For an upstream that takes 2.0, nothing is lost on the way through 1.0.
 pub(crate) fn check_round_trip(body: &[u8]) -> v2::Request {
     let (mut one, mut two) = (Vec::new(), Vec::new());
-    Rewriter::default().rewrite(body, Keep::All, MAX, &mut one).unwrap();
+    let mut rewriter = Rewriter::default();
+    rewriter.rewrite(body, Keep::All, MAX, &mut one).unwrap();
+    check_label_ends(&one, rewriter.label_ends());
     Composer::default().compose(&one, &mut two).unwrap();
     let (before, after) = (v2::Request::decode(body).unwrap(), v2::Request::decode(two.as_slice()).unwrap());
     let (expected, after_all) = (by_the_rules(spelt(&before)), spelt(&after));

@@ -1,7 +1,7 @@
 //! Remote write 2.0 out of the 1.0 that 2.0 in was rewritten as: what came goes on, by the rules for senders.
 
 use super::corpus::raw;
-use super::two::{names, request};
+use super::two::{names, request, usual_request};
 use super::two_oracle::check_round_trip;
 use promdedup::proto::v2;
 use promdedup::wire::v2_out::Composer;
@@ -61,6 +61,12 @@ fn exemplars_that_find_no_series_are_counted() {
 }
 
 proptest! {
+    #[test]
+    fn usual_requests_go_through_unharmed(mut request in usual_request()) {
+        request.timeseries.retain(|series| series.labels_refs.len() > 1);
+        check_round_trip(&request.encode_to_vec());
+    }
+
     #[test]
     fn whatever_is_sent_goes_through_unharmed(mut request in request()) {
         // A symbol that is there twice is so once afterwards.
