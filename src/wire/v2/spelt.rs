@@ -14,6 +14,8 @@ use crate::wire::out::{self, Out};
 pub(super) struct Spelt {
     /// [`PLACES`] of them, or none yet.
     places: Vec<Place>,
+    /// As many: what of a label is longer than that.
+    tails: Vec<[u8; TAIL_BYTES]>,
     taken: usize,
     /// What is remembered in another round is of another request.
     round: u32,
@@ -31,14 +33,15 @@ pub(super) struct Pair {
 const PLACES: usize = 1 << 12;
 /// In so many places in a row a label may be.
 const PROBES: usize = 8;
-/// Of a place, for a label: nearly all are shorter.
-const TEXT_BYTES: usize = 114;
-/// As much of it is copied without a look at how long it is: what is in the first cache line.
-const AT_A_TIME: usize = 50;
+/// Of a place, for a label: most are shorter. As much is copied without a look at how long it is.
+const HEAD_BYTES: usize = 50;
+const TAIL_BYTES: usize = 64;
+/// Longer labels have no place.
+const TEXT_BYTES: usize = HEAD_BYTES + TAIL_BYTES;
 /// So many bytes of references are looked at together, and as many more as are read at a time.
 const WINDOW: usize = 64 + 4;
 
-/// A label, and all that is to be known of it: in one cache line, if it is short.
+/// A label, and all that is to be known of it, if it is short: one cache line.
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -48,7 +51,7 @@ struct Place {
     metric: u32,
     length: u16,
     /// A label, or where it begins among the long ones.
-    text: [u8; TEXT_BYTES],
+    head: [u8; HEAD_BYTES],
 }
 
 impl Pair {
@@ -76,9 +79,10 @@ impl Spelt {
         self.long.shrink_to(Self::LONG_BYTES_MAX * 2);
         self.round = self.round.wrapping_add(1);
         if self.places.is_empty() || self.round == 0 {
-            let free = Place { tag: 0, metric: 0, length: 0, text: [0; TEXT_BYTES] };
+            let free = Place { tag: 0, metric: 0, length: 0, head: [0; HEAD_BYTES] };
             self.places.clear();
             self.places.resize(PLACES, free);
+            self.tails.resize(PLACES, [0; TAIL_BYTES]);
             self.round = 1;
         }
     }
@@ -91,15 +95,19 @@ impl Spelt {
     pub(super) fn put(&self, pair: Pair, out: &mut Out) -> Option<bool> {
         let key = pair.key()?;
         let tag = self.tag(key);
-        let place = near(key)
-            .map(|nth| self.places.get(nth))
-            .find(|place| place.is_some_and(|of| of.tag == tag))??;
+        let nth = near(key).find(|nth| self.places.get(*nth).is_some_and(|of| of.tag == tag))?;
+        let place = &self.places[nth];
         let length = usize::from(place.length);
-        if length <= TEXT_BYTES {
-            out.put(&place.text[..length]);
-        } else {
-            let start = u32::from_le_bytes(*place.text.first_chunk()?) as usize;
-            out.put(&self.long[start..start + length]);
+        match length.checked_sub(HEAD_BYTES) {
+            None => out.put(&place.head[..length]),
+            Some(more @ 0..=TAIL_BYTES) => {
+                out.put(&place.head);
+                out.put(&self.tails[nth][..more]);
+            }
+            Some(_) => {
+                let start = u32::from_le_bytes(*place.head.first_chunk()?) as usize;
+                out.put(&self.long[start..start + length]);
+            }
         }
         Some(place.metric != 0)
     }
@@ -118,7 +126,11 @@ impl Spelt {
         metric: &mut u32,
         out: &mut Out,
     ) -> usize {
-        let Some(places) = self.places.first_chunk::<PLACES>() else { return at };
+        let (Some(places), Some(tails)) =
+            (self.places.first_chunk::<PLACES>(), self.tails.first_chunk::<PLACES>())
+        else {
+            return at;
+        };
         let Some(window) = body.get(at..).and_then(<[u8]>::first_chunk::<WINDOW>) else { return at };
         let mut ends = ends_of_numbers(window, end - at);
         let (mut room, tags) = (out.room(Self::ROOM), self.tag(0));
@@ -142,12 +154,12 @@ impl Spelt {
             let place = &places[nth];
             let length = usize::from(place.length);
             let Some(text) = room.first_chunk_mut::<TEXT_BYTES>() else { break };
-            text[..AT_A_TIME].copy_from_slice(&place.text[..AT_A_TIME]);
-            if length > AT_A_TIME {
+            text[..HEAD_BYTES].copy_from_slice(&place.head);
+            if length > HEAD_BYTES {
                 if length > TEXT_BYTES {
                     break;
                 }
-                text[AT_A_TIME..].copy_from_slice(&place.text[AT_A_TIME..]);
+                text[HEAD_BYTES..].copy_from_slice(&tails[nth]);
             }
             room = &mut room[length..];
             (start, ends) = (next, values & (values - 1));
@@ -170,18 +182,21 @@ impl Spelt {
         series::encode_label(&mut self.long, name, value);
         let label = &self.long[start..];
         out.put(label);
-        let mut text = [0; TEXT_BYTES];
+        let (mut head, mut tail) = ([0; HEAD_BYTES], [0; TAIL_BYTES]);
         let is_long = label.len() > TEXT_BYTES;
         if is_long {
-            text[..4].copy_from_slice(&(start as u32).to_le_bytes());
+            head[..4].copy_from_slice(&(start as u32).to_le_bytes());
         } else {
-            text[..label.len()].copy_from_slice(label);
+            let (first, more) = label.split_at(label.len().min(HEAD_BYTES));
+            head[..first.len()].copy_from_slice(first);
+            tail[..more.len()].copy_from_slice(more);
         }
         let free = pair.key().and_then(|key| Some((key, self.free(key)?)));
         let remembered = match (free, u16::try_from(label.len())) {
             (Some((key, nth)), Ok(length)) => {
                 let metric = if names_metric { pair.value + 1 } else { 0 };
-                self.places[nth] = Place { tag: self.tag(key), metric, length, text };
+                self.places[nth] = Place { tag: self.tag(key), metric, length, head };
+                self.tails[nth] = tail;
                 self.taken += 1;
                 true
             }

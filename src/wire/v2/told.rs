@@ -3,7 +3,7 @@
 //! Refuses to write it down.
 
 use super::pass::Metadata;
-use crate::wire::Span;
+use crate::wire::{Span, equal};
 use std::collections::HashSet;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -48,7 +48,7 @@ impl Told {
     #[inline]
     pub(super) fn word_for_word(&self, field: &[u8], name: u32) -> Option<Span> {
         let words = &self.words[name as usize % Self::LATELY];
-        let same = words.name == name && words.field.get(..words.length) == Some(field) && !field.is_empty();
+        let same = words.name == name && words.length > 0 && equal(&words.field[..words.length], field);
         same.then_some(words.written)
     }
 

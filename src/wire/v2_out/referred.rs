@@ -118,7 +118,7 @@ mod tests {
         let piece = |n: usize| {
             let text = format!("{n:08}{}", "x".repeat(n % 100));
             // Of some, only the beginning tells one from another.
-            if n % 3 == 0 {
+            if n.is_multiple_of(3) {
                 format!("{text}{}", "the same at the end").into_bytes()
             } else {
                 text.into_bytes()
