@@ -86,6 +86,7 @@ impl Out {
     }
 
     /// Writes once more what has been written there.
+    #[inline(never)]
     pub(super) fn put_again(&mut self, written: Span) {
         let written = written.start as usize..written.end as usize;
         self.room(written.len());
