@@ -1,8 +1,8 @@
 //! The queue manager of remote write: shards with one request in flight each, batches with a deadline, retries of the same bytes.
 //!
 //! Facts are of Prometheus 3.14 `storage/remote/{queue_manager,client}.go`: every item is a TimeSeries of its own; 5xx and network
-//! errors are tried again for ever with a backoff that doubles, `Retry-After` replaces one pause; other answers above 2xx drop the
-//! batch; `Retry-Attempt` is sent from the second attempt on.
+//! errors are tried again for ever with a backoff that doubles, a `Retry-After` above zero replaces one pause; other answers
+//! above 2xx drop the batch; `Retry-Attempt` is sent from the second attempt on.
 
 use super::ReplicaShared;
 use super::fleet::Kind;
@@ -159,7 +159,7 @@ impl Shard {
                 }
                 Outcome::Again { retry_after } => {
                     shared.stats.retries.fetch_add(1, Relaxed);
-                    let pause = retry_after.unwrap_or(backoff);
+                    let pause = retry_after.filter(|pause| !pause.is_zero()).unwrap_or(backoff);
                     tokio::time::sleep(pause).await;
                     backoff = (pause * 2).min(shared.options.max_backoff);
                     attempt = attempt.saturating_add(1);

@@ -100,16 +100,22 @@ async fn the_same_bytes_come_again_after_5xx_and_lost_answers() {
 
 #[tokio::test]
 async fn retry_after_replaces_a_pause() {
-    let thanos = Thanos::start().await.unwrap();
-    let later = |retry_after_s| Fault::Answer { status: 503, text: String::new(), retry_after_s };
-    thanos.inject_next(1, later(Some(1)));
-    let started = tokio::time::Instant::now();
-    let mut one_shard = options(&thanos);
-    one_shard.shards = 1;
-    let mut replica = Replica::start(&fleet(), one_shard).unwrap();
-    assert!(thanos.wait_until(PATIENCE, |totals| totals.samples > 0).await);
-    assert!(started.elapsed() >= Duration::from_secs(1));
-    replica.kill().await;
+    // `Retry-After: 0` replaces none: the backoff stays.
+    for (retry_after_s, min_backoff_s) in [(1, 0), (0, 1)] {
+        let thanos = Thanos::start().await.unwrap();
+        let later = |retry_after_s| Fault::Answer { status: 503, text: String::new(), retry_after_s };
+        thanos.inject_next(1, later(Some(retry_after_s)));
+        let started = tokio::time::Instant::now();
+        let mut one_shard = options(&thanos);
+        one_shard.shards = 1;
+        if min_backoff_s > 0 {
+            one_shard.min_backoff = Duration::from_secs(min_backoff_s);
+        }
+        let mut replica = Replica::start(&fleet(), one_shard).unwrap();
+        assert!(thanos.wait_until(PATIENCE, |totals| totals.samples > 0).await);
+        assert!(started.elapsed() >= Duration::from_secs(1), "{retry_after_s}");
+        replica.kill().await;
+    }
 }
 
 #[tokio::test]
