@@ -20,6 +20,7 @@ mod request;
 mod route;
 mod tally;
 mod turn;
+mod two;
 mod verdict;
 
 pub use door::{Incoming, Reply, Settings, Written};
@@ -34,7 +35,7 @@ use crate::series::LastTenant;
 use crate::window::{Log, Window};
 pub use crate::wire::Protocol;
 use crate::wire::snappy::{self, Unpack};
-use crate::wire::v2::{self, Keep};
+use crate::wire::v2::Keep;
 use crate::wire::{Flaw, Malformed};
 use flying::Landing;
 use http::HeaderValue;
@@ -43,10 +44,10 @@ use memory::Memory;
 use pool::Pool;
 use request::{Fate, Request};
 use route::{Peering, Routes, Way};
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use turn::Turn;
+use two::Two;
 use verdict::Outcome;
 
 /// The rooms of a request's life, and the buffers for it.
@@ -62,18 +63,6 @@ pub struct Pipeline<U> {
     late: AtomicU64,
     /// With several instances: who has which group. `None`: everything is served here.
     peering: Option<Peering>,
-}
-
-thread_local! {
-    /// Nobody needs it any more when a body has been rewritten, so one is enough for all requests of a thread.
-    static TWO: RefCell<Two> = RefCell::default();
-}
-
-/// A body of 2.0, and what rewrites it.
-#[derive(Debug, Default)]
-struct Two {
-    raw: Vec<u8>,
-    rewriter: v2::Rewriter,
 }
 
 /// The memory of one request.
@@ -281,18 +270,13 @@ impl<U: Upstream> Pipeline<U> {
             Protocol::One => Keep::Nothing,
             Protocol::Two => Keep::All,
         };
-        TWO.with_borrow_mut(|Two { raw, rewriter }| {
-            let unpacked = self.decompress(&incoming.body, max, raw, meter).and_then(|length| {
-                *raw_bytes = length;
-                let rewritten = rewriter.rewrite(raw, keep, max, &mut request.body);
-                request.label_ends.extend_from_slice(rewriter.label_ends());
-                rewritten.map_err(|malformed| self.malformed(&malformed))
-            });
-            // Also of a body that only claimed to be long.
-            if raw.capacity() > pool::BYTES_MAX_OF_ONE {
-                *raw = Vec::new();
-            }
-            unpacked
+        two::with(|Two { raw, rewriter }| {
+            *raw_bytes = self.decompress(&incoming.body, max, raw, meter)?;
+            rewriter
+                .rewrite(raw, keep, max, &mut request.body)
+                .map_err(|malformed| self.malformed(&malformed))?;
+            request.label_ends.extend_from_slice(rewriter.label_ends());
+            Ok(())
         })
     }
 
