@@ -1,8 +1,8 @@
 //! Remote write 2.0 out (`io.prometheus.write.v2.Request`), composed of an outgoing 1.0 body.
 //!
-//! Takes up what [`v2`](super::v2) kept of a 2.0 sender
-//! in the fields that 1.0 leaves free; drops metadata of 1.0, which has no series to go with. Values, times and
-//! histograms are copied as they are. Decides nothing.
+//! Owns the order and the place of everything in that message (its symbols are `symbols.rs`'). Takes up what [`v2`](super::v2)
+//! kept of a 2.0 sender in the fields that 1.0 leaves free; drops metadata of 1.0, which has no series to go with. Values,
+//! times and histograms are copied as they are. Decides nothing.
 //!
 //! In 2.0 a `TimeSeries` has a sample or a histogram, and never both: what mixes them becomes several, and exemplars that
 //! come alone, as Prometheus sends them, go with a series of the same labels, or not at all.
