@@ -95,8 +95,11 @@ impl Spelt {
     pub(super) fn put(&self, pair: Pair, out: &mut Out) -> Option<bool> {
         let key = pair.key()?;
         let tag = self.tag(key);
-        let nth = near(key).find(|nth| self.places.get(*nth).is_some_and(|of| of.tag == tag))?;
-        let place = &self.places[nth];
+        // It would be in the first place that is free.
+        let is_last =
+            |nth: &usize| self.places.get(*nth).is_none_or(|of| of.tag == tag || !self.is_taken(of));
+        let nth = near(key).find(is_last)?;
+        let place = self.places.get(nth).filter(|of| of.tag == tag)?;
         let length = usize::from(place.length);
         match length.checked_sub(HEAD_BYTES) {
             None => out.put(&place.head[..length]),
@@ -145,11 +148,11 @@ impl Spelt {
             let mut nth = first(key);
             let mut probes = PROBES;
             while places[nth].tag != tag {
-                nth = (nth + 1) % PLACES;
                 probes -= 1;
-                if probes == 0 {
+                if probes == 0 || !self.is_taken(&places[nth]) {
                     break 'labels;
                 }
+                nth = (nth + 1) % PLACES;
             }
             let place = &places[nth];
             let length = usize::from(place.length);
@@ -210,7 +213,13 @@ impl Spelt {
 
     /// A place for a label that has none.
     fn free(&self, key: u32) -> Option<usize> {
-        near(key).find(|nth| self.places[*nth].tag >> 32 != u64::from(self.round))
+        near(key).find(|nth| !self.is_taken(&self.places[*nth]))
+    }
+
+    /// Whether it has a label of this request.
+    #[inline(always)]
+    const fn is_taken(&self, place: &Place) -> bool {
+        place.tag >> 32 == self.round as u64
     }
 }
 
