@@ -118,12 +118,10 @@ impl Tools {
     /// For the next body of this thread.
     fn put_away(mut self: Box<Self>) {
         self.packer.clear();
-        for raw in [&mut self.raw, &mut self.two] {
-            raw.clear();
-            if raw.capacity() > RAW_BYTES_MAX {
-                *raw = Vec::new();
-                self.composer = Composer::default();
-            }
+        self.raw.clear();
+        self.two.clear();
+        if self.raw.capacity().max(self.two.capacity()) > RAW_BYTES_MAX {
+            (self.raw, self.two, self.composer) = Default::default();
         }
         TOOLS.set(Some(self));
     }
@@ -189,10 +187,12 @@ mod tests {
             let mut meter = Meter::default();
             let mut packing = Packing::begin(Protocol::Two, &mut meter);
             (packing.tools.raw, packing.tools.two) = (Vec::with_capacity(bytes), Vec::with_capacity(bytes));
+            packing.tools.composer.compose(&series(1, 1), &mut Vec::new()).unwrap();
             packing.forget();
             let tools = Packing::begin(Protocol::Two, &mut meter).tools;
             let capacities = [tools.raw.capacity(), tools.two.capacity()];
             assert_eq!(capacities, if kept { [bytes; 2] } else { [0; 2] });
+            assert_eq!(tools.composer.is_new(), !kept);
         }
     }
 

@@ -179,6 +179,16 @@ mod tests {
     }
 
     #[test]
+    fn a_message_is_moved_also_where_there_is_no_room_left() {
+        let mut out = Out::over(vec![7; 3 + 130]);
+        let open = out.open_short(5);
+        out.put(&[9; 131]);
+        assert_eq!(out.room(0).len(), 0, "full");
+        assert_eq!(out.close(open), 3);
+        assert_eq!(out.into_bytes(), [&[0x2a, 0x83, 1][..], &[9; 131]].concat());
+    }
+
+    #[test]
     fn only_what_is_kept_is_written() {
         let mut out = Out::over(vec![7; 3]);
         out.room(10)[..5].copy_from_slice(b"abcde");

@@ -63,8 +63,8 @@ pub struct Rewriter {
 }
 
 impl Rewriter {
-    /// Of each series that was written by the last [`Self::rewrite`], in that order, where its labels end; 0 = it is to be walked over.
-    /// Empty: nothing is to be gained by that.
+    /// Of each series that was written by the last [`Self::rewrite`], in that order, where its labels end; 0 = it has something else
+    /// than one usual float and metadata behind them. Empty: nothing is to be gained by that.
     #[must_use]
     pub fn label_ends(&self) -> &[u32] {
         &self.label_ends
@@ -131,7 +131,7 @@ impl Rewriter {
                 pass.out.truncate(start);
                 pass.series(series.content, references, told).ok()?;
             }
-            // What ends with its sample is known by that as well.
+            // What ends with its sample is guessed by that as well.
             if keep == Keep::All {
                 label_ends.push(Span::at(labels_end.unwrap_or(0), 0).start);
             }

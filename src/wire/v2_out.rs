@@ -33,6 +33,8 @@ pub struct Composer {
     alone: Vec<u8>,
     alone_places: Vec<Place>,
     message: Out,
+    /// What the message has not room for: see [`CHANGES_MAX`].
+    others: Out,
     exemplars: Out,
 }
 
@@ -45,6 +47,9 @@ struct Place {
     end: usize,
 }
 
+/// So often a series may change from samples to histograms or back before all that follows goes in one message of each kind: labels
+/// would be repeated as often as a sender likes.
+const CHANGES_MAX: usize = 16;
 /// As much as a usual sample takes, key and length included.
 const SAMPLE_BYTES: usize = 18;
 
@@ -84,6 +89,12 @@ impl Composer {
             return Ok(0);
         }
         Ok(self.attach(out))
+    }
+
+    /// Nothing has been composed with it.
+    #[cfg(test)]
+    pub(crate) fn is_new(&self) -> bool {
+        self.places.capacity() == 0
     }
 
     /// Writes all series, each with the exemplars that came alone and go with it. Returns how many go with none.
@@ -168,7 +179,8 @@ impl Composer {
         put_references(&mut self.symbols, body, message, start, &mut self.message)?;
         let references = self.message.len();
         self.exemplars.truncate(0);
-        let mut exemplars = 0;
+        self.others.truncate(0);
+        let (mut exemplars, mut changes) = (0, 0);
         let mut holds = None;
         let mut at = start;
         while at < message.len() {
@@ -177,11 +189,19 @@ impl Composer {
             match (field.number, field.wire_type) {
                 (SAMPLES | HISTOGRAMS, LENGTH) => {
                     if holds.is_some_and(|kind| kind != field.number) {
-                        self.keep(references, 0);
+                        if changes >= CHANGES_MAX {
+                            if self.others.len() == 0 {
+                                self.others.put(&self.message.bytes()[..references]);
+                            }
+                            copy_sample(body, &field, &mut self.others)?;
+                            continue;
+                        }
+                        changes += 1;
+                        keep(self.message.bytes(), (references, 0), &mut self.series, &mut self.places);
                         self.message.truncate(references);
                     }
                     holds = Some(field.number);
-                    self.sample(body, &field)?;
+                    copy_sample(body, &field, &mut self.message)?;
                 }
                 (EXEMPLARS, LENGTH) => {
                     exemplars += 1;
@@ -196,45 +216,17 @@ impl Composer {
             self.message.truncate(references);
         }
         self.message.put(self.exemplars.bytes());
+        if self.others.len() > 0 {
+            keep(self.others.bytes(), (references, 0), &mut self.series, &mut self.places);
+        }
         if holds.is_some() {
-            self.keep(references, exemplars);
+            keep(self.message.bytes(), (references, exemplars), &mut self.series, &mut self.places);
         } else if exemplars > 0 {
             let start = self.alone.len();
             self.alone.extend_from_slice(self.message.bytes());
             let end = self.alone.len();
             self.alone_places.push(Place { start, references: start + references, exemplars, end });
         }
-        Ok(())
-    }
-
-    /// The message goes.
-    fn keep(&mut self, references: usize, exemplars: usize) {
-        let open = self.series.open_short(TIMESERIES);
-        self.series.put(self.message.bytes());
-        let start = self.series.close(open);
-        let end = self.series.len();
-        self.places.push(Place { start, references: start + references, exemplars, end });
-    }
-
-    /// Copies a sample or a histogram.
-    ///
-    /// A 1.0 sender may have something else where 2.0 has its start, which would cost the whole request: that stays here.
-    fn sample(&mut self, body: &[u8], sample: &Field) -> Result<(), Malformed> {
-        let (number, start) = match sample.number {
-            SAMPLES => (SERIES_SAMPLES, SAMPLE_START),
-            _ => (SERIES_HISTOGRAMS, HISTOGRAM_START),
-        };
-        let message = &body[..sample.end()];
-        let open = self.message.open_short(number);
-        let mut at = sample.content.start as usize;
-        while at < message.len() {
-            let field = fields::read(message, at)?;
-            at = field.end();
-            if field.number != start || field.wire_type == VARINT {
-                self.message.put(field.whole().of(body));
-            }
-        }
-        self.message.close(open);
         Ok(())
     }
 
@@ -254,6 +246,36 @@ impl Composer {
         self.exemplars.close(open);
         Ok(())
     }
+}
+
+/// Appends a message to those that go.
+fn keep(message: &[u8], (references, exemplars): (usize, usize), series: &mut Out, places: &mut Vec<Place>) {
+    let open = series.open_short(TIMESERIES);
+    series.put(message);
+    let start = series.close(open);
+    places.push(Place { start, references: start + references, exemplars, end: series.len() });
+}
+
+/// Copies a sample or a histogram.
+///
+/// A 1.0 sender may have something else where 2.0 has its start, which would cost the whole request: that stays here.
+fn copy_sample(body: &[u8], sample: &Field, out: &mut Out) -> Result<(), Malformed> {
+    let (number, start) = match sample.number {
+        SAMPLES => (SERIES_SAMPLES, SAMPLE_START),
+        _ => (SERIES_HISTOGRAMS, HISTOGRAM_START),
+    };
+    let message = &body[..sample.end()];
+    let open = out.open_short(number);
+    let mut at = sample.content.start as usize;
+    while at < message.len() {
+        let field = fields::read(message, at)?;
+        at = field.end();
+        if field.number != start || field.wire_type == VARINT {
+            out.put(field.whole().of(body));
+        }
+    }
+    out.close(open);
+    Ok(())
 }
 
 const SAMPLE_KEY: u8 = (SAMPLES << 3) as u8 | LENGTH;

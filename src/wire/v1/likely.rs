@@ -122,20 +122,18 @@ impl Walker<'_> {
         if replica.is_empty() || samples.len() >= SAMPLES_MAX {
             return false;
         }
-        let known_end = self.label_ends.get(self.series as usize - 1);
-        let usual = match known_end {
+        let usual = match self.label_ends.get(self.series as usize - 1) {
             Some(end) => {
                 end.checked_sub(payload.start).and_then(|labels| sample_at(message, labels as usize))
             }
             None => usual_end(message),
         };
-        let (labels, sample) = match (usual, known_end) {
-            (Some(usual), _) => (usual.labels, Some(usual)),
-            (None, None) => match self.exemplar(payload) {
+        let (labels, sample) = match usual {
+            Some(usual) => (usual.labels, Some(usual)),
+            None => match self.exemplar(payload) {
                 Some(labels) => (labels, None),
                 None => return false,
             },
-            (None, Some(_)) => return false,
         };
         let Some(start) = self.likely.place(&message[..labels], replica) else { return false };
         let at_body = |offset: usize| payload.start + Span::at(offset, offset).start;

@@ -380,13 +380,19 @@ mod tests {
 
     #[test]
     fn rounds_begin_anew_and_remember_nothing() {
-        let mut spelt = Spelt { round: u32::MAX - 1, ..Spelt::default() };
+        let mut spelt = Spelt::default();
+        spelt.forget();
+        let first = spelt.round;
+        spell(&mut spelt, pair_of(3, 4), b"name", b"value");
+        spelt.round = u32::MAX - 1;
         for _ in 0..4 {
             spelt.forget();
+            assert_eq!(known(&spelt, &[pair_of(3, 4)]).1, 0, "round {}", spelt.round);
             assert_eq!(known(&spelt, &[pair_of(1, 2)]).1, 0);
             spell(&mut spelt, pair_of(1, 2), b"name", b"value");
             assert_eq!(known(&spelt, &[pair_of(1, 2)]).1, 2);
         }
+        assert!(spelt.round > first && spelt.round < 9, "it has come round");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The metadata that a 2.0 request has told of already, so that 1.0 gets each once.
+//! The metadata that a 2.0 request has told of already: 1.0 gets each once, and what is kept for 2.0 is spelt out once.
 //!
 //! Refuses to write it down.
 

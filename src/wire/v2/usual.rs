@@ -65,11 +65,11 @@ impl Pass<'_> {
         if let Some(metric) = metric {
             match self.keep {
                 Keep::Nothing => told.remember_words(metadata, metric, Span::default()),
-                Keep::All if begins == series.begins() => {
-                    told.remember_words(metadata, metric, Span::at(before, self.out.len()));
+                Keep::All => {
+                    // A series of an unusual length has been moved.
+                    let written = begins + (before - series.begins());
+                    told.remember_words(metadata, metric, Span::at(written, self.out.len()));
                 }
-                // It has been moved.
-                Keep::All => {}
             }
         }
         Some(if has_float { begins + labels } else { 0 })

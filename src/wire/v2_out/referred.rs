@@ -155,13 +155,19 @@ mod tests {
 
     #[test]
     fn rounds_begin_anew_and_remember_nothing() {
-        let mut referred = Referred { round: u32::MAX - 1, ..Referred::default() };
+        let mut referred = Referred::default();
+        referred.forget();
+        let first = referred.round;
+        referred.remember(b"a label of the first", b"12");
+        referred.round = u32::MAX - 1;
         for _ in 0..4 {
             referred.forget();
+            assert_eq!(put(&referred, b"a label of the first"), None, "round {}", referred.round);
             assert_eq!(put(&referred, b"a label of the body"), None);
             referred.remember(b"a label of the body", b"12");
             assert_eq!(put(&referred, b"a label of the body").unwrap(), b"12");
         }
+        assert!(referred.round > first && referred.round < 9, "it has come round");
     }
 
     /// Or a sender could have every label compared with all others.

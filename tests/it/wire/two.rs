@@ -341,6 +341,21 @@ fn what_grows_beyond_the_bound_is_refused_before_it_does() {
 }
 
 #[test]
+fn usual_series_do_not_grow_beyond_the_bound_either() {
+    let symbols = ["", "n", &"x".repeat(100)].map(str::to_owned).to_vec();
+    let sample = v2::Sample { value: 1.5, timestamp: 1 << 40, start_timestamp: 0 };
+    let series =
+        v2::TimeSeries { labels_refs: vec![1, 2].repeat(9), samples: vec![sample], ..Default::default() };
+    let body = v2::Request { symbols, timeseries: vec![series; 1_000] }.encode_to_vec();
+    let whole = rewritten(&body).unwrap().len();
+    for keep in [Keep::Nothing, Keep::All] {
+        let rewrite = |max| Rewriter::default().rewrite(&body, keep, max, &mut Vec::new());
+        assert_eq!(rewrite(whole), Ok(()));
+        assert!(matches!(rewrite(whole - 1).unwrap_err().flaw, Flaw::TooMany { .. }));
+    }
+}
+
+#[test]
 fn texts_of_metadata_and_references_do_not_grow_beyond_the_bound_either() {
     let symbols = vec![String::new(), "x".repeat(4 << 20)];
     let metadata = Some(v2::Metadata { r#type: 1, help_ref: 1, unit_ref: 1 });

@@ -104,8 +104,11 @@ impl Labels {
             out.get_mut(to..to + (at - sample))?.copy_from_slice(message.get(sample..at)?);
             to += at - sample;
         }
-        out[written] = 0x0a;
         let len = to - start;
+        if len > SERIES_BYTES_MAX {
+            return None;
+        }
+        out[written] = 0x0a;
         out[written + 1..start].copy_from_slice(&[(len & 0x7f) as u8 | 0x80, (len >> 7) as u8]);
         Some(Cut { start, replica: replica?, labels_end, end: to })
     }
