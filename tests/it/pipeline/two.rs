@@ -1,7 +1,7 @@
 //! Senders of remote write 2.0: the same series, the same rules, and an exact account of what is written.
 
 use super::ts;
-use crate::support::{Ask, Ts, body, pipeline, refer, sent, two};
+use crate::support::{Ask, Ts, body, pack, pipeline, refer, sent, two};
 use promdedup::forward::Answer;
 use promdedup::pipeline::{Protocol, Reply, Written};
 use promdedup::proto::v2;
@@ -152,6 +152,32 @@ async fn an_upstream_of_2_gets_2_from_senders_of_both() {
         received(&fake.bodies()),
         [own("m", &[(0, 7)]), own("n", &[(0, 7)]), own("m", &[(15_000, 0)])]
     );
+}
+
+/// Where the labels of a body of 2.0 end is known, and of the next body in the same memory it is not.
+#[tokio::test]
+async fn what_is_known_of_one_request_is_not_believed_of_the_next() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.upstream_protocol = Protocol::Two);
+    let names = ["m", "n", "o", "p", "q", "r", "s"];
+    // Of this age: six bytes of milliseconds.
+    let t = 1_000_000_000;
+    let serve = async |protocol, body: Vec<u8>| {
+        pipeline.incoming(protocol, pack(&body), 0, None, t * 1_000 + 60_000).await.status
+    };
+    let mut first = two(&names.map(|name| ts(name, "a", t)));
+    for sample in first.timeseries.iter_mut().flat_map(|series| &mut series.samples) {
+        sample.start_timestamp = 0;
+    }
+    assert_eq!(serve(Protocol::Two, first.encode_to_vec()).await, 204);
+    // All is where it was, up to a second sample.
+    let mut second = names.map(|name| ts(name, "a", t + 15));
+    second[1] = ts("n", "a", t + 15).value_at(1.5, t + 30);
+    assert_eq!(serve(Protocol::One, body(&second, 0)).await, 204);
+    let times = |series: &(String, Vec<(i64, i64)>)| series.1.iter().map(|(at, _)| *at).collect::<Vec<_>>();
+    let received: Vec<_> = received(&fake.bodies()).iter().map(times).collect();
+    assert_eq!(received[..7], [const { [1_000_000_000_000] }; 7]);
+    assert_eq!(received[8], [(t + 15) * 1_000, (t + 30) * 1_000]);
+    assert_eq!(received.concat().len(), 15);
 }
 
 /// 2.0 has no place for metadata without a series.
