@@ -345,7 +345,7 @@ fn usual_series_do_not_grow_beyond_the_bound_either() {
     let symbols = ["", "n", &"x".repeat(100)].map(str::to_owned).to_vec();
     let sample = v2::Sample { value: 1.5, timestamp: 1 << 40, start_timestamp: 0 };
     let series =
-        v2::TimeSeries { labels_refs: vec![1, 2].repeat(9), samples: vec![sample], ..Default::default() };
+        v2::TimeSeries { labels_refs: [1, 2].repeat(9), samples: vec![sample], ..Default::default() };
     let body = v2::Request { symbols, timeseries: vec![series; 1_000] }.encode_to_vec();
     let whole = rewritten(&body).unwrap().len();
     for keep in [Keep::Nothing, Keep::All] {

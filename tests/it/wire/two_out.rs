@@ -158,7 +158,7 @@ fn metadata_is_told_again_also_by_series_of_unusual_length() {
         let series = |value| v2::TimeSeries {
             labels_refs: vec![1, 2, 3, value],
             samples: vec![v2::Sample { value: 1.5, timestamp: 1 << 40, start_timestamp: 0 }],
-            metadata: metadata.clone(),
+            metadata,
             ..v2::TimeSeries::default()
         };
         let timeseries = [4, 4, 6, 4, 6, 6].map(series).to_vec();
