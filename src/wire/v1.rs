@@ -81,7 +81,7 @@ pub struct Walker<'a> {
     /// Fields of the request met so far that this program does not know, keys included, neighbours joined.
     pub unknown: Vec<Span>,
     likely: likely::Likely,
-    /// Where the labels of each series end, if who wrote the body says so; 0 = he does not know.
+    /// Where the labels of each series end, if who wrote the body says so; 0 = he does not.
     label_ends: &'a [u32],
 }
 

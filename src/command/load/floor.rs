@@ -86,9 +86,12 @@ fn walk_all(bodies: &[Vec<u8>], protocol: Protocol) -> Result<Walked, NoFloor> {
     let mut labels = two::Labels::new();
     for (nth, body) in bodies.iter().enumerate() {
         let raw = snap::raw::Decoder::new().decompress_vec(body)?;
-        let (mut written, mut series) = (raw.clone(), Vec::new());
+        let (mut written, mut series) = (Vec::new(), Vec::new());
         let walked = match protocol {
-            Protocol::One => walk(&raw, &mut series),
+            Protocol::One => {
+                written.clone_from(&raw);
+                walk(&raw, &mut series)
+            }
             Protocol::Two => labels.write(&raw, &mut written, &mut series),
         };
         let protocol = if protocol == Protocol::Two { "2.0" } else { "1.0" };

@@ -1,6 +1,6 @@
 //! The labels of remote write 2.0, written out as 1.0 has them: what there is to be hashed and to be forwarded.
 //!
-//! The shortest way that does it and checks nothing, as the walk over 1.0. Refuses bodies that no Prometheus sends.
+//! A short way that checks nothing, as the walk over 1.0. Refuses bodies that no Prometheus sends.
 
 use super::{Cut, REPLICA_LABEL, length, put_length};
 
@@ -20,28 +20,29 @@ const PLACES: usize = 1 << 14;
 pub(super) struct Labels {
     symbols: Vec<(usize, usize)>,
     places: Vec<Place>,
+    /// Of which body the places are: to clear them would cost more than to look.
+    body: u32,
     text: Vec<u8>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Place {
-    references: (usize, usize),
-    start: usize,
-    len: usize,
+    body: u32,
+    references: (u32, u32),
+    start: u32,
+    len: u32,
     is_replica: bool,
 }
 
-const FREE: Place = Place { references: (usize::MAX, 0), start: 0, len: 0, is_replica: false };
-
 impl Labels {
     pub(super) fn new() -> Self {
-        Self { symbols: Vec::new(), places: vec![FREE; PLACES], text: Vec::new() }
+        Self { symbols: Vec::new(), places: vec![Place::default(); PLACES], body: 0, text: Vec::new() }
     }
 
     /// Writes all series of a body, and where they are. `out` is written over from its start, and grown.
     pub(super) fn write(&mut self, raw: &[u8], out: &mut Vec<u8>, series: &mut Vec<Cut>) -> Option<()> {
         self.symbols.clear();
-        self.places.fill(FREE);
+        self.body += 1;
         self.text.clear();
         let mut at = 0;
         while raw.get(at) == Some(&SYMBOL) {
@@ -81,12 +82,13 @@ impl Labels {
         }
         let (mut to, mut replica) = (start, None);
         while at < references_end {
-            let references = (length(message, &mut at)?, length(message, &mut at)?);
-            let nth = (references.0.wrapping_mul(0x9e5) ^ references.1) % PLACES;
-            if self.places[nth].references != references {
+            let references = (length(message, &mut at)? as u32, length(message, &mut at)? as u32);
+            let nth = (references.0.wrapping_mul(0x9e5) ^ references.1) as usize % PLACES;
+            if (self.places[nth].body, self.places[nth].references) != (self.body, references) {
                 self.places[nth] = self.spell(message, references)?;
             }
             let Place { start, len, is_replica, .. } = self.places[nth];
+            let (start, len) = (start as usize, len as usize);
             for chunk in (0..len).step_by(CHUNK) {
                 let text: &[u8; CHUNK] = self.text.get(start + chunk..)?.first_chunk()?;
                 *out.get_mut(to + chunk..)?.first_chunk_mut()? = *text;
@@ -114,8 +116,8 @@ impl Labels {
     }
 
     #[cold]
-    fn spell(&mut self, raw: &[u8], references: (usize, usize)) -> Option<Place> {
-        let symbol = |nth: usize| self.symbols.get(nth).and_then(|(start, end)| raw.get(*start..*end));
+    fn spell(&mut self, raw: &[u8], references: (u32, u32)) -> Option<Place> {
+        let symbol = |nth: u32| self.symbols.get(nth as usize).and_then(|(start, end)| raw.get(*start..*end));
         let (name, value) = (symbol(references.0)?, symbol(references.1)?);
         let mut pair = Vec::new();
         for (key, text) in [(0x0a, name), (0x12, value)] {
@@ -130,6 +132,7 @@ impl Labels {
         let len = self.text.len() - start;
         // Whole chunks are copied.
         self.text.resize(start + len.next_multiple_of(CHUNK), 0);
-        Some(Place { references, start, len, is_replica: name == REPLICA_LABEL })
+        let is_replica = name == REPLICA_LABEL;
+        Some(Place { body: self.body, references, start: start as u32, len: len as u32, is_replica })
     }
 }
