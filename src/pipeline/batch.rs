@@ -6,7 +6,7 @@ use super::judge::{Fill, Filled, Judged};
 use super::packing::Packing;
 use super::request::{Fate, Item, Kind, Request, Unit};
 use crate::wire::STALE_NAN_BITS;
-use crate::wire::splice::{self, Step};
+use crate::wire::splice::{self, Labels, Row, Step};
 use std::collections::{HashMap, HashSet};
 use std::iter::Peekable;
 use std::ops::Range;
@@ -52,6 +52,8 @@ pub(super) struct Load<'a> {
     markers: HashSet<u32>,
     /// No sample leaves in another form than it came in, and none goes before it.
     is_plain: bool,
+    /// What leaves as it came.
+    row: Row,
 }
 
 impl<'a> Load<'a> {
@@ -59,7 +61,7 @@ impl<'a> Load<'a> {
         let markers = markers_after_histograms(request, part, judged);
         let is_plain = markers.is_empty() && judged.fills.is_empty();
         let (fills, exemplars) = (judged.fills.iter().peekable(), judged.exemplars.iter().peekable());
-        Self { request, judged, fills, exemplars, markers, is_plain }
+        Self { request, judged, fills, exemplars, markers, is_plain, row: Row::default() }
     }
 
     /// Whether there may be something.
@@ -74,7 +76,9 @@ impl<'a> Load<'a> {
 
     /// Writes those of the next units that have something aboard. Returns how many samples that is.
     pub(super) fn put(&mut self, units: Range<usize>, out: &mut Packing<'_>) -> u64 {
-        if self.request.falls { self.sorted(units, out) } else { self.in_order(units, out) }
+        let samples = if self.request.falls { self.sorted(units, out) } else { self.in_order(units, out) };
+        self.end_row(out);
+        samples
     }
 
     fn in_order(&mut self, units: Range<usize>, out: &mut Packing<'_>) -> u64 {
@@ -84,7 +88,7 @@ impl<'a> Load<'a> {
             if unit.count > 0 {
                 samples += self.unit(unit, out);
             } else if self.exemplars.next_if(|e| **e as usize == u).is_some() {
-                put_whole(self.request, unit, out);
+                self.whole(unit, out);
             }
         }
         samples
@@ -121,10 +125,10 @@ impl<'a> Load<'a> {
             all.extend(steps);
         }
         for (items, steps) in sorted {
-            put_sorted(request, items, &steps, out);
+            self.put_sorted(items, &steps, out);
         }
         for u in self.judged.exemplars.iter().filter(|u| units.contains(&(**u as usize))) {
-            put_whole(request, request.units[*u as usize], out);
+            self.whole(request.units[*u as usize], out);
         }
         samples
     }
@@ -137,7 +141,7 @@ impl<'a> Load<'a> {
         if self.is_plain && unit.count == 1 {
             let aboard = request.fates[unit.first as usize] == Fate::Aboard;
             if aboard {
-                put_whole(request, unit, out);
+                self.whole(unit, out);
             }
             return u64::from(aboard);
         }
@@ -146,7 +150,7 @@ impl<'a> Load<'a> {
         let filled = self.fills.peek().is_some_and(|fill| own.contains(&fill.before));
         let marked = !self.markers.is_empty() && own.clone().any(|s| self.markers.contains(&s));
         if !filled && !marked && fates.iter().all(|fate| *fate == Fate::Aboard) {
-            put_whole(request, unit, out);
+            self.whole(unit, out);
             return u64::from(unit.count);
         }
         if !fates.contains(&Fate::Aboard) {
@@ -154,7 +158,7 @@ impl<'a> Load<'a> {
         }
         let item = &request.items[unit.item as usize];
         let steps = self.steps(unit);
-        put_edited(request, item, &steps, out);
+        self.edited(item, &steps, out);
         steps.len() as u64
     }
 
@@ -176,31 +180,49 @@ impl<'a> Load<'a> {
         }
         steps
     }
-}
 
-/// The samples go with the first item; of the others what is no sample goes behind them.
-fn put_sorted(request: &Request, mut items: Vec<u32>, steps: &[Step<'_>], out: &mut Packing<'_>) {
-    let first = items.first().copied();
-    items.sort_unstable();
-    items.dedup();
-    let samples = first.map(|item| (item, steps));
-    let others = items.into_iter().filter(|item| Some(*item) != first).map(|item| (item, [].as_slice()));
-    for (number, steps) in samples.into_iter().chain(others) {
-        let item = &request.items[number as usize];
-        if !steps.is_empty() || item.series.exemplars > 0 {
-            put_edited(request, item, steps, out);
+    /// The samples go with the first item; of the others what is no sample goes behind them.
+    fn put_sorted(&mut self, mut items: Vec<u32>, steps: &[Step<'_>], out: &mut Packing<'_>) {
+        let request = self.request;
+        let first = items.first().copied();
+        items.sort_unstable();
+        items.dedup();
+        let samples = first.map(|item| (item, steps));
+        let others = items.into_iter().filter(|item| Some(*item) != first).map(|item| (item, [].as_slice()));
+        for (number, steps) in samples.into_iter().chain(others) {
+            let item = &request.items[number as usize];
+            if !steps.is_empty() || item.series.exemplars > 0 {
+                self.edited(item, steps, out);
+            }
         }
     }
-}
 
-fn put_edited(request: &Request, item: &Item, steps: &[Step<'_>], out: &mut Packing<'_>) {
-    let out = out.room(item.series.payload.len());
-    splice::edited(&request.body, &item.series, item.labels(&request.labels), steps, true, out);
-}
+    fn edited(&mut self, item: &Item, steps: &[Step<'_>], out: &mut Packing<'_>) {
+        self.end_row(out);
+        let request = self.request;
+        let out = out.room(item.series.payload.len());
+        splice::edited(&request.body, &item.series, item.labels(&request.labels), steps, true, out);
+    }
 
-#[inline]
-fn put_whole(request: &Request, unit: Unit, out: &mut Packing<'_>) {
-    let item = &request.items[unit.item as usize];
-    let out = out.room(item.series.payload.len());
-    splice::whole(&request.body, &item.series, item.labels(&request.labels), out);
+    #[inline]
+    fn whole(&mut self, unit: Unit, out: &mut Packing<'_>) {
+        let request = self.request;
+        let item = &request.items[unit.item as usize];
+        match item.labels(&request.labels) {
+            Labels::Cut => {
+                let out = out.room(self.row.left_bytes() + item.series.payload.len());
+                self.row.put(&request.body, &item.series, out);
+            }
+            labels => {
+                self.end_row(out);
+                let out = out.room(item.series.payload.len());
+                splice::whole(&request.body, &item.series, labels, out);
+            }
+        }
+    }
+
+    fn end_row(&mut self, out: &mut Packing<'_>) {
+        let out = out.room(self.row.left_bytes());
+        self.row.end(&self.request.body, out);
+    }
 }

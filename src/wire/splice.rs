@@ -3,9 +3,12 @@
 //! Owns the `TimeSeries` of a remote-write 1.0 request as it goes upstream: what is kept is copied, never decoded and
 //! encoded again. Writes to a vector that the caller has reserved; decides nothing.
 
+mod row;
+
 use super::fields::{self, put_varint, varint_len};
 use super::v1::{EXEMPLARS, HISTOGRAMS, LABELS, SAMPLES, Sample, TimeSeries};
 use super::{STALE_NAN_BITS, Span};
+pub use row::Row;
 
 /// With which labels a series leaves.
 #[derive(Debug, Clone, Copy)]
