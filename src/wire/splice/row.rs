@@ -64,3 +64,109 @@ fn put_length(to: &mut [u8], length: usize) {
         *byte = (length >> (7 * nth)) as u8 & 0x7f | if nth < more { 0x80 } else { 0 };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Labels, whole};
+    use super::*;
+    use crate::series::ReplicaNames;
+    use crate::wire::fields::put_varint;
+    use crate::wire::v1::Walker;
+    use proptest::prelude::*;
+
+    fn label(name: &str, value: &str) -> Vec<u8> {
+        let mut label = Vec::new();
+        for (key, text) in [(0x0a, name), (0x12, value)] {
+            label.push(key);
+            put_varint(&mut label, text.len() as u64);
+            label.extend_from_slice(text.as_bytes());
+        }
+        [vec![0x0a, label.len() as u8], label].concat()
+    }
+
+    /// A series as a Prometheus sends it. `before`, `after`: lengths of values of labels around the replica label.
+    fn series(before: usize, after: Option<usize>, is_replica: bool, exemplar: bool) -> Vec<u8> {
+        let value = |len: usize| "v".repeat(len);
+        let mut message = label("__name__", "some_metric_name");
+        // (Labels are at most 100 bytes here, so their lengths take one byte.)
+        (0..before / 80).for_each(|nth| message.extend(label(&format!("a{nth:04}"), &value(80))));
+        message.extend(label("b", &value(before % 80)));
+        if is_replica {
+            message.extend(label("prometheus_replica", "prometheus-0"));
+        }
+        message.extend(after.map_or_else(Vec::new, |len| label("z", &value(len))));
+        let sample = [&[0x12, 16, 0x09][..], &[7; 8], &[0x10, 0xc0, 0x9f, 0xd6, 0xf7, 0xf4, 0x33]].concat();
+        message.extend(if exemplar { vec![0x1a, 2, 0x18, 5] } else { sample });
+        message
+    }
+
+    /// As a field of a body. `padded`: with a length in more bytes than it takes.
+    fn field(message: &[u8], padded: bool) -> Vec<u8> {
+        let mut head = vec![0x0a];
+        put_varint(&mut head, message.len() as u64);
+        if padded {
+            *head.last_mut().unwrap() |= 0x80;
+            head.push(0);
+        }
+        [head, message.to_vec()].concat()
+    }
+
+    fn one() -> impl Strategy<Value = Vec<u8>> {
+        // Around 128 and 16,384 bytes a length takes one byte more; a replica label is 36.
+        let before = prop_oneof![4 => 0..80usize, 2 => 80..300usize, 1 => 14_000..15_500usize];
+        let after = proptest::option::of(0..80usize);
+        let rare = |weight| proptest::bool::weighted(weight);
+        (before, after, rare(0.9), rare(0.1), rare(0.1), rare(0.1)).prop_map(
+            |(before, after, is_replica, exemplar, padded, metadata)| {
+                let series = field(&series(before, after, is_replica, exemplar), padded);
+                let metadata = if metadata { vec![0x1a, 4, 0x12, 2, b'm', b'n'] } else { Vec::new() };
+                [metadata, series].concat()
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_row_is_what_its_series_are_one_by_one(
+            all in proptest::collection::vec(one(), 1..12),
+            keeps in proptest::collection::vec((proptest::bool::weighted(0.8), proptest::bool::weighted(0.1)), 12),
+            again in proptest::option::weighted(0.2, 0..12usize),
+        ) {
+            let body = all.concat();
+            let (mut series, mut samples) = (Vec::new(), Vec::new());
+            let names = ReplicaNames::new(["prometheus_replica"]).unwrap();
+            Walker::new(&body, &names).all(&mut series, &mut samples).unwrap();
+            let mut row = Row::default();
+            let (mut out, mut expected) = (b"before".to_vec(), b"before".to_vec());
+            // One of them once more at the end: behind the others, and not where it lies.
+            let again = again.map_or(&[][..], |nth| &series[nth.min(series.len() - 1)..][..1]);
+            for (series, (keep, ends)) in series.iter().chain(again).zip(keeps.iter().cycle()) {
+                prop_assert!(series.plain);
+                if *keep {
+                    row.put(&body, series, &mut out);
+                    whole(&body, series, Labels::Cut, &mut expected);
+                    prop_assert_eq!(out.len() + row.left_bytes(), expected.len());
+                }
+                if *ends {
+                    row.end(&body, &mut out);
+                    prop_assert_eq!(row.left_bytes(), 0);
+                }
+            }
+            row.end(&body, &mut out);
+            prop_assert!(out == expected);
+        }
+    }
+
+    #[test]
+    fn a_length_is_written_as_wide_as_it_is() {
+        for length in [0, 0x7f, 0x80, 0x3fff, 0x4000, 0x1f_ffff, 0x20_0000] {
+            let mut expected = Vec::new();
+            put_varint(&mut expected, length as u64);
+            let mut written = vec![0xaa; expected.len()];
+            put_length(&mut written, length);
+            assert_eq!(written, expected, "{length}");
+        }
+    }
+}
