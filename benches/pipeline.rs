@@ -14,7 +14,7 @@ use promdedup::telemetry::LimitHits;
 use promdedup::window::{Found, Window};
 use promdedup::wire::labels::LabelBounds;
 use promdedup::wire::snappy;
-use promdedup::wire::splice::{self, Labels};
+use promdedup::wire::splice::Row;
 use promdedup::wire::v1::{Sample, TimeSeries, Walker};
 use prometheus::Registry;
 use prost::Message;
@@ -98,7 +98,9 @@ fn codec_floor(body: &[u8], forwarded: bool, names: &ReplicaNames, window: &Wind
     if forwarded {
         out.clear();
         out.reserve(raw.len());
-        series.iter().for_each(|series| splice::whole(raw, series, Labels::Cut, out));
+        let mut row = Row::default();
+        series.iter().for_each(|series| row.put(raw, series, out));
+        row.end(raw, out);
         snappy::compress(out, packed).unwrap();
     }
     black_box((found, packed));

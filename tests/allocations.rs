@@ -17,7 +17,7 @@ use promdedup::telemetry::LimitHits;
 use promdedup::window::{Admitted, Decision, FLIGHTS_MAX, Flight, Found, Known, Log, UNKNOWN, Window};
 use promdedup::wire::labels::LabelBounds;
 use promdedup::wire::snappy;
-use promdedup::wire::splice::{self, Labels};
+use promdedup::wire::splice::Row;
 use promdedup::wire::v1::{self, Walker};
 use prometheus::Registry;
 use prost::Message as _;
@@ -146,6 +146,7 @@ impl Memory {
     fn decide(&mut self, window: &Arc<Window>, group: u32, replica: ReplicaId) -> usize {
         let mut flight = Flight::begin(window, self.log.take().unwrap_or_default()).unwrap();
         let mut forwarded = 0;
+        let mut row = Row::default();
         self.out.clear();
         for (i, series) in self.series.iter().enumerate() {
             for sample in series.samples_of(&self.samples) {
@@ -174,12 +175,13 @@ impl Memory {
                 match flight.decide(known, &sample, CIRCUMSTANCES, |_, _| false) {
                     Decision::Decided { verdict, .. } if verdict.action == Action::Forward => {
                         forwarded += 1;
-                        splice::whole(&self.raw, series, Labels::Cut, &mut self.out);
+                        row.put(&self.raw, series, &mut self.out);
                     }
                     _ => {}
                 }
             }
         }
+        row.end(&self.raw, &mut self.out);
         snappy::compress(&self.out, &mut self.packed).unwrap();
         self.log = Some(flight.commit());
         forwarded

@@ -14,7 +14,7 @@ use promdedup::telemetry::LimitHits;
 use promdedup::window::Window;
 use promdedup::wire::labels::LabelBounds;
 use promdedup::wire::snappy;
-use promdedup::wire::splice::{self, Labels};
+use promdedup::wire::splice::Row;
 use promdedup::wire::v1::{Sample, TimeSeries, Walker};
 use promdedup::wire::v2::{Keep, Rewriter};
 use promdedup::wire::v2_out::Composer;
@@ -325,9 +325,9 @@ fn count_hash(raw: &[u8], names: &ReplicaNames, series: &[TimeSeries], keys: &mu
 
 #[inline(never)]
 fn count_splice(raw: &[u8], series: &[TimeSeries], out: &mut Vec<u8>) {
-    for series in series {
-        splice::whole(raw, series, Labels::Cut, out);
-    }
+    let mut row = Row::default();
+    series.iter().for_each(|series| row.put(raw, series, out));
+    row.end(raw, out);
 }
 
 #[inline(never)]

@@ -51,11 +51,9 @@ pub fn whole(body: &[u8], series: &TimeSeries, labels: Labels<'_>, out: &mut Vec
             out.extend_from_slice(series.payload.of(body));
         }
         Labels::Cut => {
-            put_head(out, series.before.len() + series.after.len() + series.rest.len());
-            out.extend_from_slice(series.before.of(body));
-            // What follows the replica label is one piece.
-            let tail = Span { start: series.after.start, end: series.rest.end };
-            out.extend_from_slice(tail.of(body));
+            let mut row = Row::default();
+            row.put(body, series, out);
+            row.end(body, out);
         }
         Labels::Rewritten(labels) if series.plain => {
             put_head(out, labels.len() + series.rest.len());
