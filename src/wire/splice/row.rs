@@ -22,7 +22,7 @@ impl Row {
 
     /// Appends what is left of the last series, and this one up to its replica label. The series must be `plain`, and of the body that
     /// the last one was of.
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, body: &[u8], series: &TimeSeries, out: &mut Vec<u8>) {
         debug_assert!(series.plain && series.before.start == series.payload.start, "{series:?}");
         // What follows the replica label is one piece.
