@@ -52,7 +52,7 @@ pub(super) struct Load<'a> {
     markers: HashSet<u32>,
     /// No sample leaves in another form than it came in, and none goes before it.
     is_plain: bool,
-    /// What leaves as it came.
+    /// Series that leave as they came, but for their replica label. Nothing of them is left to be appended between two calls.
     row: Row,
 }
 

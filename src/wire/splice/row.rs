@@ -5,6 +5,9 @@
 
 use super::{Span, TimeSeries, put_head, varint_len};
 
+/// What is longer is appended at once, or two long series would have to be held at a time.
+const LEFT_BYTES_MAX: usize = 4 << 10;
+
 /// Series that leave whole and without their replica label, one after the other. What is behind the replica label of the last one is
 /// still to be appended: see [`Row::end`].
 #[derive(Debug, Default)]
@@ -13,7 +16,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// How much is still to be appended, in bytes.
+    /// How much is still to be appended, in bytes: at most 4 KiB.
     #[inline]
     #[must_use]
     pub fn left_bytes(&self) -> usize {
@@ -29,7 +32,8 @@ impl Row {
         let tail = Span { start: series.after.start, end: series.rest.end };
         let length = series.before.len() + tail.len();
         let width = varint_len(length as u64);
-        // Only its head lies between, and that is as long as the new one: it would not be shorter, having said more.
+        // Its head says no less than the new one and is no shorter, whatever else lies between: so nothing does, its key takes one
+        // byte, and its length as many as the new one. So it is for the first series of a body, where nothing is left.
         if self.left.end as usize + 1 + width == series.payload.start as usize {
             let piece = Span { start: self.left.start, end: series.before.end };
             out.extend_from_slice(piece.of(body));
@@ -41,6 +45,9 @@ impl Row {
             out.extend_from_slice(series.before.of(body));
         }
         self.left = tail;
+        if tail.len() > LEFT_BYTES_MAX {
+            self.end(body, out);
+        }
     }
 
     /// Appends what is left. To be called before anything else is appended.
@@ -67,7 +74,6 @@ fn put_length(to: &mut [u8], length: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Labels, whole};
     use super::*;
     use crate::series::ReplicaNames;
     use crate::wire::fields::put_varint;
@@ -88,13 +94,16 @@ mod tests {
     fn series(before: usize, after: Option<usize>, is_replica: bool, exemplar: bool) -> Vec<u8> {
         let value = |len: usize| "v".repeat(len);
         let mut message = label("__name__", "some_metric_name");
-        // (Labels are at most 100 bytes here, so their lengths take one byte.)
-        (0..before / 80).for_each(|nth| message.extend(label(&format!("a{nth:04}"), &value(80))));
-        message.extend(label("b", &value(before % 80)));
+        // (Each is at most 100 bytes, so their lengths take one byte.)
+        let labels = |letter: char, len: usize| -> Vec<u8> {
+            let many = (0..len / 80).flat_map(|nth| label(&format!("{letter}{nth:04}"), &value(80)));
+            many.chain(label(&format!("{letter}{letter}"), &value(len % 80))).collect()
+        };
+        message.extend(labels('b', before));
         if is_replica {
             message.extend(label("prometheus_replica", "prometheus-0"));
         }
-        message.extend(after.map_or_else(Vec::new, |len| label("z", &value(len))));
+        message.extend(after.map_or_else(Vec::new, |len| labels('z', len)));
         let sample = [&[0x12, 16, 0x09][..], &[7; 8], &[0x10, 0xc0, 0x9f, 0xd6, 0xf7, 0xf4, 0x33]].concat();
         message.extend(if exemplar { vec![0x1a, 2, 0x18, 5] } else { sample });
         message
@@ -113,8 +122,8 @@ mod tests {
 
     fn one() -> impl Strategy<Value = Vec<u8>> {
         // Around 128 and 16,384 bytes a length takes one byte more; a replica label is 36.
-        let before = prop_oneof![4 => 0..80usize, 2 => 80..300usize, 1 => 14_000..15_500usize];
-        let after = proptest::option::of(0..80usize);
+        let long = || prop_oneof![4 => 0..80usize, 2 => 80..300usize, 1 => 14_000..15_500usize];
+        let (before, after) = (long(), proptest::option::of(long()));
         let rare = |weight| proptest::bool::weighted(weight);
         (before, after, rare(0.9), rare(0.1), rare(0.1), rare(0.1)).prop_map(
             |(before, after, is_replica, exemplar, padded, metadata)| {
@@ -146,8 +155,11 @@ mod tests {
                 prop_assert!(series.plain);
                 if *keep {
                     row.put(&body, series, &mut out);
-                    whole(&body, series, Labels::Cut, &mut expected);
+                    put_head(&mut expected, series.before.len() + series.after.len() + series.rest.len());
+                    let parts = [series.before, series.after, series.rest];
+                    parts.iter().for_each(|part| expected.extend_from_slice(part.of(&body)));
                     prop_assert_eq!(out.len() + row.left_bytes(), expected.len());
+                    prop_assert!(row.left_bytes() <= LEFT_BYTES_MAX);
                 }
                 if *ends {
                     row.end(&body, &mut out);
