@@ -156,7 +156,8 @@ async fn play(options: &LoadOptions, sink: Option<&Sink>) -> anyhow::Result<Outc
     let replicas: Vec<_> = (0..options.replicas).map(|nth| format!("prometheus-k8s-{nth}")).collect();
     let fleet = Fleet::new(options)?;
     let deal = Deal::new(&fleet, options.shards, options.batch / if options.churn > 0 { 2 } else { 1 });
-    let floor = floor::measure(&floor_bodies(options, &fleet, deal, &replicas)?, options.protocol)?;
+    let floor_bodies = floor_bodies(options, &fleet, deal, &replicas)?;
+    let floor = floor::measure(&floor_bodies, options.protocol)?;
     let mut presses = Vec::new();
     for name in &replicas {
         let press = |shard| Press::new(&fleet, options.protocol, name, shard, deal).map(Arc::new);
@@ -193,6 +194,9 @@ async fn play(options: &LoadOptions, sink: Option<&Sink>) -> anyhow::Result<Outc
         pick(&ended).zip(pick(&begun)).map(|(after, before)| after - before)
     };
     let whole = lock(&run.tally).clone();
+    let generator_bytes = usage::of_process("self").and_then(|usage| usage.resident_bytes);
+    // Once more: a moment in which the machine did something else as well would make it higher, and the target look cheap.
+    let floor = floor.least(&floor::measure(&floor_bodies, options.protocol)?);
     let evidence = Evidence {
         options,
         measured_s: (ended.at - begun.at).as_secs_f64(),
@@ -201,7 +205,7 @@ async fn play(options: &LoadOptions, sink: Option<&Sink>) -> anyhow::Result<Outc
         target: [fresh, begun.target, ended.target],
         generator_cpu_s: since(|moment| moment.generator_cpu_s),
         sink_cpu_s: since(|moment| moment.sink_cpu_s),
-        generator_bytes: usage::of_process("self").and_then(|usage| usage.resident_bytes),
+        generator_bytes,
         floor,
         bytes_out: ended.bytes_out.zip(begun.bytes_out).map(|(after, before)| after - before),
         caught_up_s: caught_up,
