@@ -4,6 +4,7 @@
 //! with other labels than they came with.
 
 use super::{Span, TimeSeries, put_head, varint_len};
+use crate::wire::out::varint;
 
 /// What is longer is appended at once, or two long series would have to be held at a time.
 const LEFT_BYTES_MAX: usize = 4 << 10;
@@ -66,10 +67,7 @@ fn put_length(to: &mut [u8], length: usize) {
         (*low, *high) = (length as u8 | 0x80, (length >> 7) as u8);
         return;
     }
-    let more = to.len().saturating_sub(1);
-    for (nth, byte) in to.iter_mut().enumerate() {
-        *byte = (length >> (7 * nth)) as u8 & 0x7f | if nth < more { 0x80 } else { 0 };
-    }
+    to.copy_from_slice(&varint(length as u64).0[..to.len()]);
 }
 
 #[cfg(test)]
