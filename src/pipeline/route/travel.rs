@@ -230,6 +230,8 @@ impl<U: Upstream> Pipeline<U> {
             return None;
         };
         let size = size.part(here.len(), whole);
+        // Where labels end was known of the whole.
+        buffers.request.label_ends.clear();
         buffers.request.body = here;
         buffers.routes.stay();
         let reply = match self.find(buffers, bench) {

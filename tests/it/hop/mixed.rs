@@ -1,6 +1,6 @@
 //! A request that falls apart: each part is served where its groups are, and one answer is given.
 
-use super::instances::{Board, Instance, ONE, TWO, decoded, names, of, sample};
+use super::instances::{Board, Instance, ONE, TWO, Wishes, decoded, names, of, sample};
 use crate::support::{body, pack, two};
 use promdedup::proto::v2;
 use promdedup::series::{GroupKey, TenantHash};
@@ -101,6 +101,31 @@ async fn counts_of_2_0_add_up() {
     for instance in [&one, &second, &third] {
         instance.accounts().await;
     }
+}
+
+/// Where labels end is known of the whole body: read by that, a part of it would lose samples of known series.
+#[tokio::test]
+async fn a_part_of_2_0_has_all_samples_of_its_series() {
+    let board: Arc<Board> = Arc::default();
+    board.gives("c1", "one");
+    board.gives("c2", "two");
+    let more = &[("PROMDEDUP_UPSTREAM_PROTOCOL", "2.0")];
+    let instance = async |name| Instance::with(&board, name, Wishes { more, ..Wishes::default() }).await;
+    let [one, other] = [instance("one").await, instance("two").await];
+    [&one, &other].iter().for_each(|instance| instance.upstream.says_what_it_has_written());
+    let now = promdedup::stand_in::now_ms() / 1000;
+    let own = |second| [sample("c1", "m1", "a", second), sample("c1", "m2", "a", second)];
+    let [first, second] = own(now - 30);
+    let mixed = [sample("c2", "m0", "a", now - 30), first, second.at(now - 15).at(now)];
+    for series in [&own(now - 60)[..], &own(now - 45), &mixed] {
+        let mut request = two(series);
+        // As an older Prometheus sends them.
+        let samples = request.timeseries.iter_mut().flat_map(|ts| &mut ts.samples);
+        samples.for_each(|sample| sample.start_timestamp = 0);
+        let heard = one.post(TWO, &pack(&request.encode_to_vec())).await;
+        assert_eq!(heard.status, 204, "{heard:?}");
+    }
+    assert_eq!([one.accounts().await, other.accounts().await], [8, 1]);
 }
 
 /// The worst answer of a part is that of the whole, and the other parts are delivered.
