@@ -32,6 +32,9 @@ pub use state::{
 };
 pub use up::{Up, Ups};
 
+/// The longest interval that is learned, in ms: 4.6 h. An entry of the window has 24 bits for it.
+pub const INTERVAL_MAX_MS: i64 = (1 << 24) - 1;
+
 /// Rules 4 to 11, of which exactly one applies above the watermark.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Rule {
@@ -163,7 +166,7 @@ fn rule(series: &Series, target: &Target, sample: &Sample, owner: bool, interval
         return Rule::Takeover(Takeover::Align);
     }
     // 9 takeover
-    let silent = interval != 0 && sample.at - watermark > 2 * interval;
+    let silent = sample.at - watermark > two_at_most(interval);
     match (series.released || silent, stale) {
         (true, false) if series.released => Rule::Takeover(Takeover::Released),
         (true, false) => Rule::Takeover(Takeover::Silent),
@@ -171,6 +174,13 @@ fn rule(series: &Series, target: &Target, sample: &Sample, owner: bool, interval
         (_, true) => Rule::StaleDuplicate, // 10 stale duplicate
         (false, false) => Rule::Hold,      // 11 hold
     }
+}
+
+/// Two intervals, of which none is longer than the longest: what is farther away is gone, even if nobody knows the interval. A standby's
+/// samples would be held and never sent where the owner's only one has the time of a clock that was not set.
+#[inline]
+const fn two_at_most(interval: i64) -> i64 {
+    2 * if interval == 0 { INTERVAL_MAX_MS } else { interval }
 }
 
 /// Whether `distance` is at most one and a half intervals.
@@ -196,7 +206,8 @@ fn own_distance(series: &Series, sample: &Sample) -> i64 {
     let held = series.held.into_iter().flatten().filter(|_| series.holder == sample.replica);
     let other = series.other.filter(|&(_, by)| by == sample.replica);
     let own = held.map(|held| held.at).chain(other.map(|(shown, _)| shown));
-    own.filter(|&shown| shown < sample.at).max().map_or(0, |before| sample.at - before)
+    let distance = own.filter(|&shown| shown < sample.at).max().map_or(0, |before| sample.at - before);
+    distance.min(INTERVAL_MAX_MS)
 }
 
 /// Remembers the newest time a standby has shown: the sign of life that rules 5 and 9 look for.
@@ -343,7 +354,8 @@ fn take_over(
     let fills = fill(series, watermark, at, interval);
     // The target follows only when its owner is gone from all of it: a series that ends or wanders is no death.
     let mut moved = false;
-    let gone = target.seen.is_none_or(|seen| at - seen > 2 * interval);
+    let reach = if why == Takeover::Silent { two_at_most(interval) } else { 2 * interval };
+    let gone = target.seen.is_none_or(|seen| at - seen > reach);
     if matches!(why, Takeover::Silent | Takeover::Released) && gone {
         if replica != target.owner && sample.up != Some(Up::Zero) {
             moved = up::move_target(target, replica, at);
@@ -353,7 +365,8 @@ fn take_over(
     }
     if why == Takeover::Silent && !may_be_split {
         // Owners that alternate on a series that became slower would never see its interval twice running.
-        series.interval = interval.max((at - watermark).div_euclid(2).min(2 * interval));
+        let longer = (at - watermark).div_euclid(2).min(2 * interval).min(INTERVAL_MAX_MS);
+        series.interval = interval.max(longer);
     }
     series.watermark = Some(at);
     series.owner = replica;
@@ -395,7 +408,7 @@ fn learn(series: &mut Series, distance: i64, may_be_split: bool) {
     let short = known && 2 * distance < series.interval;
     let long = known && !is_near(distance, series.interval);
     if !(short || long) || (short && series.quick) || (long && series.slow && !may_be_split) {
-        series.interval = distance;
+        series.interval = distance.min(INTERVAL_MAX_MS);
     }
     series.quick = short && !series.quick;
     series.slow = long && !series.slow;

@@ -16,7 +16,7 @@
 pub(super) mod steady;
 
 use super::sync::AtomicU64;
-use crate::policy::{Held, ReplicaId, Series, TimestampMs};
+use crate::policy::{Held, INTERVAL_MAX_MS, ReplicaId, Series, TimestampMs};
 use crate::series::SeriesKey;
 use std::sync::atomic::Ordering::*;
 
@@ -34,7 +34,7 @@ const NO_REPLICA: u8 = u8::MAX;
 const NO_WATERMARK: i64 = -(1 << 47);
 /// The tick in word 3.
 const TICK: u64 = 0xff << 32;
-const INTERVAL_MAX: u64 = (1 << 24) - 1;
+const INTERVAL_MAX: u64 = INTERVAL_MAX_MS as u64;
 
 /// Flags of an entry that the policy does not know of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -305,7 +305,7 @@ impl Entry {
         let mut times = 0;
         for (i, held) in s.held.iter().enumerate() {
             let Some(held) = held else { continue };
-            // Always above the watermark. One that does not fit lies 49 days ahead of it, where nothing is held.
+            // Always above the watermark, and at most two of the longest intervals.
             let delta = (held.at.0 - base).clamp(0, i64::from(u32::MAX)) as u64;
             times |= delta << (32 * i);
             self.words[6 + i].store(held.payload, Relaxed);

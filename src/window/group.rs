@@ -103,9 +103,9 @@ impl Group {
     /// The window sees it, for the first time if it has been forgotten.
     pub fn meet(&self, now_ms: i64) {
         self.met_ms.fetch_max(now_ms, Relaxed);
-        if self.is_forgotten() {
-            // Of those that meet it at the same moment the first one counts.
-            let _ = self.born_ms.compare_exchange(UNBORN, now_ms, Relaxed, Relaxed);
+        // A clock that has been set back must not make it new until it has come as far again.
+        if self.born_ms.load(Relaxed) > now_ms {
+            self.born_ms.fetch_min(now_ms, Relaxed);
         }
     }
 

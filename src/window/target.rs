@@ -73,10 +73,11 @@ pub(super) fn undo_all(targets: &Targets, changes: &[(u32, Undo)]) {
 }
 
 impl Targets {
-    /// Room for as many targets as there may be series.
+    /// Room for as many targets as there may be series, and for those of newcomers that join before they learn that there is no
+    /// room for them, or while the last series of another target leaves.
     pub(super) fn new(series_max: usize) -> Self {
         Self {
-            chunks: (0..series_max.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
+            chunks: (0..=series_max.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
             numbers: DashMap::new(),
             free: Mutex::default(),
         }

@@ -91,3 +91,15 @@ async fn of_a_new_group_only_what_can_be_is_asked_for_again() {
         both.text
     );
 }
+
+/// Or nothing of the group would be taken until the clock is where it was when the group was met.
+#[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_group_wait_for_longer_than_a_new_one() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 6_000);
+    assert_eq!(pipeline.later(0, &[ts("m", "a", 0)]).await.status, 503);
+    assert_eq!(pipeline.later(6, &[ts("m", "a", 0)]).await.status, 204);
+    for (now, status) in [(-300, 503), (-295, 503), (-294, 204), (0, 204), (15, 204)] {
+        assert_eq!(pipeline.later(now, &[ts("m", "a", 300 + now)]).await.status, status, "{now}");
+    }
+    assert_eq!(sent(&fake), ["m{} 0", "m{} 6", "m{} 300", "m{} 315"]);
+}

@@ -238,3 +238,37 @@ async fn what_need_not_come_again_is_told_of() {
         assert_eq!(pipeline.refused(), told, "observing: {observes}");
     }
 }
+
+/// Or whatever brings a target that nobody knows yet would end in a panic, where as many series as fit have a target each.
+#[tokio::test]
+async fn a_full_window_passes_series_of_new_targets() {
+    let (pipeline, fake) = Ask::with(|wishes| (wishes.series_max, wishes.body_bytes_max) = (2_048, 16 << 20));
+    let of = |instance: &str| {
+        let labels =
+            [("__name__", "m"), ("cluster", "e2e"), ("instance", instance), ("prometheus_replica", "a")];
+        Ts::raw(&labels).at(15)
+    };
+    let all: Vec<_> = (0..2_048).map(|i| of(&format!("h{i:05}"))).collect();
+    assert_eq!(pipeline.ask(&all).await.status, 204);
+    assert_eq!(pipeline.pipeline.window().series(), 2_048);
+    for tenant in ["", "another"] {
+        assert_eq!(pipeline.tenant(tenant, &[of("new")]).await.status, 204);
+    }
+    assert_eq!(sent(&fake).len(), 2_050);
+}
+
+/// A clock that was not set when the owner delivered its only sample. What its standby shows would be held for ever, one sample in the
+/// place of the other and at a time that nobody sent.
+#[tokio::test]
+async fn a_standby_takes_over_from_whoever_is_years_behind() {
+    for days in [1, 60, 98, 120, 20_000] {
+        let (pipeline, fake) = pipeline();
+        let then = -86_400 * days;
+        assert_eq!(pipeline.ask(&[ts("m", "a", then)]).await.status, 204);
+        for t in [0, 15, 30] {
+            assert_eq!(pipeline.ask(&[ts("m", "b", t)]).await.status, 204);
+        }
+        let expected = [format!("m{{}} {then}"), "m{} 0".into(), "m{} 15".into(), "m{} 30".into()];
+        assert_eq!(sent(&fake), expected, "{days} days");
+    }
+}
