@@ -5,6 +5,7 @@
 
 mod openmetrics;
 mod page;
+mod process;
 mod readiness;
 mod routes;
 mod status;
@@ -24,7 +25,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus::process_collector::ProcessCollector;
+use process::Process;
 use prometheus::{IntCounter, IntGaugeVec, Opts, Registry};
 use status::{Source, Status};
 use std::collections::VecDeque;
@@ -108,7 +109,7 @@ impl Admin {
         let build_info = IntGaugeVec::new(options, &["version"])?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build_info))?;
-        registry.register(Box::new(ProcessCollector::for_self()))?;
+        registry.register(Box::new(Process::of_self()))?;
         let status = Arc::new(Status::new(config.mode, registry.clone(), refusals));
         let gate = |path: &std::path::PathBuf| Gate::new(path, registry, limits).map(Arc::new);
         let gate = config.passwords.as_ref().map(gate).transpose().map_err(AdminError::Passwords)?;

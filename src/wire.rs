@@ -63,6 +63,12 @@ impl Span {
         self.start == self.end
     }
 
+    /// How many bytes the whole field takes if this is the message in it: its key (of one byte), its length, and this.
+    #[must_use]
+    pub const fn field_len(self) -> usize {
+        1 + fields::varint_len(self.len() as u64) + self.len()
+    }
+
     /// Its bytes in `body`, which must be the body that the span was made for.
     #[must_use]
     pub fn of(self, body: &[u8]) -> &[u8] {

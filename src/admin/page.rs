@@ -89,8 +89,7 @@ fn warnings(view: &View) -> Markup {
 
 fn totals(view: &View) -> Markup {
     let figures = &view.figures;
-    let saved =
-        if figures.compressed_in > 0.0 { 1.0 - figures.compressed_out / figures.compressed_in } else { 0.0 };
+    let saved = if figures.compressed_in > 0.0 { figures.saved_bytes() / figures.compressed_in } else { 0.0 };
     let day = &view.overhead;
     html! {
         div .cards {

@@ -199,7 +199,7 @@ impl View {
             "unready_because": self.unready,
             "uptime_seconds": seconds(&self.uptime),
             "samples": samples(figures),
-            "bytes": { "in": figures.compressed_in, "out": figures.compressed_out },
+            "bytes": bytes(figures),
             "window": {
                 "series": figures.window_series,
                 "bytes": figures.window_bytes,
@@ -323,6 +323,12 @@ fn samples(figures: &Figures) -> Value {
         "failed": figures.failed,
         "filled": figures.filled,
     })
+}
+
+/// Since the start. What was refused, or had to come again, is in `in` and maybe in `out`, but not in `saved`, which therefore is not
+/// what is between them.
+fn bytes(figures: &Figures) -> Value {
+    json!({ "in": figures.compressed_in, "out": figures.compressed_out, "saved": figures.saved_bytes() })
 }
 
 fn json(overhead: &Overhead, measured: Duration) -> Value {

@@ -24,6 +24,7 @@ use metrics::Metrics;
 use pools::{Silence, TEXT_MAX_BYTES};
 use prometheus::{IntCounter, Registry};
 use shares::{NoneFree, Share, Shares};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,6 +32,9 @@ use tokio::time::Instant;
 
 /// How often an upstream is complained of that discards what it is sent, in seconds.
 const TELL_AGAIN_S: u64 = 60;
+const DISCARDS_RELAYED: &str = "it answered 2xx without a count in X-Prometheus-Remote-Write-Samples-Written to remote write 2.0 that was \
+    passed on as it came: if it does not take 2.0, it has discarded that; have the senders send 1.0. Counted is what would have become of \
+    it as 1.0, by PROMDEDUP_UPSTREAM_PROTOCOL";
 /// So much of an answer is passed back as it came.
 const ECHO_MAX_BYTES: usize = 64 << 10;
 
@@ -78,6 +82,8 @@ struct Shared {
 struct Sent {
     protocol: Protocol,
     samples: u64,
+    /// As it came: its protocol is its sender's choice.
+    relayed: bool,
 }
 
 impl HttpUpstream {
@@ -144,14 +150,14 @@ impl HttpUpstream {
 impl Upstream for HttpUpstream {
     async fn send(&self, request: Outgoing) -> Answer {
         let shared = &self.shared;
-        let sent = Sent { protocol: shared.protocol, samples: request.samples };
+        let sent = Sent { protocol: shared.protocol, samples: request.samples, relayed: false };
         let (answer, _) = shared.speak(shared.request(request), sent, TEXT_MAX_BYTES).await;
         answer
     }
 
     async fn relay(&self, request: Passed) -> Relayed {
         // How many samples it has nobody knows yet: it goes on as it came.
-        let sent = Sent { protocol: request.protocol, samples: 0 };
+        let sent = Sent { protocol: request.protocol, samples: 0, relayed: true };
         let request = self.shared.passed(request);
         let (answer, echo) = self.shared.speak(request, sent, ECHO_MAX_BYTES).await;
         Relayed { answer, echo }
@@ -208,14 +214,24 @@ impl Shared {
         let Err(untaken) = answer::judge_written(written(&answered.headers), sent.samples) else {
             return Answer::Taken;
         };
+        // Deduplication would have sent it 1.0. What that would have come to is measured, and what upstream has made of 2.0 is told.
+        if sent.relayed && self.protocol == Protocol::One {
+            self.tell_of_discards(status, &DISCARDS_RELAYED);
+            return Answer::Taken;
+        }
+        self.tell_of_discards(status, &untaken);
+        Answer::Unavailable { status, text: untaken.to_string() }
+    }
+
+    /// Complains of an upstream that discards what it is sent, not too often.
+    fn tell_of_discards(&self, status: u16, what: &dyn Display) {
         let now_s = self.begun.elapsed().as_secs();
         let told_s = self.discards_told_s.load(Ordering::Relaxed);
         if now_s >= told_s
             && self.discards_told_s.fetch_max(now_s + TELL_AGAIN_S, Ordering::Relaxed) == told_s
         {
-            tracing::error!(status, url = %self.url, "{untaken}");
+            tracing::error!(status, url = %self.url, "{what}");
         }
-        Answer::Unavailable { status, text: untaken.to_string() }
     }
 
     async fn share(&self, tenant: &Option<HeaderValue>, deadline: Instant) -> Result<Share, String> {

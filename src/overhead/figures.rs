@@ -22,11 +22,11 @@ pub struct Figures {
     pub failed: f64,
     /// Held samples that were sent into a gap.
     pub filled: f64,
-    /// Compressed bytes of bodies that arrived.
+    /// Compressed bytes of bodies that arrived, those that were refused or have to come again included.
     pub compressed_in: f64,
-    /// Compressed bytes of bodies for upstream.
+    /// Compressed bytes of bodies for upstream, those that it did not take included.
     pub compressed_out: f64,
-    /// Compressed bytes that carried only duplicates.
+    /// Compressed bytes that carried only duplicates, and were acknowledged.
     pub duplicate_bytes: f64,
     /// CPU seconds of the data plane.
     pub cpu_s: f64,
@@ -41,7 +41,7 @@ pub struct Figures {
 /// What deduplication saves and costs, over some time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Overhead {
-    /// Compressed bytes of bodies that upstream need not receive.
+    /// Compressed bytes that upstream need not receive: see [`Figures::saved_bytes`].
     pub saved_bytes_per_day: f64,
     /// Samples that it need not store.
     pub saved_samples_per_day: f64,
@@ -82,6 +82,13 @@ impl Figures {
         }
     }
 
+    /// Compressed bytes that upstream need not receive, as they arrived here: those of duplicates that were acknowledged. What arrived
+    /// less what left would be another figure: what is refused, or has to come again, does not leave, and nothing is saved by that.
+    #[must_use]
+    pub const fn saved_bytes(&self) -> f64 {
+        self.duplicate_bytes
+    }
+
     /// What came of it since `earlier`, so long ago.
     #[must_use]
     pub fn since(&self, earlier: &Self, elapsed: Duration) -> Overhead {
@@ -89,7 +96,7 @@ impl Figures {
         let more = |figure: fn(&Self) -> f64| figure(self) - figure(earlier);
         let received = more(|f| f.received);
         Overhead {
-            saved_bytes_per_day: more(|f| f.compressed_in - f.compressed_out) / days,
+            saved_bytes_per_day: more(Self::saved_bytes) / days,
             saved_samples_per_day: more(|f| f.duplicate - f.filled) / days,
             duplicate_bytes_per_day: more(|f| f.duplicate_bytes) / days,
             duplicate_cpu_seconds_per_day: more(|f| f.duplicate_cpu_s) / days,
@@ -155,7 +162,7 @@ mod tests {
         assert_eq!((figures.forwarded, figures.window_series, figures.failed), (3_100.0, 42.0, 0.0));
         let ten_minutes = Duration::from_secs(600);
         let expected = Overhead {
-            saved_bytes_per_day: 2_500.0 * 144.0,
+            saved_bytes_per_day: 2_000.0 * 144.0,
             saved_samples_per_day: 2_880.0 * 144.0,
             duplicate_bytes_per_day: 2_000.0 * 144.0,
             duplicate_cpu_seconds_per_day: 0.5 * 144.0,

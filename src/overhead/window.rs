@@ -85,8 +85,12 @@ impl WindowGauges {
                 if replica.name().is_empty() {
                     return;
                 }
-                let named = is_named(group.number(), r.0);
-                let labels = if named { [group.name(), replica.name()] } else { [OTHER, OTHER] };
+                let named = is_named(group.number(), 0);
+                let labels = match is_named(group.number(), r.0) {
+                    true => [group.name(), replica.name()],
+                    // As the pipeline counts what it brings.
+                    false => [if named { group.name() } else { OTHER }, OTHER],
+                };
                 // Another instance has it now, and shows what there is of it.
                 if group.is_forgotten() {
                     gone.insert(labels.map(str::to_owned));
@@ -128,7 +132,7 @@ struct Shown {
 mod tests {
     use super::*;
     use crate::series::{GroupKey, TenantHash};
-    use prometheus::proto::Metric;
+    use prometheus::proto::{LabelPair, Metric};
 
     #[test]
     fn groups_of_one_name_add_up_and_are_read_anew_each_time() {
@@ -170,6 +174,32 @@ mod tests {
             assert!(there("promdedup_owned_series"), "{seen}");
             assert_eq!(there("promdedup_replica_last_seen_timestamp_seconds"), seen);
         }
+    }
+
+    /// Of a group that has a name the replicas that have none are its own: what they bring is counted under that, too.
+    #[test]
+    fn replicas_beyond_the_bound_of_names_add_up_within_their_group() {
+        let window = Arc::new(Window::new(10));
+        let registry = Registry::new();
+        register(&registry, Arc::clone(&window)).unwrap();
+        for (key, group) in [(1, "g"), (2, "h")] {
+            let number = window.meet_group(GroupKey(key), group, TenantHash(0), 0).unwrap().number();
+            for replica in 0..10 {
+                let id = window.replica_number(number, &format!("r{replica}")).unwrap();
+                window.groups().group(number).unwrap().replica(id).unwrap().see(replica * 1_000, 0);
+            }
+        }
+        let families = registry.gather();
+        let names = ["_other", "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7"];
+        let expected: Vec<_> = ["g", "h"].iter().flat_map(|g| names.map(|r| vec![*g, r])).collect();
+        for name in ["promdedup_owned_series", "promdedup_replica_last_seen_timestamp_seconds"] {
+            let family = families.iter().find(|family| family.name() == name).unwrap().get_metric();
+            let labels = |metric| Metric::get_label(metric).iter().map(LabelPair::value).collect();
+            let shown: Vec<Vec<_>> = family.iter().map(labels).collect();
+            assert_eq!(shown, expected, "{name}");
+        }
+        let seen = families.iter().find(|family| family.name().contains("last_seen")).unwrap().get_metric();
+        assert_eq!(seen[0].get_gauge().get_value(), 9.0, "the newest of them");
     }
 
     /// Beyond the bound of names there is one for all the rest.

@@ -110,12 +110,15 @@ impl<U: Upstream> Pipeline<U> {
     }
 
     /// Appends the metadata that upstream has not had lately, each once. Returns what it is to be remembered by.
-    fn append_metadata(&self, request: &Request, bench: &Bench<'_>, out: &mut Packing<'_>) -> Vec<u128> {
+    fn append_metadata(&self, request: &mut Request, bench: &Bench<'_>, out: &mut Packing<'_>) -> Vec<u128> {
         let mut news = HashSet::new();
+        request.metadata_known_bytes = 0;
         for field in &request.metadata {
             let key = Metadata::key(field.of(&request.body), bench.tenant);
             if self.window.metadata().is_news(key, bench.now_ms) && news.insert(key) {
                 splice::field(&request.body, *field, out.room(field.len()));
+            } else {
+                request.metadata_known_bytes += field.len();
             }
         }
         news.into_iter().collect()

@@ -388,19 +388,23 @@ impl Bench<'_> {
 
     /// An exemplar in a `TimeSeries` of its own goes with its series' owner, or its target's.
     fn follow(&self, request: &mut Request, judged: &mut Judged, u: usize) {
-        let item = request.items[request.units[u].item as usize];
+        let i = request.units[u].item as usize;
+        let item = request.items[i];
         if item.series.exemplars == 0 {
             return;
         }
         let goes = match item.number {
             UNKNOWN => request
-                .place(request.units[u].item as usize, self.settings, self.tenant)
+                .place(i, self.settings, self.tenant)
                 .is_none_or(|place| self.window.follows_target(place.target, item.replica)),
             number => self.window.follows(number, item.replica),
         };
         if goes {
             judged.exemplars.push(u as u32);
+        } else {
+            request.tallies.of(item.tally).drops_exemplars = true;
         }
+        request.items[i].dropped = !goes;
     }
 }
 

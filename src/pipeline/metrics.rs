@@ -113,7 +113,7 @@ impl Metrics {
             )?,
             duplicate_bytes: counters(
                 "promdedup_duplicate_bytes_total",
-                "Compressed bytes that carried only duplicates: their share of the request's body.",
+                "Compressed bytes that carried only duplicates, and were acknowledged: their share of the request's body.",
                 &["group", "replica"],
             )?,
             benign: counters(
@@ -172,7 +172,8 @@ impl Metrics {
 
     /// Counts a request at its end.
     pub(super) fn count(&self, request: &Request, compressed: usize, window: &Window) {
-        let raw = request.body.len().max(1) as u64;
+        // Metadata that upstream knows is no series' own, and stays here like the duplicates: all have their part of it.
+        let raw = request.body.len().saturating_sub(request.metadata_known_bytes).max(1) as u64;
         let BoundsHit { labels, series, groups, replicas } = request.hit;
         for (counter, count) in self.bounds_hit.iter().zip([labels, series, groups, replicas]) {
             counter.inc_by(count);

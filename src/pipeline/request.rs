@@ -39,6 +39,8 @@ pub(super) struct Request {
     pub(super) falls: bool,
     /// Metadata, as whole fields.
     pub(super) metadata: Vec<Span>,
+    /// Bytes of that which upstream has had already, so that it does not leave.
+    pub(super) metadata_known_bytes: usize,
     /// Top-level fields that nobody knows, as whole fields.
     pub(super) unknown: Vec<Span>,
     /// Rewritten labels.
@@ -79,6 +81,8 @@ pub(super) struct Item {
     pub(super) group: u32,
     /// Upstream has refused its exemplars, which came without a sample.
     pub(super) rejected: bool,
+    /// Its exemplars, which came without a sample, are dropped: their series is another replica's.
+    pub(super) dropped: bool,
 }
 
 /// How an item is treated.
@@ -139,6 +143,7 @@ impl Default for Item {
             replica: ReplicaId(0),
             group: 0,
             rejected: false,
+            dropped: false,
         }
     }
 }
@@ -266,6 +271,7 @@ impl Request {
         self.units.clear();
         self.labels.clear();
         self.tallies.clear();
+        self.metadata_known_bytes = 0;
         self.hit = BoundsHit::default();
         self.keys.clear();
         self.found.clear();

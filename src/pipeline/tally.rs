@@ -49,8 +49,10 @@ pub(super) struct Tally {
     /// By [`takeover_number`].
     pub(super) takeovers: [u64; 4],
     pub(super) moves: u64,
-    /// Raw bytes of the series that held nothing but duplicates.
+    /// Raw bytes of the series that held nothing but duplicates, and of exemplars that were dropped with theirs.
     pub(super) duplicate_bytes: u64,
+    /// There may be such exemplars.
+    pub(super) drops_exemplars: bool,
     pub(super) newest_ms: Option<i64>,
     /// Histograms that found no room to be held.
     pub(super) unheld: u64,
@@ -148,13 +150,14 @@ pub(super) fn takeover_number(takeover: Takeover) -> usize {
 pub(super) fn add_up(request: &mut Request, again: bool) {
     let Request { items, samples, fates, tallies, .. } = request;
     if let [one] = &mut tallies.tallies[..] {
-        return one.add(&Sums::of(items, samples, fates), again);
+        return one.add(&Sums::of(items, samples, fates, one.drops_exemplars), again);
     }
     for items in items.chunk_by(|item, next| item.tally == next.tally) {
         let [first, ..] = items else { continue };
         let count: u32 = items.iter().map(|item| item.series.samples).sum();
         let own = first.series.first_sample as usize..(first.series.first_sample + count) as usize;
-        tallies.of(first.tally).add(&Sums::of(items, &samples[own.clone()], &fates[own]), again);
+        let tally = tallies.of(first.tally);
+        tally.add(&Sums::of(items, &samples[own.clone()], &fates[own], tally.drops_exemplars), again);
     }
 }
 
@@ -163,25 +166,26 @@ pub(super) fn add_up(request: &mut Request, again: bool) {
 struct Sums {
     /// How many of each fate.
     fates: [u64; 7],
-    /// Raw bytes of the series that held nothing but duplicates.
+    /// As in [`Tally`].
     duplicate_bytes: u64,
     newest_ms: Option<i64>,
     unsettled_ms: Option<i64>,
 }
 
 impl Sums {
-    /// Of some items, and of their samples in a row.
-    fn of(items: &[Item], samples: &[Sample], fates: &[Fate]) -> Self {
-        let bytes = |item: &Item| item.series.payload.len() as u64;
+    /// Of some items, and of their samples in a row. `drops_exemplars`: some of them may be exemplars that are dropped.
+    fn of(items: &[Item], samples: &[Sample], fates: &[Fate], drops_exemplars: bool) -> Self {
+        let bytes = |item: &Item| item.series.payload.field_len() as u64;
         let mut sums = Self::default();
         // Nearly always all have the same one of two.
         for fate in [Fate::Duplicate, Fate::Forwarded] {
             if all_are(fates, fate) {
                 sums.fates[fate as usize] = fates.len() as u64;
                 sums.newest_ms = samples.iter().map(|sample| sample.at).max();
-                if fate == Fate::Duplicate {
-                    sums.duplicate_bytes =
-                        items.iter().filter(|item| item.series.samples > 0).map(bytes).sum();
+                let duplicates = fate == Fate::Duplicate;
+                if duplicates || drops_exemplars {
+                    let counts = |item: &&Item| item.dropped || duplicates && item.series.samples > 0;
+                    sums.duplicate_bytes = items.iter().filter(counts).map(bytes).sum();
                 }
                 return sums;
             }
@@ -192,7 +196,7 @@ impl Sums {
             (own_samples, samples) = samples.split_at(item.series.samples as usize);
             (own_fates, fates) = fates.split_at(item.series.samples as usize);
             own_samples.iter().zip(own_fates).for_each(|(sample, fate)| sums.add(sample.at, *fate));
-            if !own_fates.is_empty() && all_are(own_fates, Fate::Duplicate) {
+            if item.dropped || !own_fates.is_empty() && all_are(own_fates, Fate::Duplicate) {
                 sums.duplicate_bytes += bytes(item);
             }
         }
@@ -278,31 +282,38 @@ mod tests {
         }
     }
 
-    /// A series whose samples are not all duplicates is sent, and one without samples (an exemplar) brings no duplicate.
+    /// A series whose samples are not all duplicates is sent, and one without samples (an exemplar) counts if it is dropped.
     #[test]
     fn bytes_are_those_of_series_that_held_nothing_but_duplicates() {
+        // So long with its key and its length, which takes two bytes from 128 on.
         let item = |first_sample: u32, samples: u32, bytes: u32| Item {
             series: TimeSeries {
-                payload: Span { start: 0, end: bytes },
+                payload: Span { start: 0, end: bytes - if bytes > 129 { 3 } else { 2 } },
                 first_sample,
                 samples,
                 ..TimeSeries::default()
             },
             ..Item::default()
         };
-        let items = [item(0, 1, 1), item(1, 0, 10), item(1, 2, 100), item(3, 1, 1_000)];
+        let items = [item(0, 1, 2), item(1, 0, 10), item(1, 2, 100), item(3, 1, 1_000)];
         let sample = |at| Sample { field: Span::default(), at, bits: 0, histogram: false };
         let samples = [4, 9, 3, 5].map(sample);
         let (duplicate, forwarded) = (Fate::Duplicate, Fate::Forwarded);
         for (fates, bytes) in [
-            ([duplicate; 4], 1_101),
-            ([duplicate, duplicate, forwarded, duplicate], 1_001),
+            ([duplicate; 4], 1_102),
+            ([duplicate, duplicate, forwarded, duplicate], 1_002),
             ([forwarded, duplicate, duplicate, forwarded], 100),
             ([forwarded; 4], 0),
-            ([duplicate, Fate::Refused, duplicate, duplicate], 1_001),
+            ([duplicate, Fate::Refused, duplicate, duplicate], 1_002),
         ] {
-            let sums = Sums::of(&items, &samples, &fates);
-            assert_eq!(sums.duplicate_bytes, bytes, "{fates:?}");
+            for dropped in [false, true] {
+                let mut items = items;
+                items[1].dropped = dropped;
+                let sums = Sums::of(&items, &samples, &fates, dropped);
+                let exemplar = if dropped { 10 } else { 0 };
+                assert_eq!(sums.duplicate_bytes, bytes + exemplar, "{fates:?}");
+            }
+            let sums = Sums::of(&items, &samples, &fates, false);
             let newest = if fates[1] == Fate::Refused { 5 } else { 9 };
             assert_eq!((sums.newest_ms, sums.unsettled_ms), (Some(newest), None), "{fates:?}");
             assert_eq!(sums.fates.iter().sum::<u64>(), 4);

@@ -1,8 +1,10 @@
 //! Observe mode over HTTP: bytes, headers and answers as they came.
 
 use crate::peer::{Line, Peer, config};
+use crate::support::{Ts, pack, two};
 use promdedup::app::App;
 use promdedup::stand_in::request::Body;
+use prost::Message as _;
 use std::io::Write;
 use std::net::SocketAddr;
 
@@ -120,4 +122,31 @@ async fn what_is_no_remote_write_goes_on_as_well() {
     assert_eq!(line.hear().await.status, 404);
     assert_eq!(line.get("/api/v1/receive", "").await.status, 405);
     assert_eq!(peer.requests().len(), 3);
+}
+
+/// Deduplication would have sent 1.0, of which no upstream says what it has written.
+#[tokio::test]
+async fn what_came_as_2_0_is_counted_by_the_protocol_that_upstream_would_have_got() {
+    let headers = "content-type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
+    for (protocol, forwarded, duplicate, failed) in [("1.0", 2, 2, 0), ("2.0", 0, 0, 4)] {
+        let peer = Peer::start(200, "").await;
+        let more = [("PROMDEDUP_UPSTREAM_PROTOCOL", protocol), ("PROMDEDUP_FIRST_CONTACT_HOLD", "0s")];
+        let (data, admin) = start(&peer, &more).await;
+        let mut line = Line::open(data).await;
+        for (replica, at) in [("a", 0), ("b", 6), ("a", 15), ("b", 21)] {
+            let body = two(&[Ts::new("m").replica(replica).at(at)]).encode_to_vec();
+            line.post("/api/v1/receive", headers, &pack(&body)).await;
+            assert_eq!(line.hear().await.status, 200, "as upstream has it");
+        }
+        let text = Line::open(admin).await.get("/metrics", "").await.text;
+        let count = |outcome: &str| {
+            let outcome = format!("outcome=\"{outcome}\"");
+            let lines = text.lines().filter(|line| line.starts_with("promdedup_samples_total"));
+            let counts =
+                lines.filter(|line| line.contains(&outcome)).filter_map(|line| line.rsplit_once(' '));
+            counts.map(|(_, count)| count.parse::<u64>().expect("a count")).sum::<u64>()
+        };
+        let counts = ["forwarded", "duplicate", "failed"].map(count);
+        assert_eq!(counts, [forwarded, duplicate, failed], "{protocol}");
+    }
 }

@@ -275,15 +275,34 @@ async fn a_request_may_mix_groups_and_replicas() {
 /// The share of the network that sending twice costs; what brings anything of use is not in it.
 #[tokio::test]
 async fn bytes_of_duplicates_are_those_of_series_that_bring_nothing_else() {
-    let (pipeline, _) = pipeline();
-    pipeline.ask(&[ts("m", "a", 0), ts("n", "a", 0)]).await;
+    let (pipeline, fake) = pipeline();
+    pipeline.raw(&body(&[ts("m", "a", 0), ts("n", "a", 0)], 3)).await;
     let bytes = || pipeline.metric("promdedup_duplicate_bytes_total", &[]);
-    pipeline.ask(&[ts("m", "a", 0).at(15), ts("m", "a", 15).no_sample().exemplar()]).await;
+    let exemplar = |replica, t| ts("m", replica, t).no_sample().exemplar();
+    pipeline.ask(&[ts("m", "a", 0).at(15), exemplar("a", 15)]).await;
     assert_eq!(bytes(), 0);
-    let packed = pack(&body(&[ts("m", "b", 6), ts("n", "b", 6)], 0));
-    let (length, reply) = (packed.len() as u64, pipeline.packed(packed).await);
-    assert_eq!(reply.status, 204);
-    assert!((length * 8 / 10..=length).contains(&bytes()), "{} of {length}", bytes());
+    // Nothing of it is of use: all of it counts, exemplars and metadata included.
+    let packed = pack(&body(&[ts("m", "b", 6), exemplar("b", 6), ts("n", "b", 6)], 3));
+    let (length, requests) = (packed.len() as u64, fake.requests());
+    assert_eq!(pipeline.packed(packed).await.status, 204);
+    assert_eq!((bytes(), fake.requests()), (length, requests));
+    // Of several series those count that are of none. Of the other target `b` is the owner.
+    let other = |t| {
+        let labels = [("__name__", "m"), ("cluster", "e2e"), ("job", "other"), ("prometheus", "mon/k8s")];
+        Ts::raw(&labels).replica("b").at(t)
+    };
+    for (duplicates, others) in [
+        (vec![ts("m", "b", 21), exemplar("b", 21)], vec![other(21)]),
+        (vec![exemplar("b", 36)], vec![other(36)]),
+        (vec![ts("n", "a", 0)], vec![ts("m", "a", 30), exemplar("a", 30)]),
+    ] {
+        let before = bytes();
+        let whole = body(&[duplicates.clone(), others].concat(), 0);
+        let packed = pack(&whole);
+        let expected = body(&duplicates, 0).len() * packed.len() / whole.len();
+        assert_eq!(pipeline.packed(packed).await.status, 204);
+        assert_eq!(bytes() - before, expected as u64);
+    }
 }
 
 #[tokio::test]
