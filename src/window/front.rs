@@ -76,16 +76,12 @@ impl Fronts {
         front.note(at.0, works, now_ms);
     }
 
-    /// The oldest front of the others: who jumps far beyond it has to [wait](waits). `None` if its own is no newer:
-    /// whoever is the farthest behind never waits, so that somebody always goes on.
+    /// The oldest front of the others: who jumps far beyond it has to [wait](waits). It does not matter how far behind its own is: what it
+    /// delivers at its front is beyond nobody's, and somebody who has lost what it was refused half a minute ago is the one to wait.
     pub(super) fn oldest_other(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
-        let oldest = |own: bool| {
-            let fronts = self.fronts.iter().filter(|front| (front.replica == replica) == own);
-            let counts = fronts.filter(|front| front.still_ms < STILL_MAX_MS);
-            counts.filter_map(|front| front.at(now_ms, BUCKETS as i64)).min()
-        };
-        let own = oldest(true).unwrap_or(i64::MAX);
-        oldest(false).filter(|other| *other < own).map(TimestampMs)
+        let others = self.fronts.iter().filter(|front| front.replica != replica);
+        let counts = others.filter(|front| front.still_ms < STILL_MAX_MS);
+        counts.filter_map(|front| front.at(now_ms, BUCKETS as i64)).min().map(TimestampMs)
     }
 
     /// Whether a request of the replica has been noted.
@@ -289,19 +285,19 @@ mod tests {
         assert!(fronts.counts(A), "it moves again");
     }
 
-    /// Or all would wait for each other.
+    /// Or all would wait for each other. But who is there no more, with what is new, waits as everybody does.
     #[test]
-    fn whoever_is_farthest_behind_never_waits() {
+    fn whoever_brings_what_is_oldest_never_waits() {
         const C: ReplicaId = ReplicaId(2);
         let mut fronts = Fronts::default();
         for (replica, at) in [(A, 100), (B, 200), (C, 300)] {
             fronts.note(replica, T(at), true, 0);
         }
         let waits_for = [A, B, C].map(|replica| fronts.oldest_other(replica, 0));
-        assert_eq!(waits_for, [None, Some(T(100)), Some(T(100))]);
-        fronts.note(B, T(100), true, 0);
-        let waits_for = [A, B, C].map(|replica| fronts.oldest_other(replica, 0));
-        assert_eq!(waits_for, [None, None, Some(T(100))], "two that are equally far both go on");
+        assert_eq!(waits_for, [Some(T(200)), Some(T(100)), Some(T(100))]);
+        for (replica, at, wait) in [(A, 100, false), (A, 260, false), (A, 261, true), (B, 200, true)] {
+            assert_eq!(waits(fronts.oldest_other(replica, 0), T(at), 0), wait, "{replica:?} at {at}");
+        }
     }
 
     #[test]

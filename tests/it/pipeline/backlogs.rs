@@ -2,6 +2,7 @@
 
 use super::ts;
 use crate::support::{Ask, Ts, sent};
+use promdedup::forward::Answer;
 
 #[tokio::test]
 async fn a_new_group_is_held_back_until_its_backlogs_are_known() {
@@ -50,6 +51,37 @@ async fn a_jump_waits_while_another_replica_still_sends_older_data() {
         (0..=40).map(|i| format!("m{{}} {}", 15 * i)).chain(["born{} 600".into()]).collect();
     assert_eq!(sent(&fake), expected);
     assert_eq!(pipeline.metric("promdedup_waits_total", &[("reason", "jump")]), 1);
+}
+
+/// What it was refused before it restarted says nothing of where it is now: or a series that is new would begin with what it brings,
+/// and the other one's backlog of that series be acknowledged for nothing.
+#[tokio::test]
+async fn the_birth_of_who_has_lost_its_backlog_waits_for_the_backlog_of_the_other() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 1);
+    pipeline.later(-61, &[ts("m", "a", -60)]).await;
+    for t in (-60..=0).step_by(15) {
+        assert_eq!(pipeline.later(t, &[ts("m", "a", t)]).await.status, 204);
+        assert_eq!(pipeline.later(t + 6, &[ts("m", "b", t + 6)]).await.status, 204);
+    }
+    // Upstream is away for five minutes, and a series begins.
+    for now in (21..=320).step_by(5) {
+        fake.next([Answer::Unavailable { status: 503, text: String::new() }]);
+        assert_eq!(pipeline.later(now, &[ts("m", "a", 15)]).await.status, 503);
+        assert_eq!(pipeline.later(now, &[ts("m", "b", 21), ts("born", "b", 21)]).await.status, 503);
+    }
+    let birth = [ts("born", "a", 330)];
+    assert_eq!(pipeline.later(330, &birth).await.status, 503);
+    for (nth, t) in (21..=336).step_by(15).enumerate() {
+        let now = 331 + nth as i64;
+        assert_eq!(pipeline.later(now, &[ts("m", "b", t), ts("born", "b", t)]).await.status, 204, "{t}");
+        // Whoever is a minute behind is no more waited for.
+        if t < 330 - 60 {
+            assert_eq!(pipeline.later(now, &birth).await.status, 503, "{t}");
+        }
+    }
+    let born: Vec<_> = (21..=336).step_by(15).map(|t| format!("born{{}} {t}")).collect();
+    let stored = fake.stored();
+    assert!(stored.iter().filter(|line| line.starts_with("born")).eq(&born), "{stored:?}");
 }
 
 #[tokio::test]
