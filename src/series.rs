@@ -10,9 +10,11 @@
 
 mod place;
 mod replica;
+mod short;
 
 pub use place::{Place, PlaceLabels};
 pub use replica::{BadReplicaNames, REPLICA_NAMES_MAX, ReplicaNames};
+pub use short::{NAME_BYTES_MAX, short_name};
 
 use ring::digest::{SHA256, digest};
 use std::sync::OnceLock;

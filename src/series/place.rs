@@ -2,7 +2,7 @@
 //!
 //! Owns the reading of the group and target labels. Works once per series, at its birth, so it may allocate.
 
-use super::{GroupKey, TargetKey, TenantHash, keyed_hash, labels, strong_hash};
+use super::{GroupKey, TargetKey, TenantHash, keyed_hash, labels, short_name, strong_hash};
 
 /// Names of the labels that tell groups and targets apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct PlaceLabels {
 pub struct Place {
     /// Its HA group.
     pub group: GroupKey,
-    /// Values of the group labels joined by `/`, empty ones left out: for people, not an identity.
+    /// Values of the group labels joined by `/`, empty ones left out, [shortened](short_name): for people, not an identity.
     pub group_name: String,
     /// Its target.
     pub target: TargetKey,
@@ -56,6 +56,7 @@ impl Place {
                 group_name.push_str(&String::from_utf8_lossy(value));
             }
         }
+        let group_name = short_name(&group_name).into_owned();
         for name in &names.target {
             put_value(&mut delimited, value_of(name));
         }

@@ -8,7 +8,7 @@ use super::progress::{Begun, Others, Progress, Seen};
 use super::sync::{AtomicI64, AtomicUsize, Mutex, MutexGuard, RwLock};
 use super::tenant::Tenant;
 use crate::policy::{ReplicaId, TimestampMs};
-use crate::series::GroupKey;
+use crate::series::{GroupKey, short_name};
 use std::sync::atomic::Ordering::*;
 use std::sync::{Arc, PoisonError};
 
@@ -210,8 +210,9 @@ impl Group {
         self.doubt.covers(at, now_ms)
     }
 
-    /// The replica's number, adding it if it is new; `None` at the bound.
+    /// The replica's number, adding it if it is new; `None` at the bound. Kept is its [`short_name`].
     pub fn replica_number(&self, name: &str) -> Option<ReplicaId> {
+        let name = &*short_name(name);
         let known = |replicas: &[Arc<Replica>]| replicas.iter().position(|r| *r.name == *name);
         if let Some(i) = known(&self.replicas.read().unwrap_or_else(PoisonError::into_inner)) {
             return Some(ReplicaId(i as u8));

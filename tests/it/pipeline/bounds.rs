@@ -4,6 +4,7 @@ use super::ts;
 use crate::support::{Ask, Ts, body, pipeline, sent};
 use promdedup::forward::Answer;
 use promdedup::pipeline::Reply;
+use promdedup::series::NAME_BYTES_MAX;
 use promdedup::window::GROUPS_MAX;
 use promdedup::wire::labels::LabelBounds;
 use std::sync::{Arc, Mutex};
@@ -270,5 +271,27 @@ async fn a_standby_takes_over_from_whoever_is_years_behind() {
         }
         let expected = [format!("m{{}} {then}"), "m{} 0".into(), "m{} 15".into(), "m{} 30".into()];
         assert_eq!(sent(&fake), expected, "{days} days");
+    }
+}
+
+/// Or a few MiB on the wire, of which nothing has to be deliverable, would be remembered as gigabytes for an hour.
+#[tokio::test]
+async fn long_names_of_groups_and_replicas_are_kept_short() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.body_bytes_max = 16 << 20);
+    let named = |cluster: &str, replica: &str| {
+        Ts::raw(&[("__name__", "m"), ("cluster", cluster), ("prometheus_replica", replica)]).at(15)
+    };
+    let long = |end: &str| "x".repeat(200 << 10) + end;
+    // The second replica of the first group brings what the first has brought.
+    for (cluster, replica) in [("c1", "r1"), ("c1", "r2"), ("c2", "r1")] {
+        assert_eq!(pipeline.ask(&[named(&long(cluster), &long(replica))]).await.status, 204);
+    }
+    assert_eq!(fake.requests(), 2);
+    let groups = pipeline.pipeline.window().groups().all();
+    assert_eq!(groups.iter().map(|group| group.replicas().len()).collect::<Vec<_>>(), [2, 1]);
+    for group in groups {
+        let replicas = group.replicas();
+        let names = replicas.iter().map(|replica| replica.name()).chain([group.name()]);
+        names.for_each(|name| assert!(name.len() <= NAME_BYTES_MAX && name.starts_with("xxx"), "{name}"));
     }
 }
