@@ -181,8 +181,13 @@ pub(super) fn upstream_url(text: &str) -> Result<Uri, Wrong> {
     if url.host().is_none_or(str::is_empty) {
         return Err("the host is missing".to_owned());
     }
-    if url.port().is_some_and(|port| port.as_u16() == 0) {
-        return Err("port 0 cannot be reached".to_owned());
+    // One that is none is none to `Uri`, too, and the scheme's would be connected to.
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    match authority.rsplit_once(':').map(|(_, port)| (port, port.parse())) {
+        Some((port, _)) if port.ends_with(']') => {}
+        Some((_, Ok(1..=u16::MAX))) | None => {}
+        Some((_, Ok(0))) => return Err("port 0 cannot be reached".to_owned()),
+        Some((port, Err(_))) => return Err(format!("port {port:?} is none from 1 to 65535")),
     }
     Ok(url)
 }
@@ -339,6 +344,13 @@ mod tests {
             ["", "thanos:19291", "/api/v1/receive", "ftp://a/", "http://u:p@a/", "http://", "http://a:0/"]
         {
             assert!(upstream_url(bad).is_err(), "{bad:?}");
+        }
+        for port in ["99999", "65536", ""] {
+            let said = upstream_url(&format!("http://[::1]:{port}/x")).unwrap_err();
+            assert_eq!(said, format!("port {port:?} is none from 1 to 65535"));
+        }
+        for good in ["http://a/x", "http://[::1]/x", "http://a:1/x", "https://[::1]:65535"] {
+            assert!(upstream_url(good).is_ok(), "{good:?}");
         }
     }
 
