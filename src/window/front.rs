@@ -43,6 +43,11 @@ struct Front {
     /// What was noted last, and when.
     last: i64,
     noted_ms: i64,
+    /// The newest time that was begun or noted.
+    reached: i64,
+    /// When it came with what is far beyond that, and the oldest time noted since: what is between, it has lost, or it had nothing. What it
+    /// was refused before is no reason any more not to wait for what the others were.
+    skipped: Option<(i64, i64)>,
     /// Requests of it that are being served.
     open: Vec<Open>,
 }
@@ -76,12 +81,20 @@ impl Fronts {
         front.note(at.0, works, now_ms);
     }
 
-    /// The oldest front of the others: who jumps far beyond it has to [wait](waits). It does not matter how far behind its own is: what it
-    /// delivers at its front is beyond nobody's, and somebody who has lost what it was refused half a minute ago is the one to wait.
+    /// The oldest front of the others: who jumps far beyond it has to [wait](waits). `None` if its own is no newer:
+    /// whoever is the farthest behind never waits, so that somebody always goes on. Its own is where it is since it
+    /// [skipped](Front::skipped) something.
     pub(super) fn oldest_other(&self, replica: ReplicaId, now_ms: i64) -> Option<TimestampMs> {
-        let others = self.fronts.iter().filter(|front| front.replica != replica);
-        let counts = others.filter(|front| front.still_ms < STILL_MAX_MS);
-        counts.filter_map(|front| front.at(now_ms, BUCKETS as i64)).min().map(TimestampMs)
+        let oldest = |own: bool| {
+            let fronts = self.fronts.iter().filter(|front| (front.replica == replica) == own);
+            let counts = fronts.filter(|front| front.still_ms < STILL_MAX_MS);
+            let at = |front: &Front| front.at(now_ms, BUCKETS as i64);
+            counts
+                .filter_map(|front| own.then(|| front.since_skip(now_ms)).flatten().or_else(|| at(front)))
+                .min()
+        };
+        let own = oldest(true).unwrap_or(i64::MAX);
+        oldest(false).filter(|other| *other < own).map(TimestampMs)
     }
 
     /// Whether a request of the replica has been noted.
@@ -114,6 +127,10 @@ impl Fronts {
         if let Some(front) = self.fronts.iter_mut().find(|front| front.replica == replica) {
             front.open.retain(|open| open.is_live(now_ms));
             let (oldest, newest) = (times.0.0, times.1.0);
+            if oldest.saturating_sub(front.reached) > BEHIND_MIN_MS {
+                front.skipped = Some((now_ms, oldest));
+            }
+            front.reached = front.reached.max(newest);
             front.open.push(Open { request, oldest, newest, since_ms: now_ms, in_pieces: false });
         }
     }
@@ -186,6 +203,8 @@ impl Front {
             still_ms: 0,
             last: i64::MIN,
             noted_ms: now_ms,
+            reached: i64::MAX,
+            skipped: None,
             open: Vec::new(),
         }
     }
@@ -201,6 +220,16 @@ impl Front {
             self.still_ms += (now_ms - self.noted_ms).max(0);
         }
         (self.last, self.noted_ms) = (at, now_ms);
+        self.reached = if self.reached == i64::MAX { at } else { self.reached.max(at) };
+        if let Some((_, oldest)) = &mut self.skipped {
+            *oldest = at.min(*oldest);
+        }
+    }
+
+    /// Where it is since it skipped something; `None` if there is nothing older among what is [remembered](Self::at).
+    fn since_skip(&self, now_ms: i64) -> Option<i64> {
+        let remembered_ms = BUCKETS as i64 * BUCKET_MS;
+        self.skipped.filter(|(since_ms, _)| now_ms - since_ms <= remembered_ms).map(|(_, oldest)| oldest)
     }
 
     fn is_stuck(&self, now_ms: i64) -> bool {
@@ -285,18 +314,37 @@ mod tests {
         assert!(fronts.counts(A), "it moves again");
     }
 
-    /// Or all would wait for each other. But who is there no more, with what is new, waits as everybody does.
+    /// Or all would wait for each other.
     #[test]
-    fn whoever_brings_what_is_oldest_never_waits() {
+    fn whoever_is_farthest_behind_never_waits() {
         const C: ReplicaId = ReplicaId(2);
         let mut fronts = Fronts::default();
         for (replica, at) in [(A, 100), (B, 200), (C, 300)] {
             fronts.note(replica, T(at), true, 0);
         }
         let waits_for = [A, B, C].map(|replica| fronts.oldest_other(replica, 0));
-        assert_eq!(waits_for, [Some(T(200)), Some(T(100)), Some(T(100))]);
-        for (replica, at, wait) in [(A, 100, false), (A, 260, false), (A, 261, true), (B, 200, true)] {
-            assert_eq!(waits(fronts.oldest_other(replica, 0), T(at), 0), wait, "{replica:?} at {at}");
+        assert_eq!(waits_for, [None, Some(T(100)), Some(T(100))]);
+        fronts.note(B, T(100), true, 0);
+        let waits_for = [A, B, C].map(|replica| fronts.oldest_other(replica, 0));
+        assert_eq!(waits_for, [None, None, Some(T(100))], "two that are equally far both go on");
+    }
+
+    /// It has restarted, and comes with what is new. Whoever goes on from where it was is as far behind as it was.
+    #[test]
+    fn whoever_skips_what_it_was_refused_is_no_more_behind() {
+        for (to, skips) in [(160, false), (161, true)] {
+            let mut fronts = Fronts::default();
+            fronts.note(A, T(100), false, 0);
+            fronts.note(B, T(110), false, 0);
+            fronts.begin(A, 1, (T(to), T(to)), 1_000);
+            fronts.end(A, 1);
+            fronts.note(A, T(to), false, 1_000);
+            // It comes again: where it was is not where it has come from.
+            fronts.begin(A, 1, (T(to), T(to)), 2_000);
+            assert_eq!(fronts.oldest_other(A, 2_000), skips.then_some(T(110)), "to {to}");
+            assert_eq!(fronts.oldest_other(B, 2_000), Some(T(100)), "for others it is");
+            fronts.note(A, T(90), false, 2_000);
+            assert_eq!(fronts.oldest_other(A, 2_000), None, "it has not lost it");
         }
     }
 

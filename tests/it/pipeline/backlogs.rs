@@ -135,3 +135,27 @@ async fn a_clock_that_is_set_back_makes_no_group_wait_for_longer_than_a_new_one(
     }
     assert_eq!(sent(&fake), ["m{} 0", "m{} 6", "m{} 300", "m{} 315"]);
 }
+
+/// What both were refused half a minute ago is no reason for either to wait, or a long outage would be caught up with by a minute in half
+/// a minute.
+#[tokio::test]
+async fn who_catch_up_side_by_side_do_not_wait_for_each_other() {
+    let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 1);
+    pipeline.later(-61, &[ts("m", "a", -60)]).await;
+    for t in (-60..=0).step_by(15) {
+        assert_eq!(pipeline.later(t, &[ts("m", "a", t)]).await.status, 204);
+        assert_eq!(pipeline.later(t + 6, &[ts("m", "b", t + 6)]).await.status, 204);
+    }
+    for now in (21..=600).step_by(5) {
+        fake.next([Answer::Unavailable { status: 503, text: String::new() }]);
+        assert_eq!(pipeline.later(now, &[ts("m", "a", 15)]).await.status, 503);
+        pipeline.later(now, &[ts("m", "b", 21), ts("first", "b", 21)]).await;
+    }
+    // Something begins with each scrape.
+    for t in (15..=600).step_by(15) {
+        for (replica, t) in [("a", t), ("b", t + 6)] {
+            let series = [ts("m", replica, t), ts(&format!("born_{}", t / 15), replica, t)];
+            assert_eq!(pipeline.later(601, &series).await.status, 204, "{replica} at {t}");
+        }
+    }
+}
