@@ -324,6 +324,12 @@ fn rule_9_silent() {
     check("pair b66 | b75 b76", "- fill51 fill66 silent:b76*"); // above two intervals
     check("a0 a15 a30 | b60 b61", "- fill60 silent:b61*"); // the only one, however near
     check("a0 b6 b21 | b36", "fill6 fill21 silent:b36*"); // unknown interval: b's own distance, 15 s
+    // None is longer than 16,777 s.
+    check("a0 | b33554", "-");
+    check("a0 | b33555 b33570", "silent:b33555* b33570");
+    check("x.a33550 a0 | b33570", "silent:b33570"); // the target's owner lives
+    assert_eq!(told("a0 a20000 a50000", 0).the_series().interval, INTERVAL_MAX_MS);
+    assert_eq!(told("a0 a16000 b90000", 0).the_series().interval, INTERVAL_MAX_MS);
     check("a0 b6 | b20", "-"); // 20 s are not above 2 * 14 s
     check("a0 b6 | b36", "-"); // 36 s are not above 2 * 30 s
     check("a0 | b36", "-"); // and nobody knows

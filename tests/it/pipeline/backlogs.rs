@@ -1,7 +1,7 @@
 //! Backlogs: who has to wait so that older data of another replica can pass first.
 
 use super::ts;
-use crate::support::{Ask, Ts, sent};
+use crate::support::{Ask, Fake, Ts, sent};
 use promdedup::forward::Answer;
 
 #[tokio::test]
@@ -53,22 +53,27 @@ async fn a_jump_waits_while_another_replica_still_sends_older_data() {
     assert_eq!(pipeline.metric("promdedup_waits_total", &[("reason", "jump")]), 1);
 }
 
-/// What it was refused before it restarted says nothing of where it is now: or a series that is new would begin with what it brings,
-/// and the other one's backlog of that series be acknowledged for nothing.
-#[tokio::test]
-async fn the_birth_of_who_has_lost_its_backlog_waits_for_the_backlog_of_the_other() {
+/// A healthy pair until its upstream is away, up to that second. A series begins meanwhile, which only `b` has yet.
+async fn away_until(second: i64) -> (Ask, Fake) {
     let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 1);
     pipeline.later(-61, &[ts("m", "a", -60)]).await;
     for t in (-60..=0).step_by(15) {
         assert_eq!(pipeline.later(t, &[ts("m", "a", t)]).await.status, 204);
         assert_eq!(pipeline.later(t + 6, &[ts("m", "b", t + 6)]).await.status, 204);
     }
-    // Upstream is away for five minutes, and a series begins.
-    for now in (21..=320).step_by(5) {
+    for now in (21..=second).step_by(5) {
         fake.next([Answer::Unavailable { status: 503, text: String::new() }]);
         assert_eq!(pipeline.later(now, &[ts("m", "a", 15)]).await.status, 503);
         assert_eq!(pipeline.later(now, &[ts("m", "b", 21), ts("born", "b", 21)]).await.status, 503);
     }
+    (pipeline, fake)
+}
+
+/// What it was refused before it restarted says nothing of where it is now: or a series that is new would begin with what it brings,
+/// and the other one's backlog of that series be acknowledged for nothing.
+#[tokio::test]
+async fn the_birth_of_who_has_lost_its_backlog_waits_for_the_backlog_of_the_other() {
+    let (pipeline, fake) = away_until(320).await;
     let birth = [ts("born", "a", 330)];
     assert_eq!(pipeline.later(330, &birth).await.status, 503);
     for (nth, t) in (21..=336).step_by(15).enumerate() {
@@ -140,17 +145,7 @@ async fn a_clock_that_is_set_back_makes_no_group_wait_for_longer_than_a_new_one(
 /// a minute.
 #[tokio::test]
 async fn who_catch_up_side_by_side_do_not_wait_for_each_other() {
-    let (pipeline, fake) = Ask::with(|wishes| wishes.first_contact_hold_ms = 1);
-    pipeline.later(-61, &[ts("m", "a", -60)]).await;
-    for t in (-60..=0).step_by(15) {
-        assert_eq!(pipeline.later(t, &[ts("m", "a", t)]).await.status, 204);
-        assert_eq!(pipeline.later(t + 6, &[ts("m", "b", t + 6)]).await.status, 204);
-    }
-    for now in (21..=600).step_by(5) {
-        fake.next([Answer::Unavailable { status: 503, text: String::new() }]);
-        assert_eq!(pipeline.later(now, &[ts("m", "a", 15)]).await.status, 503);
-        pipeline.later(now, &[ts("m", "b", 21), ts("first", "b", 21)]).await;
-    }
+    let (pipeline, _) = away_until(600).await;
     // Something begins with each scrape.
     for t in (15..=600).step_by(15) {
         for (replica, t) in [("a", t), ("b", t + 6)] {
