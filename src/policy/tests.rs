@@ -327,6 +327,7 @@ fn rule_9_silent() {
     // None is longer than 16,777 s.
     check("a0 | b33554", "-");
     check("a0 | b33555 b33570", "silent:b33555* b33570");
+    check("a0 b0 | b40000", "silent:b40000*");
     check("x.a33550 a0 | b33570", "silent:b33570"); // the target's owner lives
     assert_eq!(told("a0 a20000 a50000", 0).the_series().interval, INTERVAL_MAX_MS);
     assert_eq!(told("a0 a16000 b90000", 0).the_series().interval, INTERVAL_MAX_MS);
