@@ -26,16 +26,16 @@ fn markers_after_histograms(request: &Request, units: Range<usize>, judged: &Jud
     }
     let mut carried = HashSet::new();
     for unit in &request.units[units] {
-        let item = &request.items[unit.item as usize];
+        let (item, key) = (&request.items[unit.item as usize], request.keys[unit.item as usize]);
         for s in unit.first..unit.first + unit.count {
             let sample = &request.samples[s as usize];
             if item.kind != Kind::Replicated || request.fates[s as usize] != Fate::Aboard {
                 continue;
             }
             if sample.histogram || filled.contains(&s) {
-                carried.insert(item.key);
+                carried.insert(key);
             }
-            if !sample.histogram && sample.bits == STALE_NAN_BITS && carried.contains(&item.key) {
+            if !sample.histogram && sample.bits == STALE_NAN_BITS && carried.contains(&key) {
                 markers.insert(s);
             }
         }
@@ -113,8 +113,9 @@ impl<'a> Load<'a> {
             }
             samples += steps.len() as u64;
             // What found no room leaves with its replica label, so each item of it is a series of its own.
-            let series = if item.kind == Kind::Replicated { item.key.0 } else { u128::from(unit.item) };
-            let place = *places.entry((item.kind == Kind::Replicated, series)).or_insert_with(|| {
+            let replicated = item.kind == Kind::Replicated;
+            let series = if replicated { request.keys[unit.item as usize].0 } else { u128::from(unit.item) };
+            let place = *places.entry((replicated, series)).or_insert_with(|| {
                 sorted.push(Default::default());
                 sorted.len() - 1
             });

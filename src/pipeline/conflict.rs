@@ -41,7 +41,8 @@ fn are_fresh(window: &Window, request: &Request, units: &Range<usize>, now_ms: i
             .map(|s| request.samples[s].at);
         let Some(oldest) = aboard.next().map(|first| aboard.fold(first, i64::min)) else { return true };
         // What goes as it came is nobody's duplicate.
-        let known = matches!(item.kind, Kind::Replicated) && item.number != UNKNOWN;
-        known && now_ms.saturating_sub(oldest) <= NEAR_INTERVALS * window.interval_of(item.number)
+        let number = request.found[unit.item as usize].number;
+        let known = matches!(item.kind, Kind::Replicated) && number != UNKNOWN;
+        known && now_ms.saturating_sub(oldest) <= NEAR_INTERVALS * window.interval_of(number)
     })
 }

@@ -272,11 +272,11 @@ impl<U: Upstream> Pipeline<U> {
 /// parts before, which are not decided again, so what is newer of their series has to come again.
 fn overtake_none(window: &Window, request: &Request, judged: &mut Judged, leant: usize, flight: &Flight) {
     for (nth, (on, item, _)) in judged.leans.iter().enumerate() {
-        let item = &request.items[*item as usize];
-        if flight.has_claimed(item.number, item.key) && !window.has_ended_well(*on) {
+        let (number, key) = (request.found[*item as usize].number, request.keys[*item as usize]);
+        if flight.has_claimed(number, key) && !window.has_ended_well(*on) {
             judged.busy.push(*on);
             if nth < leant {
-                judged.waits.insert(item.key);
+                judged.waits.insert(key);
             }
         }
     }
@@ -303,7 +303,7 @@ mod tests {
     use super::*;
     use crate::policy::{Action, Circumstances, ReplicaId, Sample, TimestampMs};
     use crate::series::{GroupKey, Place, SeriesKey, TargetKey, TenantHash};
-    use crate::window::{Admitted, Decision, Known, Log, UNKNOWN};
+    use crate::window::{Admitted, Decision, Found, Known, Log, UNKNOWN};
     use std::sync::Arc;
 
     const A: ReplicaId = ReplicaId(0);
@@ -359,7 +359,9 @@ mod tests {
                 forward(&mut flight, number, 30);
             }
             let mut request = Request::default();
-            request.items.push(Item { number, key: KEY, ..Item::default() });
+            request.items.push(Item::default());
+            request.keys.push(KEY);
+            request.found.push(Found { number, target: 0 });
             let mut judged = Judged { leans: vec![(on, 0, 0)], ..Judged::default() };
             overtake_none(&window, &request, &mut judged, usize::from(part_before), &flight);
             let overtakes = claims && !well;
@@ -395,7 +397,9 @@ mod tests {
             // Who has looked for it in between has found none.
             for number in [number, UNKNOWN] {
                 let mut request = Request::default();
-                request.items.push(Item { number, key: KEY, ..Item::default() });
+                request.items.push(Item::default());
+                request.keys.push(KEY);
+                request.found.push(Found { number, target: 0 });
                 let mut judged = Judged { leans: vec![(on, 0, 0)], ..Judged::default() };
                 overtake_none(&window, &request, &mut judged, 1, &flight);
                 let busy = if overtakes { vec![on] } else { vec![] };

@@ -158,16 +158,17 @@ impl Bench<'_> {
         if !judged.waits.is_empty() {
             return units.start;
         }
-        let Request { units: all, items, samples, fates, .. } = request;
+        let Request { units: all, items, keys, found, samples, fates, .. } = request;
         let late_ms = self.settings.out_of_order_window_ms;
         let mut run = flight.run();
         for u in units.clone() {
             let unit = all[u];
-            let item = &items[unit.item as usize];
-            if unit.count == 0 || item.kind != Kind::Replicated || item.number == UNKNOWN {
+            let i = unit.item as usize;
+            let (item, number) = (&items[i], found[i].number);
+            if unit.count == 0 || item.kind != Kind::Replicated || number == UNKNOWN {
                 return u;
             }
-            let known = Known { number: item.number, key: item.key, group: item.group, histogram: None };
+            let known = Known { number, key: keys[i], group: item.group, histogram: None };
             for s in unit.first..unit.first + unit.count {
                 let (received, fate) = (&samples[s as usize], &mut fates[s as usize]);
                 if *fate != Fate::Pending {
@@ -197,7 +198,7 @@ impl Bench<'_> {
     /// Decides one more time a duplicate that leaned on a flight which has ended well: its replica is alive.
     pub(super) fn note(&self, request: &mut Request, item: u32, s: u32, flight: &mut Flight) {
         let unit = Unit { item, first: s, count: 1 };
-        if request.items[item as usize].number != UNKNOWN {
+        if request.found[item as usize].number != UNKNOWN {
             self.sample(request, unit, s, flight, &mut Judged::default());
         }
     }
@@ -252,14 +253,14 @@ impl Bench<'_> {
     #[inline(never)]
     fn sample(&self, request: &mut Request, unit: Unit, s: u32, flight: &mut Flight, judged: &mut Judged) {
         let i = unit.item as usize;
-        if !judged.waits.is_empty() && judged.waits.contains(&request.items[i].key) {
+        if !judged.waits.is_empty() && judged.waits.contains(&request.keys[i]) {
             request.fates[s as usize] = Fate::Failed;
             return;
         }
         for _ in 0..LOOKS_MAX {
             // One of its samples before has found the window full: so does this one.
             let kept_out = request.items[i].kind == Kind::Unadmitted;
-            if kept_out || request.items[i].number == UNKNOWN && !self.admit(request, i, flight) {
+            if kept_out || request.found[i].number == UNKNOWN && !self.admit(request, i, flight) {
                 request.fates[s as usize] = Fate::Aboard;
                 judged.boards = true;
                 return;
@@ -274,8 +275,8 @@ impl Bench<'_> {
                 up: None,
             };
             let known = Known {
-                number: item.number,
-                key: item.key,
+                number: request.found[i].number,
+                key: request.keys[i],
                 group: item.group,
                 histogram: received.histogram.then(|| received.message(&request.body)),
             };
@@ -285,7 +286,7 @@ impl Bench<'_> {
                 Decision::Decided { verdict, histograms, reserved } => {
                     let tally = item.tally;
                     if verdict.action == Action::Wait {
-                        judged.waits.insert(item.key);
+                        judged.waits.insert(request.keys[i]);
                     }
                     if let Some(fill) = self.fill(tally, s, &verdict, histograms) {
                         judged.fills.push(fill);
@@ -308,7 +309,7 @@ impl Bench<'_> {
                 }
                 Decision::Gone => {
                     let number = self.window.find(known.key);
-                    request.items[i].number = number;
+                    request.found[i].number = number;
                     // The flight that bore it has failed, and what leans on that has to go first: without room for the series
                     // nobody would see to it.
                     if number == UNKNOWN && judged.leans.iter().any(|(_, item, _)| *item == unit.item) {
@@ -318,7 +319,7 @@ impl Bench<'_> {
             }
         }
         // No room to hold it, or it comes and goes faster than we can look, or while we do: let the sender bring it once more.
-        judged.waits.insert(request.items[i].key);
+        judged.waits.insert(request.keys[i]);
         request.fates[s as usize] = Fate::Failed;
     }
 
@@ -375,9 +376,9 @@ impl Bench<'_> {
         let item = request.items[i];
         let admitted = request
             .place(i, self.settings, self.tenant)
-            .map_or(Admitted::Full, |place| flight.admit(item.key, &place, item.replica, item.group));
+            .map_or(Admitted::Full, |place| flight.admit(request.keys[i], &place, item.replica, item.group));
         match admitted {
-            Admitted::Entry(number) => request.items[i].number = number,
+            Admitted::Entry(number) => request.found[i].number = number,
             Admitted::Full => {
                 request.items[i].kind = Kind::Unadmitted;
                 request.hit.series += 1;
@@ -393,7 +394,7 @@ impl Bench<'_> {
         if item.series.exemplars == 0 {
             return;
         }
-        let goes = match item.number {
+        let goes = match request.found[i].number {
             UNKNOWN => request
                 .place(i, self.settings, self.tenant)
                 .is_none_or(|place| self.window.follows_target(place.target, item.replica)),

@@ -30,6 +30,10 @@ pub(super) struct Request {
     pub(super) label_ends: Vec<u32>,
     /// One for each `TimeSeries`, in the sender's order.
     pub(super) items: Vec<Item>,
+    /// The key of each item; that of a series which is not HA without meaning.
+    pub(super) keys: Vec<SeriesKey>,
+    /// Where each item is in the window.
+    pub(super) found: Vec<Found>,
     /// The samples of all items.
     pub(super) samples: Vec<Sample>,
     /// What becomes of each sample.
@@ -60,8 +64,6 @@ pub(super) struct Request {
     pub(super) histograms: bool,
     /// The wall clock.
     now_ms: i64,
-    keys: Vec<SeriesKey>,
-    found: Vec<Found>,
     scratch: Vec<u8>,
     seen: Vec<(u64, i64)>,
 }
@@ -70,16 +72,12 @@ pub(super) struct Request {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Item {
     pub(super) series: TimeSeries,
-    pub(super) key: SeriesKey,
-    /// Its entry in the window, or [`UNKNOWN`].
-    pub(super) number: u32,
-    /// The number of the target of that entry, as it was found.
-    pub(super) target: u32,
-    pub(super) kind: Kind,
-    pub(super) leaves: Leaves,
+    /// Its labels among [`Request::labels`], where it does not leave with those it came with; empty where it does.
+    pub(super) rewritten: Span,
+    pub(super) group: u32,
     pub(super) tally: u16,
     pub(super) replica: ReplicaId,
-    pub(super) group: u32,
+    pub(super) kind: Kind,
     /// Upstream has refused its exemplars, which came without a sample.
     pub(super) rejected: bool,
     /// Its exemplars, which came without a sample, are dropped: their series is another replica's.
@@ -101,13 +99,6 @@ pub(super) enum Kind {
     Waiting,
 }
 
-/// With which labels it leaves.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Leaves {
-    Cut,
-    Rewritten(Span),
-}
-
 /// What becomes of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -123,6 +114,26 @@ pub(super) enum Fate {
     Refused,
 }
 
+impl Fate {
+    /// All of them, each at its number.
+    pub(super) const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Aboard,
+        Self::Forwarded,
+        Self::Rejected,
+        Self::Failed,
+        Self::Duplicate,
+        Self::Refused,
+    ];
+
+    /// How many of `fates` are this one.
+    pub(super) fn count(self, fates: &[Self]) -> u64 {
+        // As many at a time as a byte can count, so that many are compared in one instruction.
+        let some = |fates: &[Self]| fates.iter().map(|fate| u8::from(*fate == self)).sum::<u8>();
+        fates.chunks(usize::from(u8::MAX)).map(|fates| u64::from(some(fates))).sum()
+    }
+}
+
 /// Some samples of an item that are decided and sent one after the other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unit {
@@ -135,14 +146,11 @@ impl Default for Item {
     fn default() -> Self {
         Self {
             series: TimeSeries::default(),
-            key: SeriesKey(0),
-            number: UNKNOWN,
-            target: 0,
-            kind: Kind::Replicated,
-            leaves: Leaves::Cut,
+            rewritten: Span::default(),
+            group: 0,
             tally: 0,
             replica: ReplicaId(0),
-            group: 0,
+            kind: Kind::Replicated,
             rejected: false,
             dropped: false,
         }
@@ -151,10 +159,10 @@ impl Default for Item {
 
 impl Item {
     pub(super) fn labels<'a>(&self, rewritten: &'a [u8]) -> Labels<'a> {
-        match (self.kind, self.leaves) {
-            (Kind::Unadmitted, _) => Labels::Received,
-            (_, Leaves::Cut) => Labels::Cut,
-            (_, Leaves::Rewritten(span)) => Labels::Rewritten(span.of(rewritten)),
+        match self.kind {
+            Kind::Unadmitted => Labels::Received,
+            _ if self.rewritten.is_empty() => Labels::Cut,
+            _ => Labels::Rewritten(self.rewritten.of(rewritten)),
         }
     }
 }
@@ -179,11 +187,16 @@ impl Request {
         self.now_ms = now_ms;
         self.fates.resize(self.samples.len(), Fate::Pending);
         let mut last = Last::default();
-        for i in items {
-            let known = self.items[i].number != UNKNOWN && self.know(i, window, &mut last);
-            if !known {
-                self.introduce(i, settings, tenant, window);
+        let Range { start: mut i, end } = items;
+        while i < end {
+            let alike = last.of_those_alike(&mut self.items[i..end], &self.found[i..end]);
+            if alike == 0 {
+                let known = self.found[i].number != UNKNOWN && self.know(i, window, &mut last);
+                if !known {
+                    self.introduce(i, settings, tenant, window);
+                }
             }
+            i += alike.max(1);
         }
     }
 
@@ -229,10 +242,8 @@ impl Request {
     }
 
     /// How many samples have each of these fates.
-    pub(super) fn count<const N: usize>(&self, of: [Fate; N]) -> [usize; N] {
-        // As many at a time as a byte can count, so that many are compared in one instruction.
-        let some = |fates: &[Fate], fate| usize::from(fates.iter().map(|f| u8::from(*f == fate)).sum::<u8>());
-        of.map(|fate| self.fates.chunks(usize::from(u8::MAX)).map(|fates| some(fates, fate)).sum())
+    pub(super) fn count<const N: usize>(&self, of: [Fate; N]) -> [u64; N] {
+        of.map(|fate| fate.count(&self.fates))
     }
 
     /// Makes pending again what a flight of these units, which has been rolled back, had decided.
@@ -294,9 +305,8 @@ impl Request {
         walked?;
         let Self { body, items, found, samples, .. } = self;
         let mut walker = Walker::new(body, &settings.replica_names);
-        for (item, found) in items.iter_mut().zip(found) {
-            (item.number, item.target) = (found.number, found.target);
-            if item.number == UNKNOWN && item.series.guessed && !walker.confirms(&item.series, samples) {
+        for (item, found) in items.iter().zip(found) {
+            if found.number == UNKNOWN && item.series.guessed && !walker.confirms(&item.series, samples) {
                 return Ok(false);
             }
         }
@@ -323,13 +333,12 @@ impl Request {
                 Some(walked) => walked?,
                 None => break,
             }
-            item.key = match item.series.parts(&self.body, names, &mut self.scratch) {
+            self.keys.push(match item.series.parts(&self.body, names, &mut self.scratch) {
                 Some((before, after)) if !item.series.replica.is_empty() => {
                     SeriesKey::of_parts(before, after, tenant)
                 }
                 _ => SeriesKey(0),
-            };
-            self.keys.push(item.key);
+            });
             // Each at once: its entry comes near while the next one is walked over.
             finder
                 .get_or_insert_with(|| window.finder(item.series.replica.of(&self.body)))
@@ -347,7 +356,7 @@ impl Request {
     /// A series that the window knows: its labels have been judged at its birth, only its replica is to be named.
     fn know(&mut self, i: usize, window: &Window, last: &mut Last) -> bool {
         let item = &mut self.items[i];
-        let target = item.target;
+        let Found { number, target } = self.found[i];
         let (span, body) = (item.series.replica, &self.body);
         // Mostly it has been read where the last one was.
         let changes = span != last.replica && !equal(last.replica.of(body), span.of(body));
@@ -357,7 +366,7 @@ impl Request {
         if changes || last.target != target {
             if changes || last.group != window.group_of_target(target) {
                 let name = std::str::from_utf8(span.of(body)).ok();
-                let Some(held) = window.hold_group_of(item.number, item.key) else { return false };
+                let Some(held) = window.hold_group_of(number, self.keys[i]) else { return false };
                 let Some(id) = name.and_then(|name| held.replica_number(name)) else { return false };
                 let tally = self.tallies.number(Some(&held), Some(id));
                 *last = Last { group: held.number(), replica: item.series.replica, id, tally, target };
@@ -397,12 +406,12 @@ impl Request {
         if !verbatim {
             let start = self.labels.len() as u32;
             self.labels.extend_from_slice(&self.scratch);
-            item.leaves = Leaves::Rewritten(Span { start, end: self.labels.len() as u32 });
+            item.rewritten = Span { start, end: self.labels.len() as u32 };
         }
         if let Some(replica) = replica {
             item.series.replica = replica;
-            item.key = SeriesKey::of_canonical(&self.scratch, split, tenant);
-            item.number = window.find(item.key);
+            self.keys[i] = SeriesKey::of_canonical(&self.scratch, split, tenant);
+            self.found[i].number = window.find(self.keys[i]);
         }
         item.tally = self.tallies.number(group.as_ref(), id);
         item.kind = match (replica, &group, id) {
@@ -443,6 +452,21 @@ struct Last {
     replica: Span,
     id: ReplicaId,
     tally: u16,
+}
+
+impl Last {
+    /// Says of items what was found of the one before them, for as long as they are of its target and its replica. Returns how many
+    /// these are.
+    fn of_those_alike(&self, items: &mut [Item], found: &[Found]) -> usize {
+        for (n, (item, found)) in items.iter_mut().zip(found).enumerate() {
+            let alike = found.target == self.target && item.series.replica == self.replica;
+            if found.number == UNKNOWN || !alike {
+                return n;
+            }
+            (item.group, item.replica, item.tally) = (self.group, self.id, self.tally);
+        }
+        items.len()
+    }
 }
 
 impl Default for Last {

@@ -160,16 +160,16 @@ impl Routes {
         let tenant = tenant.map_or(&b""[..], HeaderValue::as_bytes);
         let (mut last_known, mut last_unknown) = ((None, NO_GROUP), NO_GROUP);
         for i in 0..request.items.len() {
-            let (number, payload) = (request.items[i].number, request.items[i].series.payload);
-            let known = if number == UNKNOWN {
+            let (found, payload) = (request.found[i], request.items[i].series.payload);
+            let known = if found.number == UNKNOWN {
                 None
             } else if last_known.0.as_ref().is_some_and(|group: &Arc<Group>| {
-                group.number() == bench.window.group_of_target(request.items[i].target)
+                group.number() == bench.window.group_of_target(found.target)
             }) {
                 Some(last_known.1)
             } else {
                 // One that is forgotten in this moment is asked by its labels, as if it never had been known.
-                bench.window.hold_group_of(number, request.items[i].key).map(|known| {
+                bench.window.hold_group_of(found.number, request.keys[i]).map(|known| {
                     let name = || Some(known.name().to_owned());
                     let place = self.number(known.key(), peering, tenant, name);
                     last_known = (Some(known), place);

@@ -190,31 +190,41 @@ impl Sums {
                 return sums;
             }
         }
-        let (mut samples, mut fates) = (samples, fates);
-        for item in items {
-            let (own_samples, own_fates);
-            (own_samples, samples) = samples.split_at(item.series.samples as usize);
-            (own_fates, fates) = fates.split_at(item.series.samples as usize);
-            own_samples.iter().zip(own_fates).for_each(|(sample, fate)| sums.add(sample.at, *fate));
-            if item.dropped || !own_fates.is_empty() && all_are(own_fates, Fate::Duplicate) {
-                sums.duplicate_bytes += bytes(item);
+        sums.fates = Fate::ALL.map(|fate| fate.count(fates));
+        let all = || samples.iter().zip(fates);
+        // What is refused has no time that counts.
+        let counted = |(sample, fate): (&Sample, &Fate)| match fate {
+            Fate::Refused => i64::MIN,
+            _ => sample.at,
+        };
+        let unsettled = |(sample, fate): (&Sample, &Fate)| match fate {
+            Fate::Failed | Fate::Pending | Fate::Aboard => sample.at,
+            _ => i64::MAX,
+        };
+        sums.newest_ms =
+            all().map(counted).max().filter(|_| sums.of_fate(Fate::Refused) < fates.len() as u64);
+        if sums.unsettled() > 0 {
+            sums.unsettled_ms = all().map(unsettled).min();
+        }
+        if sums.of_fate(Fate::Duplicate) > 0 || drops_exemplars {
+            let mut first = 0;
+            for item in items {
+                let own = &fates[first..first + item.series.samples as usize];
+                first += own.len();
+                let duplicates = !own.is_empty() && all_are(own, Fate::Duplicate);
+                sums.duplicate_bytes += if item.dropped || duplicates { bytes(item) } else { 0 };
             }
         }
         sums
     }
 
-    #[inline(always)]
-    fn add(&mut self, at: i64, fate: Fate) {
-        self.fates[fate as usize] += 1;
-        match fate {
-            // What is refused has no time that counts.
-            Fate::Refused => return,
-            Fate::Forwarded | Fate::Rejected | Fate::Duplicate => {}
-            Fate::Failed | Fate::Pending | Fate::Aboard => {
-                self.unsettled_ms = Some(self.unsettled_ms.map_or(at, |oldest| oldest.min(at)));
-            }
-        }
-        self.newest_ms = self.newest_ms.max(Some(at));
+    fn of_fate(&self, fate: Fate) -> u64 {
+        self.fates[fate as usize]
+    }
+
+    /// How many come again.
+    fn unsettled(&self) -> u64 {
+        [Fate::Failed, Fate::Pending, Fate::Aboard].map(|fate| self.of_fate(fate)).iter().sum()
     }
 }
 
@@ -226,15 +236,14 @@ fn all_are(fates: &[Fate], fate: Fate) -> bool {
 impl Tally {
     /// `again`: the request is answered 503, so duplicates come again.
     fn add(&mut self, sums: &Sums, again: bool) {
-        let of = |fate: Fate| sums.fates[fate as usize];
-        self.forwarded += of(Fate::Forwarded);
-        self.rejected += of(Fate::Rejected);
-        self.refused += of(Fate::Refused);
-        self.failed += of(Fate::Failed) + of(Fate::Pending) + of(Fate::Aboard);
+        self.forwarded += sums.of_fate(Fate::Forwarded);
+        self.rejected += sums.of_fate(Fate::Rejected);
+        self.refused += sums.of_fate(Fate::Refused);
+        self.failed += sums.unsettled();
         if again {
-            self.failed += of(Fate::Duplicate);
+            self.failed += sums.of_fate(Fate::Duplicate);
         } else {
-            self.duplicate += of(Fate::Duplicate);
+            self.duplicate += sums.of_fate(Fate::Duplicate);
             self.duplicate_bytes += sums.duplicate_bytes;
         }
         self.newest_ms = self.newest_ms.max(sums.newest_ms);
@@ -258,8 +267,7 @@ mod tests {
     /// What is pending or aboard at the end was never answered for: it comes again.
     #[test]
     fn each_fate_counts_once() {
-        let mut sums = Sums { duplicate_bytes: 9, ..Sums::default() };
-        for (fate, times) in [
+        let times = [
             (Fate::Pending, 1),
             (Fate::Aboard, 2),
             (Fate::Forwarded, 4),
@@ -267,9 +275,10 @@ mod tests {
             (Fate::Failed, 16),
             (Fate::Duplicate, 32),
             (Fate::Refused, 64),
-        ] {
-            (0..times).for_each(|_| sums.add(0, fate));
-        }
+        ];
+        let fates: Vec<_> = times.iter().flat_map(|(fate, times)| vec![*fate; *times]).collect();
+        let samples = vec![Sample { field: Span::default(), at: 0, bits: 0, histogram: false }; fates.len()];
+        let sums = Sums { duplicate_bytes: 9, ..Sums::of(&[], &samples, &fates, false) };
         for (again, failed, duplicate, duplicate_bytes) in [(false, 19, 32, 9), (true, 51, 0, 0)] {
             let mut tally = Tally::default();
             tally.add(&sums, again);

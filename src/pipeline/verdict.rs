@@ -128,7 +128,7 @@ pub(super) fn written(request: &Request) -> Written {
 }
 
 /// Why a request has to be sent again that upstream and other flights have nothing to do with.
-fn why_again(request: &Request, failed: usize) -> Option<String> {
+fn why_again(request: &Request, failed: u64) -> Option<String> {
     if request.held_back {
         return Some(
             "their group is new here, and the backlogs of its replicas are to be known first".to_owned(),

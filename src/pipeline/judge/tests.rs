@@ -5,7 +5,7 @@ use super::super::request::Item;
 use super::*;
 use crate::policy::ReplicaId;
 use crate::series::{GroupKey, Place, PlaceLabels, ReplicaNames, TargetKey};
-use crate::window::Log;
+use crate::window::{Found, Log};
 use crate::wire::labels::LabelBounds;
 use crate::wire::{Span, v1};
 use std::time::Duration;
@@ -33,7 +33,9 @@ fn request(number: u32, seconds: &[i64]) -> Request {
     request.samples.extend(seconds.iter().map(|second| sample(*second)));
     request.fates.resize(seconds.len(), Fate::Pending);
     let tally = request.tallies.number(None, None);
-    request.items.push(Item { number, key: KEY, tally, kind: Kind::Replicated, ..Item::default() });
+    request.items.push(Item { tally, kind: Kind::Replicated, ..Item::default() });
+    request.keys.push(KEY);
+    request.found.push(Found { number, target: 0 });
     request
 }
 

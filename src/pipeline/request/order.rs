@@ -37,9 +37,9 @@ impl Request {
         let slots = (2 * self.items.len()).next_power_of_two();
         self.seen.clear();
         self.seen.resize(slots, FREE);
-        for item in &self.items {
+        for (item, key) in self.items.iter().zip(&self.keys) {
             let low = match item.kind {
-                Kind::Replicated => item.key.0 as u64 | 1,
+                Kind::Replicated => key.0 as u64 | 1,
                 // Nothing is decided by time; its samples are the sender's affair.
                 Kind::Single | Kind::Unadmitted | Kind::Invalid | Kind::Waiting => continue,
             };
