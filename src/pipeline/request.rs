@@ -128,9 +128,9 @@ impl Fate {
 
     /// How many of `fates` are this one.
     pub(super) fn count(self, fates: &[Self]) -> u64 {
-        // As many at a time as a byte can count, so that many are compared in one instruction.
+        // As many at a time as a byte can count, of whole registers: many are compared in one instruction.
         let some = |fates: &[Self]| fates.iter().map(|fate| u8::from(*fate == self)).sum::<u8>();
-        fates.chunks(usize::from(u8::MAX)).map(|fates| u64::from(some(fates))).sum()
+        fates.chunks(128).map(|fates| u64::from(some(fates))).sum()
     }
 }
 
