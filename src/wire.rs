@@ -144,6 +144,11 @@ pub enum Flaw {
         /// Field number.
         field: u32,
     },
+    /// A request of 1.0 without a field of 1.0, but with the series of 2.0: read on, it would come to nothing and be acknowledged.
+    #[error(
+        "the body is one of remote write 2.0, and its type says 1.0: expected Content-Type \"application/x-protobuf;proto=io.prometheus.write.v2.Request\""
+    )]
+    SecondVersion,
     /// The first symbol of a 2.0 request has to be empty.
     #[error("the first symbol is not empty")]
     FirstSymbol,

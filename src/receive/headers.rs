@@ -50,6 +50,7 @@ impl From<&Result<pipeline::Protocol, Unsupported>> for Protocol {
 
 const MESSAGE_1: &str = "prometheus.WriteRequest";
 const MESSAGE_2: &str = "io.prometheus.write.v2.Request";
+const VERSION: &str = "x-prometheus-remote-write-version";
 /// Not more than this of a header is repeated to the sender.
 const SHOWN_MAX_CHARS: usize = 100;
 
@@ -75,12 +76,29 @@ pub(super) fn check(headers: &HeaderMap) -> Result<pipeline::Protocol, Unsupport
             other => return Err(Unsupported::Message { given: shown(other) }),
         }
     }
-    let encoding = text(headers, &CONTENT_ENCODING);
+    // Said twice, it is encoded twice.
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
+    let encoding = match (encodings.next(), encodings.next()) {
+        (Some(first), Some(_)) => format!("{}, ...", String::from_utf8_lossy(first.as_bytes())).into(),
+        _ => text(headers, &CONTENT_ENCODING),
+    };
     let encoding = encoding.trim();
     if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("snappy") {
         return Err(Unsupported::Encoding { given: shown(encoding), of: version.into() });
     }
     Ok(version)
+}
+
+/// Whether the sender speaks remote write 2.0, whatever its body is: it reads how much was written from every answer.
+pub(super) fn speaks_two(protocol: Protocol, headers: &HeaderMap) -> bool {
+    protocol == Protocol::Two
+        || headers.get(VERSION).is_some_and(|version| version.as_bytes().starts_with(b"2."))
+}
+
+/// How often a header is there, if that is more than once: which of its values is meant?
+pub(super) fn repeated(headers: &HeaderMap, name: &HeaderName) -> Option<usize> {
+    let times = headers.get_all(name).iter().count();
+    (times > 1).then_some(times)
 }
 
 /// The transfer codings of a body, if they are anything but `chunked`: hyper takes off that one, and whoever stands in front may
@@ -143,6 +161,37 @@ mod tests {
                 assert_eq!(with(kind, encoding), Ok(version), "{kind}");
             }
         }
+    }
+
+    #[test]
+    fn who_speaks_two_is_told_by_the_type_or_by_the_version() {
+        let two = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+        for (kind, version, speaks) in [
+            (two, None, true),
+            (two, Some("0.1.0"), true),
+            ("application/json", Some("2.0.0"), true),
+            ("application/x-protobuf;proto=a.B", Some("2.1.0"), true),
+            ("application/x-protobuf", Some("0.1.0"), false),
+            ("application/x-protobuf", Some("1.0"), false),
+            ("application/json", None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            version.map(|version| headers.insert(VERSION, HeaderValue::from_static(version)));
+            assert_eq!(speaks_two(Protocol::from(&check(&headers)), &headers), speaks, "{kind} {version:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_twice_is_not_supported() {
+        let mut headers = HeaderMap::new();
+        for _ in 0..2 {
+            headers.append(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
+        }
+        let given = "snappy, ...".to_owned();
+        assert_eq!(check(&headers), Err(Unsupported::Encoding { given, of: Protocol::One }));
+        assert_eq!(repeated(&headers, &CONTENT_ENCODING), Some(2));
+        assert_eq!(repeated(&headers, &CONTENT_TYPE), None);
     }
 
     #[test]

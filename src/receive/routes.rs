@@ -68,6 +68,8 @@ enum Refused {
     Unsupported(#[from] Unsupported),
     #[error("Transfer-Encoding {given:?} is not supported: expected chunked")]
     Coding { given: String },
+    #[error("{name} is there {times} times: expected one tenant")]
+    Tenants { name: HeaderName, times: usize },
     #[error("the body has {given} bytes or more, at most {max} are taken")]
     TooBig { given: u64, max: usize },
     #[error("the body took longer than {} to arrive", humantime::format_duration(*.after))]
@@ -91,7 +93,7 @@ impl Refused {
             Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooBig { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::Coding { .. } | Self::BrokeOff { .. } => StatusCode::BAD_REQUEST,
+            Self::Coding { .. } | Self::Tenants { .. } | Self::BrokeOff { .. } => StatusCode::BAD_REQUEST,
             Self::Full(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -220,6 +222,11 @@ impl<S: Serve> Room<S> {
         }
         if let Some(given) = headers::odd_coding(headers) {
             return Err(Refused::Coding { given });
+        }
+        if self.mode == Mode::Dedup
+            && let Some(times) = headers::repeated(headers, &self.tenant_header)
+        {
+            return Err(Refused::Tenants { name: self.tenant_header.clone(), times });
         }
         let version = match (version, self.mode) {
             // It goes on as it came, and whether it is what it should be is for upstream to say.
@@ -390,6 +397,7 @@ async fn let_in<S: Serve>(State(door): State<Door<S>>, mut request: Request, nex
     };
     let Err(denied) = admitted else { return next.run(request).await };
     let protocol = Protocol::from(&headers::check(request.headers()));
+    let two = headers::speaks_two(protocol, request.headers());
     tracing::debug!(status = denied.status().as_u16(), %denied, "request refused");
     let mut response = Refused::from(denied).response();
     if response.status() == StatusCode::UNAUTHORIZED
@@ -397,7 +405,7 @@ async fn let_in<S: Serve>(State(door): State<Door<S>>, mut request: Request, nex
     {
         auth.challenge(response.headers_mut());
     }
-    if protocol == Protocol::Two {
+    if two {
         tell(Written::default(), response.headers_mut());
     }
     room.count(started, protocol, &response);
@@ -409,23 +417,22 @@ async fn write<S: Serve>(State(door): State<Door<S>>, request: Request) -> Respo
     let room = &door.room;
     let version = headers::check(request.headers());
     let protocol = Protocol::from(&version);
+    let two = headers::speaks_two(protocol, request.headers());
     let from_peer = request.extensions().get::<FromPeer>().is_some();
     let (mut response, written) = match room.accept(request, version, door.draining()).await {
         // It says itself what is written, if it does.
         Ok(Reply { echo: Some(echo), .. }) => (echoed(*echo), None),
         Ok(reply) => {
-            let written = reply.written;
-            (answered(reply), Some(written))
+            // Of 1.0 they would be believed, too (Prometheus 2.54 and later), and mean something else. Another instance knows.
+            let written = (protocol == Protocol::Two || from_peer).then_some(reply.written);
+            (answered(reply), written)
         }
         Err(refused) => {
             tracing::debug!(status = refused.status().as_u16(), %refused, "request refused");
-            (refused.response(), Some(Written::default()))
+            (refused.response(), (two || from_peer).then(Written::default))
         }
     };
-    // Of 1.0 they would be believed, too (Prometheus 2.54 and later), and mean something else. Another instance knows.
-    if (protocol == Protocol::Two || from_peer)
-        && let Some(written) = written
-    {
+    if let Some(written) = written {
         tell(written, response.headers_mut());
     }
     room.count(started, protocol, &response);
@@ -444,9 +451,10 @@ async fn refuse<S: Serve>(door: &Door<S>, request: Request, refused: Refused) ->
     let started = Instant::now();
     let deadline = started + door.room.request_timeout;
     let protocol = Protocol::from(&headers::check(request.headers()));
+    let two = headers::speaks_two(protocol, request.headers());
     let refused = door.room.discard(request.into_body(), deadline, refused).await;
     let mut response = refused.response();
-    if protocol == Protocol::Two {
+    if two {
         tell(Written::default(), response.headers_mut());
     }
     // What is asked for here is none of remote write, whatever its headers say.

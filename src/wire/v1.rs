@@ -237,7 +237,26 @@ impl<'a> Walker<'a> {
                 _ => self.carry(field.whole()),
             }
         }
-        Ok(None)
+        match self.series == 0 && self.metadata.is_empty() && !self.unknown.is_empty() {
+            true => self.refuse_two().map(|()| None),
+            false => Ok(None),
+        }
+    }
+
+    /// Nothing of 1.0 was met: what was may be the series of 2.0, under the type of 1.0.
+    #[cold]
+    fn refuse_two(&self) -> Result<(), Malformed> {
+        for unknown in &self.unknown {
+            let mut at = unknown.start as usize;
+            while at < unknown.end as usize {
+                let field = fields::read(&self.body[..unknown.end as usize], at)?;
+                if (field.number, field.wire_type) == (super::v2::TIMESERIES, LENGTH) {
+                    return Err(Malformed::new(at, Flaw::SecondVersion));
+                }
+                at = field.end();
+            }
+        }
+        Ok(())
     }
 
     fn carry(&mut self, field: Span) {

@@ -192,6 +192,16 @@ async fn types_and_encodings() {
 pub(crate) const TYPE_2: &str =
     "content-type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
 
+/// Which of them is meant?
+#[tokio::test]
+async fn two_tenants_are_refused() {
+    let proxy = Proxy::start(&[]);
+    let heard = proxy.post(&format!("{TYPE}thanos-tenant: a\r\nTHANOS-TENANT: b\r\n"), b"body").await;
+    assert_eq!(heard.status, 400, "{heard:?}");
+    assert!(heard.text.contains("thanos-tenant is there 2 times"), "{heard:?}");
+    assert!(proxy.seen().is_empty());
+}
+
 /// On every answer of 2.0, and on none of 1.0: there they would be believed, and mean something else.
 #[tokio::test]
 async fn senders_of_2_are_told_what_is_written() {

@@ -47,10 +47,13 @@ async fn other_types_are_refused_with_415() {
         "application/x-protobuf;proto=io.prometheus.write.v3.Request",
         "application/x-protobuf;proto=prometheus.writerequest",
     ] {
-        let head = format!("content-type: {kind}\r\ncontent-encoding: snappy\r\n");
-        for speaks in [Speaks::One, Speaks::Two] {
+        // Who says that he speaks 2.0 is told what was written, also where the type says nothing of it.
+        for (speaks, version, counts) in [(Speaks::One, "0.1.0", NONE), (Speaks::Two, "2.0.0", ZEROS)] {
+            let head = format!(
+                "content-type: {kind}\r\ncontent-encoding: snappy\r\nx-prometheus-remote-write-version: {version}\r\n"
+            );
             let heard = stage.post(&head, &body(speaks, &[up()])).await;
-            assert_eq!((heard.status, written(&heard)), (415, NONE), "{kind}");
+            assert_eq!((heard.status, written(&heard)), (415, counts), "{kind} {version}");
         }
     }
     assert_eq!(stage.thanos.totals().requests, 0);
@@ -66,6 +69,16 @@ async fn other_encodings_are_refused_with_415() {
             assert_eq!((heard.status, written(&heard)), (415, counts), "{encoding} {kind}");
         }
     }
+    assert_eq!(stage.thanos.totals().requests, 0);
+}
+
+/// Read as what its type says it would come to nothing, and be acknowledged.
+#[tokio::test]
+async fn a_body_of_two_under_the_type_of_one_is_refused() {
+    let mut stage = Stage::start().await;
+    let heard = stage.post(&headers(Speaks::One), &body(Speaks::Two, &[up()])).await;
+    assert_eq!((heard.status, written(&heard)), (400, NONE), "{heard:?}");
+    assert!(heard.text.contains("remote write 2.0"), "{heard:?}");
     assert_eq!(stage.thanos.totals().requests, 0);
 }
 
