@@ -95,6 +95,21 @@ pub enum TlsProblem {
     },
 }
 
+impl Part {
+    /// Whether a file is of use as this part, whatever the others are.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check(self, path: &Path) -> Result<(), TlsFault> {
+        let checked = match self {
+            Self::Certificate => certificates(path).map(drop),
+            Self::Key => key(path).map(drop),
+            Self::Authorities => return authorities(path).map(drop),
+        };
+        checked.map_err(|problem| problem.of(self))
+    }
+}
+
 impl TlsProblem {
     fn of(self, part: Part) -> TlsFault {
         TlsFault { part, problem: self }

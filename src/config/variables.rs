@@ -86,6 +86,7 @@ const DURATION: &str = "a duration with its unit, such as 250ms, 15s or 2m";
 const SIZE: &str = "a size with its unit, such as 512KiB or 32MiB";
 const LABEL_SIZE: &str = "a size from 128B to 1GiB, such as 64KiB";
 const LABELS: &str = "label names separated by commas, such as cluster,prometheus";
+const TARGET: &str = "label names separated by commas, such as job,instance";
 const REPLICA_NAMES: &str =
     "at most 8 label names separated by commas, such as prometheus_replica,__replica__";
 const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:19290 or [::]:19290";
@@ -128,7 +129,7 @@ pub const VARIABLES: &[Variable] = &[
         "Labels that tell replicas apart; the first one a series has counts, and is removed",
     ),
     known(GROUP_LABELS, "cluster,prometheus", LABELS, "Labels whose values name an HA group"),
-    known(TARGET_LABELS, "job,instance", LABELS, "Labels that, with tenant and group, name a scrape target"),
+    known(TARGET_LABELS, "job,instance", TARGET, "Labels that, with tenant and group, name a scrape target"),
     known(
         TENANT_HEADER,
         "THANOS-TENANT",

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 impl Reader {
     pub(super) fn server_tls(&mut self) -> Option<ServerTls> {
+        let usable = self.tls_files(var::TLS_CERT_FILE, var::TLS_KEY_FILE, var::TLS_CLIENT_CA_FILE);
         let identity = self.identity(var::TLS_CERT_FILE, var::TLS_KEY_FILE);
         let client_authorities = self.path(var::TLS_CLIENT_CA_FILE);
         if client_authorities.is_some() && self.path(var::TLS_CERT_FILE).is_none() {
@@ -20,7 +21,7 @@ impl Reader {
             self.mistake(var::TLS_CLIENT_CA_FILE, problem, Some(way_out));
         }
         let tls = ServerTls { identity: identity?, client_authorities };
-        if let Err(fault) = tls.read() {
+        if usable && let Err(fault) = tls.read() {
             self.fault(&fault, var::TLS_CERT_FILE, var::TLS_KEY_FILE, var::TLS_CLIENT_CA_FILE);
         }
         Some(tls)
@@ -28,9 +29,11 @@ impl Reader {
 
     pub(super) fn client_tls(&mut self, url: Option<&Uri>) -> ClientTls {
         let (certificate, key) = (var::UPSTREAM_TLS_CERT_FILE, var::UPSTREAM_TLS_KEY_FILE);
+        let usable = self.tls_files(certificate, key, var::UPSTREAM_TLS_CA_FILE);
         let identity = self.identity(certificate, key);
         let tls = ClientTls { authorities: self.path(var::UPSTREAM_TLS_CA_FILE), identity };
-        if !tls.is_default()
+        if usable
+            && !tls.is_default()
             && let Err(fault) = tls.read()
         {
             self.fault(&fault, certificate, key, var::UPSTREAM_TLS_CA_FILE);
@@ -121,6 +124,18 @@ impl Reader {
             (None, None) => {}
         }
         None
+    }
+
+    /// Whether each of the files that are given is of use by itself; whether they are together is another question.
+    fn tls_files(&mut self, certificate: &'static str, key: &'static str, ca: &'static str) -> bool {
+        let mut usable = true;
+        for (name, part) in [(certificate, Part::Certificate), (key, Part::Key), (ca, Part::Authorities)] {
+            if let Some(fault) = self.path(name).and_then(|path| part.check(&path).err()) {
+                self.mistake(name, fault.to_string(), None);
+                usable = false;
+            }
+        }
+        usable
     }
 
     fn alone(&mut self, given: &'static str, missing: &'static str) {

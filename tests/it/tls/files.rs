@@ -71,6 +71,21 @@ fn files_that_are_of_no_use_are_refused_at_the_start() {
     refused(&plain, "PROMDEDUP_UPSTREAM_TLS_CA_FILE", &["PROMDEDUP_UPSTREAM_URL is not https://"], "");
 }
 
+/// Or who starts it corrects one file after the other.
+#[test]
+fn every_file_that_is_of_no_use_is_named() {
+    let names =
+        ["UPSTREAM_TLS_CA", "UPSTREAM_TLS_CERT", "UPSTREAM_TLS_KEY", "TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA"]
+            .map(|name| format!("PROMDEDUP_{name}_FILE"));
+    let pairs = names.iter().map(|name| (&name[..], "/no/such/file")).chain([URL]);
+    let error = Config::from_pairs(pairs).expect_err("no file");
+    let mut named: Vec<_> = error.mistakes.iter().map(|mistake| mistake.variable.clone()).collect();
+    let mut expected = names.to_vec();
+    named.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(named, expected, "{error}");
+}
+
 #[test]
 fn a_wrong_pair_exits_64() {
     let (authority, files) = (Authority::new(), Files::new());
