@@ -108,6 +108,11 @@ impl App<Pipeline<HttpUpstream>> {
         // Whoever waits for another request's flight waits for one upstream attempt at most.
         let (busy_wait_max, upstream_protocol) = (config.forward.timeout, config.forward.protocol);
         let memory_max = config.receive.in_flight_max_bytes;
+        if let Some(alone) = config.receive.alone_above() {
+            tracing::warn!(
+                "the largest request that PROMDEDUP_BODY_MAX allows takes {alone} bytes, more than PROMDEDUP_IN_FLIGHT_MAX: one like it is served when it is alone, and told to come back otherwise"
+            );
+        }
         Self::assemble(config, |parts| {
             overhead::register(parts.registry, Arc::clone(&window))?;
             tokio::spawn(Health::register(parts.registry, Arc::clone(&window))?.watch());

@@ -108,6 +108,15 @@ pub struct ReceiveConfig {
     pub workers: usize,
 }
 
+impl ReceiveConfig {
+    /// What the largest request takes, as it came, decompressed, and rewritten, if that is more than all together may take; bytes.
+    #[must_use]
+    pub fn alone_above(&self) -> Option<usize> {
+        let largest = 2 * self.body_max_bytes + compressed_max_bytes(self.body_max_bytes);
+        (largest > self.in_flight_max_bytes).then_some(largest)
+    }
+}
+
 /// What IDENTITY needs, and which labels a series may have. Names are valid, none is `__name__`, none repeats; replica labels are no
 /// more than [`crate::series::REPLICA_NAMES_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod metrics;
 mod notes;
 mod observe;
 mod packing;
+mod part;
 mod pool;
 mod request;
 mod route;
@@ -41,6 +42,7 @@ use flying::Landing;
 use http::HeaderValue;
 use judge::{Bench, Judged};
 use memory::Memory;
+use part::Part;
 use pool::Pool;
 use request::{Fate, Request};
 use route::{Peering, Routes, Way};
@@ -209,31 +211,30 @@ impl<U: Upstream> Pipeline<U> {
         if let Some(answer) = bench.observed {
             outcome.note(answer, false);
         }
-        let all = 0..buffers.request.units.len();
+        let all = Part::whole(&buffers.request);
         let memory = self.memory.take(buffers.request.decoded_bytes());
         // Observed, it has been with upstream already.
         let mut next = match &memory {
             Err(full) if bench.observed.is_none() => {
                 self.metrics.memory_hit.inc();
                 outcome.unavailable(full.to_string());
-                buffers.request.replace_fate(&all, Fate::Pending, Fate::Failed);
+                buffers.request.replace_fate(&all.units, Fate::Pending, Fate::Failed);
                 None
             }
             _ => Some(all),
         };
         let mut parts = Vec::new();
         while let Some(part) = next {
-            match self.fly(buffers, part.clone(), incoming, bench, &mut outcome).await {
+            match self.fly(buffers, &part, incoming, bench, &mut outcome).await {
                 Landing::Settled => {}
-                Landing::Split => {
+                Landing::Split(smaller) => {
                     self.note_split(&buffers.request);
-                    let middle = part.start + part.len() / 2;
-                    parts.extend([middle..part.end, part.start..middle]);
+                    parts.extend(smaller.into_iter().rev());
                 }
                 // What is newer of the same series must not overtake it.
                 Landing::Failed => {
                     for part in parts.drain(..) {
-                        buffers.request.replace_fate(&part, Fate::Pending, Fate::Failed);
+                        buffers.request.replace_fate(&part.units, Fate::Pending, Fate::Failed);
                     }
                 }
             }

@@ -33,6 +33,7 @@ mod model;
 mod tests;
 
 pub use census::{Census, Count};
+pub use doubt::Doubted;
 pub use entry::TIMESTAMP_LIMIT_MS;
 pub use flight::{Admitted, Decision, Flight, Known, Log, Run, Steady};
 pub use group::{Arrivals, Group, REPLICAS_MAX, Replica};
@@ -265,6 +266,12 @@ impl Window {
     #[must_use]
     pub fn series(&self) -> usize {
         self.table.live()
+    }
+
+    /// Whether another one would have to wait until one of them is forgotten.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.series() >= self.series_max()
     }
 
     /// Most series that are remembered.

@@ -253,19 +253,6 @@ impl Reader {
             let problem = format!("the same port as {}, {}", var::LISTEN, receive.listen);
             self.mistake(var::ADMIN_LISTEN, problem, Some("choose another port".to_owned()));
         }
-        if let Some(receive) = receive {
-            let least = receive.body_max_bytes + compressed_max_bytes(receive.body_max_bytes);
-            if receive.in_flight_max_bytes < least {
-                let body_max = self.shown(var::BODY_MAX);
-                let problem = format!(
-                    "too little for one request of {}={body_max} with its compressed form, {least} bytes",
-                    var::BODY_MAX
-                );
-                let enough = least.div_ceil(1 << 20);
-                let way_out = format!("raise it to {enough}MiB or more, or lower {}", var::BODY_MAX);
-                self.mistake(var::IN_FLIGHT_MAX, problem, Some(way_out));
-            }
-        }
         if let Some(forward) = forward
             && forward.headers.iter().any(|(name, _)| *name == forward.tenant_header)
         {
@@ -307,15 +294,10 @@ impl Reader {
         }
     }
 
-    /// What was given, or the default.
-    fn shown(&self, name: &'static str) -> &str {
-        let default = Variable::named(name).map_or("", |variable| variable.default);
-        self.given.get(name).map_or(default, String::as_str)
-    }
-
     /// As `read`, for a second room that needs the same value: the mistake was noted by the first.
     fn once<T>(&self, name: &'static str, parse: impl FnOnce(&str) -> Result<T, values::Wrong>) -> Option<T> {
-        parse(self.shown(name)).ok()
+        let default = Variable::named(name).map_or("", |variable| variable.default);
+        parse(self.given.get(name).map_or(default, String::as_str)).ok()
     }
 
     fn take(&mut self, variable: &'static Variable, value: &OsStr) {

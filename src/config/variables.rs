@@ -277,7 +277,7 @@ pub const VARIABLES: &[Variable] = &[
         IN_FLIGHT_MAX,
         "256MiB",
         SIZE,
-        "Memory of all requests being served; above it senders are told to come back (503)",
+        "Memory of all requests being served; above it senders are told to come back (503), but for one that is alone",
     ),
     known(
         REQUEST_TIMEOUT,

@@ -6,6 +6,7 @@
 use super::batch::Load;
 use super::judge::{Bench, Judged};
 use super::packing::{Packed, Packing};
+use super::part::Part;
 use super::request::{Fate, Request};
 use super::verdict::Outcome;
 use super::{Buffers, Incoming, Pipeline, verdict};
@@ -27,8 +28,8 @@ const ROUNDS_TOGETHER_MAX: u32 = 4;
 /// What a part of the request came to.
 pub(super) enum Landing {
     Settled,
-    /// Upstream wants it in smaller pieces.
-    Split,
+    /// Upstream wants it in smaller pieces: these, in this order.
+    Split(Vec<Part>),
     /// It has to come again, as a whole.
     Failed,
 }
@@ -38,39 +39,39 @@ impl<U: Upstream> Pipeline<U> {
     pub(super) async fn fly(
         &self,
         buffers: &mut Buffers,
-        part: Range<usize>,
+        part: &Part,
         incoming: &Incoming,
         bench: &Bench<'_>,
         outcome: &mut Outcome,
     ) -> Landing {
+        let units = &part.units;
         buffers.turn.take().await;
-        if part.len() < buffers.request.units.len() {
+        if units.len() < buffers.request.units.len() {
             // A flight with it, or with a part before it, has ended since the others were looked at.
             buffers.request.look_again(bench);
         }
-        let Some(flight) = self.board(buffers, part.clone(), bench, outcome).await else {
-            buffers.request.replace_fate(&part, Fate::Pending, Fate::Failed);
+        let Some(flight) = self.board(buffers, units, bench, outcome).await else {
+            buffers.request.replace_fate(units, Fate::Pending, Fate::Failed);
             return Landing::Failed;
         };
         let Buffers { request, judged, meter, turn, .. } = buffers;
         let mut packing = Packing::begin(self.settings.upstream_protocol, meter);
         let mut samples = 0;
-        let mut load = Load::new(request, part.clone(), judged);
+        let mut load = Load::new(request, units.clone(), judged);
         if load.is_any() {
-            for piece in turn.pieces(part.clone(), load.is_one()) {
+            for piece in turn.pieces(units.clone(), load.is_one()) {
                 samples += load.put(piece, &mut packing);
                 turn.breathe(packing.meter, Stage::Encode).await;
             }
         }
-        let news =
-            if part.start == 0 { self.append_metadata(request, bench, &mut packing) } else { Vec::new() };
+        let news = self.append_metadata(request, part.metadata.clone(), bench, &mut packing);
         if packing.is_empty() {
             packing.forget();
             buffers.log = flight.commit();
             buffers.meter.end(Stage::Window);
             return Landing::Settled;
         }
-        if part.start == 0 {
+        if part.unknown {
             request.unknown.iter().for_each(|f| splice::field(&request.body, *f, packing.room(f.len())));
         }
         let packed = match packing.finish() {
@@ -82,7 +83,7 @@ impl<U: Upstream> Pipeline<U> {
             Err(error) => {
                 buffers.log = flight.roll_back(true);
                 outcome.unavailable(format!("the outgoing body could not be packed: {error}"));
-                buffers.request.replace_fate(&part, Fate::Aboard, Fate::Failed);
+                buffers.request.replace_fate(units, Fate::Aboard, Fate::Failed);
                 return Landing::Failed;
             }
         };
@@ -110,10 +111,18 @@ impl<U: Upstream> Pipeline<U> {
     }
 
     /// Appends the metadata that upstream has not had lately, each once. Returns what it is to be remembered by.
-    fn append_metadata(&self, request: &mut Request, bench: &Bench<'_>, out: &mut Packing<'_>) -> Vec<u128> {
+    fn append_metadata(
+        &self,
+        request: &mut Request,
+        metadata: Range<usize>,
+        bench: &Bench<'_>,
+        out: &mut Packing<'_>,
+    ) -> Vec<u128> {
         let mut news = HashSet::new();
-        request.metadata_known_bytes = 0;
-        for field in &request.metadata {
+        if metadata.start == 0 && !metadata.is_empty() {
+            request.metadata_known_bytes = 0;
+        }
+        for field in &request.metadata[metadata] {
             let key = Metadata::key(field.of(&request.body), bench.tenant);
             if self.window.metadata().is_news(key, bench.now_ms) && news.insert(key) {
                 splice::field(&request.body, *field, out.room(field.len()));
@@ -128,7 +137,7 @@ impl<U: Upstream> Pipeline<U> {
     async fn board(
         &self,
         buffers: &mut Buffers,
-        part: Range<usize>,
+        units: &Range<usize>,
         bench: &Bench<'_>,
         outcome: &mut Outcome,
     ) -> Option<Flight> {
@@ -141,7 +150,7 @@ impl<U: Upstream> Pipeline<U> {
                 return None;
             };
             // In one go, also of a large request: nobody may change what is decided in between.
-            bench.judge(&mut buffers.request, part.clone(), &mut flight, &mut buffers.judged);
+            bench.judge(&mut buffers.request, units.clone(), &mut flight, &mut buffers.judged);
             overtake_none(&self.window, &buffers.request, &mut buffers.judged, leant, &flight);
             if buffers.judged.busy.is_empty() {
                 flight.depart();
@@ -150,7 +159,7 @@ impl<U: Upstream> Pipeline<U> {
             }
             // Nothing may be reserved while we wait, or two requests could wait for each other.
             buffers.log = flight.roll_back(true);
-            buffers.request.decide_again(&part, &buffers.judged);
+            buffers.request.decide_again(units, &buffers.judged);
             // What leant on one of them may have to go first: if it failed, whatever goes beyond would leave a gap.
             for (_, _, s) in buffers.judged.leans.drain(leant..) {
                 buffers.request.fates[s as usize] = Fate::Pending;
@@ -181,24 +190,26 @@ impl<U: Upstream> Pipeline<U> {
     fn land(
         &self,
         buffers: &mut Buffers,
-        part: Range<usize>,
+        part: &Part,
         flight: Flight,
         answer: &Answer,
         bench: &Bench<'_>,
         outcome: &mut Outcome,
     ) -> Landing {
+        let units = &part.units;
         let request = &mut buffers.request;
-        let repeats = bench.retry
-            || matches!(answer, Answer::Conflict { .. })
-                && bench.is_in_doubt(request, &part, &buffers.judged);
-        let benign = verdict::benign(answer, &flight, repeats)
-            .or_else(|| self.another_was_first(answer, request, &part, bench).then_some("split"));
+        let smaller = match answer {
+            Answer::TooBig { .. } if bench.observed.is_none() => part.smaller(),
+            _ => Vec::new(),
+        };
+        if !smaller.is_empty() {
+            buffers.log = flight.roll_back(true);
+            request.decide_again(units, &buffers.judged);
+            return Landing::Split(smaller);
+        }
+        let benign = verdict::benign(answer, &flight, bench.retry)
+            .or_else(|| self.explained(answer, request, units, &buffers.judged, bench));
         let fate = match answer {
-            Answer::TooBig { .. } if part.len() > 1 && bench.observed.is_none() => {
-                buffers.log = flight.roll_back(true);
-                request.decide_again(&part, &buffers.judged);
-                return Landing::Split;
-            }
             Answer::Taken => Fate::Forwarded,
             Answer::Conflict { .. } if benign.is_some() => Fate::Forwarded,
             Answer::Conflict { .. } | Answer::Refused { .. } | Answer::TooBig { .. } => Fate::Rejected,
@@ -207,10 +218,10 @@ impl<U: Upstream> Pipeline<U> {
         if fate == Fate::Failed {
             let answered = !matches!(answer, Answer::NoAnswer { .. });
             if !answered {
-                bench.doubt(request, &part);
+                bench.doubt(request, units);
             }
             if self.settings.first_contact_hold_ms > 0 {
-                bench.refuse(request, &part);
+                bench.refuse(request, units);
             }
             buffers.log = flight.roll_back(answered);
         } else {
@@ -218,13 +229,13 @@ impl<U: Upstream> Pipeline<U> {
             request.count_changes(&buffers.judged);
         }
         if let Some(reason) = benign {
-            self.metrics.benign(request, &part, reason, &self.window);
+            self.metrics.benign(request, units, &buffers.judged, reason, &self.window);
         }
         if fate == Fate::Rejected {
             request.reject_exemplars(&buffers.judged);
         }
         outcome.note(answer, benign.is_some());
-        request.replace_fate(&part, Fate::Aboard, fate);
+        request.replace_fate(units, Fate::Aboard, fate);
         if fate == Fate::Failed { Landing::Failed } else { Landing::Settled }
     }
 

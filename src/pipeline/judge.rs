@@ -9,7 +9,9 @@ use super::tally::{Tally, takeover_number};
 use crate::forward::Answer;
 use crate::policy::{Action, Circumstances, Held, Sample, TimestampMs, Verdict};
 use crate::series::{SeriesKey, TenantHash};
-use crate::window::{Admitted, Decision, Flight, FlightId, Known, Others, Seen, Steady, UNKNOWN, Window};
+use crate::window::{
+    Admitted, Decision, Doubted, Flight, FlightId, Known, Others, Seen, Steady, UNKNOWN, Window,
+};
 use crate::wire::STALE_NAN_BITS;
 use arrayvec::ArrayVec;
 use std::collections::HashSet;
@@ -234,19 +236,20 @@ impl Bench<'_> {
 
     /// Whether what upstream took without saying so, or from a process before this one, explains a conflict with one of
     /// these units, or with what fills their gaps.
-    pub(super) fn is_in_doubt(&self, request: &mut Request, units: &Range<usize>, judged: &Judged) -> bool {
-        let in_doubt = |group, at| {
-            self.window.groups().group(group).is_some_and(|group| group.is_in_doubt(at, self.now_ms))
-        };
+    pub(super) fn doubted(
+        &self,
+        request: &mut Request,
+        units: &Range<usize>,
+        judged: &Judged,
+    ) -> Option<Doubted> {
+        let doubted = |group, at| self.window.groups().group(group)?.doubted(at, self.now_ms);
         let fill = |fill: &Fill| match fill.samples.first() {
-            Some(Filled::Float { at, .. }) => {
-                in_doubt(request.tallies.of(fill.tally).group, TimestampMs(*at))
-            }
+            Some(Filled::Float { at, .. }) => doubted(request.tallies.of(fill.tally).group, TimestampMs(*at)),
             // Its time is within the message; that of the sample after it is at hand, and later.
-            Some(Filled::Histogram(_)) | None => false,
+            Some(Filled::Histogram(_)) | None => None,
         };
-        judged.fills.iter().any(fill)
-            || aboard(request, units).any(|(tally, oldest, _)| in_doubt(tally.group, oldest))
+        let filled = judged.fills.iter().find_map(fill);
+        filled.or_else(|| aboard(request, units).find_map(|(tally, oldest, _)| doubted(tally.group, oldest)))
     }
 
     /// Whatever a sample comes to.
@@ -395,6 +398,11 @@ impl Bench<'_> {
             return;
         }
         let goes = match request.found[i].number {
+            // As its samples do, which find no room.
+            UNKNOWN if self.window.is_full() => {
+                request.items[i].kind = Kind::Unadmitted;
+                true
+            }
             UNKNOWN => request
                 .place(i, self.settings, self.tenant)
                 .is_none_or(|place| self.window.follows_target(place.target, item.replica)),

@@ -3,6 +3,7 @@
 //! Counted once a request, on children that were looked up once. Labels are bounded: at most 1,000 groups of
 //! 8 replicas, what lies beyond is `_other`. Children are there at 0 as soon as their labels are known.
 
+use super::judge::Judged;
 use super::request::{Fate, Request};
 use super::tally::{BoundsHit, TAKEOVERS, Tallies};
 use crate::overhead::{CpuTime, GROUPS_MAX, OTHER, REPLICAS_MAX};
@@ -159,14 +160,24 @@ impl Metrics {
         self.unreadable.inc_by(u64::from(!readable));
     }
 
-    /// Counts a conflict that was no loss, for the group of the first sample aboard.
-    pub(super) fn benign(&self, request: &Request, units: &Range<usize>, reason: &str, window: &Window) {
+    /// Counts a conflict that was no loss, for the group of the first sample aboard, or else of the first exemplar that has none.
+    pub(super) fn benign(
+        &self,
+        request: &mut Request,
+        units: &Range<usize>,
+        judged: &Judged,
+        reason: &str,
+        window: &Window,
+    ) {
         let aboard = |first: u32, count: u32| {
             request.fates[first as usize..(first + count) as usize].contains(&Fate::Aboard)
         };
-        let unit = request.units[units.clone()].iter().find(|unit| aboard(unit.first, unit.count));
-        let group = unit.map(|unit| request.items[unit.item as usize].group);
-        let (group, _) = names(group.unwrap_or(Tallies::NO_GROUP), None, window);
+        let unit = units.clone().find(|u| aboard(request.units[*u].first, request.units[*u].count));
+        let exemplar = || judged.exemplars.iter().map(|u| *u as usize).find(|u| units.contains(u));
+        let item = unit.or_else(exemplar).map(|u| request.units[u].item as usize);
+        let tally = item.map(|item| request.items[item].tally);
+        let group = tally.map_or(Tallies::NO_GROUP, |tally| request.tallies.of(tally).group);
+        let (group, _) = names(group, None, window);
         self.benign.with_label_values(&[&group, reason]).inc();
     }
 

@@ -43,7 +43,7 @@ impl Outcome {
             Answer::Refused { status, text } => self.reject(format!("upstream answered {status}: {text}")),
             Answer::TooBig { text } => {
                 self.too_big.get_or_insert_with(|| {
-                    format!("upstream answered 413 to a single series, which cannot be split: {text}")
+                    format!("upstream answered 413 to a single series (or metadata of one), which cannot be split: {text}")
                 });
             }
             Answer::Unavailable { status, text } => {

@@ -1,4 +1,5 @@
-//! Admission: how much memory all requests together may take. Queues nobody: who does not fit is told to come back.
+//! Admission: how much memory all requests together may take. Queues nobody: who does not fit is told to come back. Whoever is alone
+//! is served, however much it is: nobody else would make room for it.
 
 use super::metrics::Metrics;
 use crate::telemetry::LimitHits;
@@ -95,8 +96,8 @@ impl Admitted {
 
     /// Reserves so many bytes more.
     pub(super) fn grow(&mut self, wanted: usize) -> Result<(), Full> {
-        let max = self.shared.max_bytes;
-        let fits = |taken: usize| taken.checked_add(wanted).filter(|all| *all <= max);
+        let (max, own) = (self.shared.max_bytes, self.bytes);
+        let fits = |taken: usize| taken.checked_add(wanted).filter(|all| *all <= max || taken == own);
         match self.shared.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) {
             Ok(_) => {
                 self.bytes += wanted;
@@ -140,10 +141,12 @@ mod tests {
         assert_eq!(admission.admit(41).expect_err("does not fit"), Full { wanted: 41, taken: 60, max: 100 });
         assert_eq!(admission.requests(), 1);
         assert_eq!(admission.shared.hit.get(), 1);
-        first.grow(40).expect("fits");
+        let second = admission.admit(1).expect("fits");
+        first.grow(39).expect("fits");
         assert!(first.grow(1).is_err());
         assert!(first.grow(usize::MAX).is_err(), "no overflow");
-        assert_eq!(admission.shared.bytes_gauge.get(), 100);
+        drop(second);
+        assert_eq!(admission.shared.bytes_gauge.get(), 99);
         first.shrink_to(10);
         first.shrink_to(11);
         assert_eq!((admission.shared.bytes_gauge.get(), first.bytes()), (10, 10));
@@ -151,6 +154,21 @@ mod tests {
         drop(first);
         assert_eq!((admission.shared.bytes_gauge.get(), admission.requests()), (0, 0));
         admission.admit(100).expect("all of it is free again");
+    }
+
+    /// Or what is larger than the bound would be told to come back for ever.
+    #[test]
+    fn who_is_alone_is_admitted() {
+        let admission = of(100);
+        let mut alone = admission.admit(101).expect("nobody else");
+        alone.grow(1_000).expect("nobody else");
+        assert!(admission.admit(1).is_err());
+        drop(alone);
+        let (mut first, second) = (admission.admit(60).expect("fits"), admission.admit(1).expect("fits"));
+        assert!(first.grow(40).is_err());
+        drop(second);
+        first.grow(40).expect("nobody else any more");
+        first.grow(usize::MAX).expect_err("no overflow");
     }
 
     #[tokio::test]

@@ -86,6 +86,8 @@ impl Connections {
     {
         let watch = Watch::new();
         let mut server = http1::Builder::new();
+        // Who has said all he has to say may still listen.
+        server.half_close(true);
         // Its own clock of heads runs while a connection is idle, too: that is what the watch is for.
         server.timer(TokioTimer::new()).header_read_timeout(None::<Duration>).max_header_size(HEAD_MAX_BYTES);
         let (watching, leaving) = (watch.clone(), phase.clone());

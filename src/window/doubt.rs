@@ -10,6 +10,15 @@ use std::sync::atomic::Ordering::*;
 /// What upstream may hold unknown explains a conflict for so long: it takes nothing older than an hour anyway.
 pub(super) const DOUBT_MAX_MS: i64 = 60 * 60 * 1000;
 
+/// Why upstream may hold what nobody here knows of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubted {
+    /// A flight got no answer.
+    Unanswered,
+    /// It was among the first that this window saw of the group.
+    FirstContact,
+}
+
 /// The newest sample time of some flights, and when the last of them was.
 #[derive(Debug)]
 pub(super) struct Doubt {

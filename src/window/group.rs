@@ -3,7 +3,7 @@
 //! A group is found when one of its series is born, a replica of it once a request. Replicas only become more, up to a
 //! bound: beyond it a newcomer is not deduplicated. Refuses to know series, and which groups there are.
 
-use super::doubt::{DOUBT_MAX_MS, Doubt};
+use super::doubt::{DOUBT_MAX_MS, Doubt, Doubted};
 use super::progress::{Begun, Others, Progress, Seen};
 use super::sync::{AtomicI64, AtomicUsize, Mutex, MutexGuard, RwLock};
 use super::tenant::Tenant;
@@ -35,7 +35,10 @@ pub struct Group {
     replicas: RwLock<Vec<Arc<Replica>>>,
     progress: Mutex<Progress>,
     /// Of flights without an answer.
+    /// Of flights that got no answer.
     doubt: Doubt,
+    /// Of the first requests, before which there may have been another window.
+    first_contact: Doubt,
 }
 
 /// One replica of a group.
@@ -73,6 +76,7 @@ impl Group {
             replicas: RwLock::default(),
             progress: Mutex::default(),
             doubt: Doubt::default(),
+            first_contact: Doubt::default(),
         }
     }
 
@@ -119,6 +123,7 @@ impl Group {
     pub(super) fn forget(&self) {
         *self.progress() = Progress::default();
         self.doubt.forget();
+        self.first_contact.forget();
         for replica in self.replicas() {
             replica.last_seen_ms.store(i64::MIN, Relaxed);
             replica.arrived_ms.store(i64::MIN, Relaxed);
@@ -156,7 +161,7 @@ impl Group {
         let Seen { request, newest, unsettled, works } = seen;
         // A window that has just begun may have one before it, and senders come first with what that has left.
         if self.age_ms(now_ms) <= FIRST_CONTACT_MS {
-            self.doubt(newest, now_ms);
+            self.first_contact.note(newest, now_ms);
         }
         let mut progress = self.progress();
         progress.backlogs.end(replica, request, newest, unsettled, now_ms);
@@ -204,10 +209,11 @@ impl Group {
         self.doubt.note(newest, now_ms);
     }
 
-    /// Whether upstream may hold samples of that time, or newer ones, that nobody knows of.
+    /// Whether upstream may hold samples of that time, or newer ones, that nobody knows of, and since when.
     #[must_use]
-    pub fn is_in_doubt(&self, at: TimestampMs, now_ms: i64) -> bool {
-        self.doubt.covers(at, now_ms)
+    pub fn doubted(&self, at: TimestampMs, now_ms: i64) -> Option<Doubted> {
+        let unanswered = self.doubt.covers(at, now_ms).then_some(Doubted::Unanswered);
+        unanswered.or_else(|| self.first_contact.covers(at, now_ms).then_some(Doubted::FirstContact))
     }
 
     /// The replica's number, adding it if it is new; `None` at the bound. Kept is its [`short_name`].

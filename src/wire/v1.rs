@@ -205,6 +205,8 @@ impl<'a> Walker<'a> {
     #[cold]
     fn stop(&mut self, malformed: Malformed) -> Malformed {
         self.at = self.body.len();
+        // Nothing follows an error.
+        self.unknown.clear();
         malformed
     }
 
@@ -238,14 +240,14 @@ impl<'a> Walker<'a> {
             }
         }
         match self.series == 0 && self.metadata.is_empty() && !self.unknown.is_empty() {
-            true => self.refuse_two().map(|()| None),
+            true => self.refuse_two(),
             false => Ok(None),
         }
     }
 
     /// Nothing of 1.0 was met: what was may be the series of 2.0, under the type of 1.0.
     #[cold]
-    fn refuse_two(&self) -> Result<(), Malformed> {
+    fn refuse_two(&self) -> Result<Option<Span>, Malformed> {
         for unknown in &self.unknown {
             let mut at = unknown.start as usize;
             while at < unknown.end as usize {
@@ -256,7 +258,7 @@ impl<'a> Walker<'a> {
                 at = field.end();
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn carry(&mut self, field: Span) {

@@ -126,8 +126,7 @@ fn values_out_of_bounds() {
     one("PROMDEDUP_LABEL_NAME_MAX", "127B", "below 128B");
     one("PROMDEDUP_LABEL_VALUE_MAX", "2GiB", "above 1GiB");
     one("PROMDEDUP_LABEL_VALUE_MAX", "65536", "unit");
-    one("PROMDEDUP_IN_FLIGHT_MAX", "33MiB", "PROMDEDUP_BODY_MAX=32MiB");
-    one("PROMDEDUP_IN_FLIGHT_MAX", "69MiB", "raise it to 70MiB or more");
+    one("PROMDEDUP_IN_FLIGHT_MAX", "33", "unit");
     one("PROMDEDUP_TARGET_LABELS", "a,,b", "such as job,instance; ");
     one("PROMDEDUP_CONNECTIONS_MAX", "0", "below 1");
     one("PROMDEDUP_CONNECTIONS_PER_ADDRESS_MAX", "-1", "not a whole number");

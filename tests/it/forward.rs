@@ -276,7 +276,7 @@ async fn a_reset_is_no_answer_but_a_text_that_breaks_off_is_one() {
             .expect("answered");
     });
     assert!(matches!(client.send().await, Answer::NoAnswer { .. }));
-    assert_eq!(client.send().await, Answer::Conflict { text: "add 1".to_owned() });
+    assert_eq!(client.send().await, Answer::Conflict { text: "add 1…".to_owned() });
 }
 
 #[tokio::test]

@@ -25,6 +25,8 @@ const TOLD_MAX: usize = 20;
 struct Found {
     series: usize,
     samples: usize,
+    /// Entries of metadata, of 1.0.
+    metadata: usize,
     /// By group and replica; an empty replica is none.
     replicas: BTreeMap<(String, String), Share>,
     /// The first reason why a series would be refused, and how many there are.
@@ -59,7 +61,7 @@ fn read(path: &Path, config: &Config) -> Result<(&'static str, Found), String> {
     let names = ReplicaNames::new(config.series.replica_labels.clone()).map_err(|bad| bad.to_string())?;
     // A body of one version has nothing that the other one knows.
     match walk(&raw, &names, config) {
-        Ok(found) if found.series > 0 => return Ok(("1.0", found)),
+        Ok(found) if found.series + found.metadata > 0 => return Ok(("1.0", found)),
         _ => {}
     }
     let mut rewritten = Vec::new();
@@ -102,16 +104,17 @@ fn walk(body: &[u8], names: &ReplicaNames, config: &Config) -> Result<Found, Str
             *count += usize::from(labels(&canonical).any(|(name, _)| name == likely.as_bytes()));
         }
     }
-    found.samples = samples.len();
+    (found.samples, found.metadata) = (samples.len(), walker.metadata.len());
     Ok(found)
 }
 
 fn lines(what: &str, version: &str, found: &Found, config: &Config) -> Vec<Line> {
-    let Found { series, samples, .. } = found;
-    let mut lines =
-        vec![Line::well(what, format!("remote write {version}, {series} series, {samples} samples"))];
+    let Found { series, samples, metadata, .. } = found;
+    let metadata = if *metadata > 0 { format!(", {metadata} entries of metadata") } else { String::new() };
+    let held = format!("remote write {version}, {series} series, {samples} samples{metadata}");
+    let mut lines = vec![Line::well(what, held)];
     if *series == 0 {
-        lines.push(Line::warning(what, "there is no series in it, so it says nothing"));
+        lines.push(Line::warning(what, "there is no series in it, so it says nothing of replicas"));
     }
     if let Some(first) = &found.invalid {
         let refused = found.refused;

@@ -85,8 +85,9 @@ impl Reader {
             (None, Some(_)) => self.alone(audience, issuer),
             _ => {}
         }
-        let (issuer_name, audience) = (issuer_name?, for_whom?);
-        let address = self.read(issuer, values::issuer)?;
+        let issuer_name = issuer_name?;
+        let address = self.read(issuer, values::issuer);
+        let (address, audience) = (address?, for_whom?);
         Some(OidcConfig { issuer: address, issuer_name, audience, tenant_claim, tls })
     }
 

@@ -123,16 +123,22 @@ fn pool_of_this_thread() -> usize {
 async fn beginning(mut body: Incoming, deadline: Instant, max_bytes: usize) -> (Bytes, bool) {
     let mut kept = BytesMut::new();
     let mut dropped = 0;
-    while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
+    let whole = loop {
+        let frame = match timeout_at(deadline, body.frame()).await {
+            Ok(None) => break true,
+            Ok(Some(Ok(frame))) => frame,
+            // What is missing may be what it is about.
+            Ok(Some(Err(_))) | Err(_) => break false,
+        };
         let Ok(data) = frame.into_data() else { continue };
         let room = max_bytes.saturating_sub(kept.len()).min(data.len());
         kept.extend_from_slice(&data[..room]);
         dropped += data.len() - room;
         if dropped > DRAIN_MAX_BYTES {
-            break;
+            break false;
         }
-    }
-    (kept.freeze(), dropped > 0)
+    };
+    (kept.freeze(), !whole || dropped > 0)
 }
 
 /// An error with its causes, which is where hyper's errors say what happened.

@@ -58,7 +58,7 @@ fn all_of_a_group_is_forgotten_and_nothing_of_another() {
     group.end_request(A, seen, 20_000);
     group.doubt(TimestampMs(9), 20_000);
     group.replica(A).unwrap().see(9, 20_000);
-    assert!(story.window.histograms.bytes() > 0 && group.is_in_doubt(TimestampMs(9), 20_000));
+    assert!(story.window.histograms.bytes() > 0 && group.doubted(TimestampMs(9), 20_000).is_some());
     assert_eq!((story.owned()[0], two.owned_of_other(), story.window.target_count()), (6, 5, 2));
 
     let mut steps = 0;
@@ -76,7 +76,7 @@ fn all_of_a_group_is_forgotten_and_nothing_of_another() {
     assert_eq!((story.window.evictions(), story.window.histograms.bytes()), (0, 0));
     assert_eq!(story.number(3), UNKNOWN);
     assert_ne!(story.number(103), UNKNOWN);
-    assert!(group.is_forgotten() && !group.is_in_doubt(TimestampMs(9), 20_000));
+    assert!(group.is_forgotten() && group.doubted(TimestampMs(9), 20_000).is_none());
     let replica = group.replica(A).unwrap();
     assert_eq!((replica.last_seen_ms(), replica.arrived_ms(), replica.take_arrivals()), (None, None, None));
     let others = group.others(B, 9, 20_000);

@@ -1,6 +1,7 @@
 //! What requests of a group's replicas learn of each other, from their beginning to their end.
 
 use super::*;
+use crate::window::doubt::Doubted;
 use crate::window::tenant::Tenant;
 
 const T: fn(i64) -> TimestampMs = |seconds| TimestampMs(seconds * 1000);
@@ -186,8 +187,10 @@ fn what_comes_first_is_in_doubt() {
     let group = a_group();
     ends(&group, A, 1, 100, None, 10_000);
     ends(&group, A, 2, 115, None, 10_001);
-    assert!(group.is_in_doubt(T(100), 10_001));
-    assert!(!group.is_in_doubt(T(101), 10_001));
+    assert_eq!(group.doubted(T(100), 10_001), Some(Doubted::FirstContact));
+    assert_eq!(group.doubted(T(101), 10_001), None);
+    group.doubt(T(100), 10_001);
+    assert_eq!(group.doubted(T(100), 10_001), Some(Doubted::Unanswered));
 }
 
 /// Or those of a request that upstream never takes would be waited for as long as its replica lives.

@@ -28,7 +28,32 @@ async fn who_waits_too_long_for_a_flight_of_others_is_told_to_come_again() {
     assert_eq!(pipeline.outcome("failed"), 2);
 }
 
-/// Metadata, and fields that nobody knows, go with the first piece, once.
+/// Or the first series of each batch would be refused for what is no part of it, each time anew.
+#[tokio::test]
+async fn a_batch_that_is_too_big_for_its_metadata_loses_no_sample() {
+    let (pipeline, fake) = pipeline();
+    fake.entries_max(2);
+    let batch: Vec<_> = (0..4).map(|i| ts(&format!("m{i}"), "a", 0)).collect();
+    assert_eq!(pipeline.raw(&body(&batch, 5)).await.status, 204);
+    assert_eq!(fake.metadata_stored(), 5);
+    assert_eq!((pipeline.outcome("forwarded"), pipeline.outcome("rejected")), (4, 0));
+    // Each is remembered by itself.
+    let requests = fake.requests();
+    assert_eq!(pipeline.raw(&body(&[], 5)).await.status, 204);
+    assert_eq!(fake.requests(), requests);
+}
+
+#[tokio::test]
+async fn metadata_that_is_too_big_goes_in_halves_and_what_is_too_big_by_itself_is_told() {
+    let (pipeline, fake) = pipeline();
+    fake.entries_max(1);
+    assert_eq!(pipeline.raw(&body(&[], 3)).await.status, 204);
+    assert_eq!(fake.metadata_stored(), 3);
+    fake.entries_max(0);
+    assert_eq!(pipeline.raw(&body(&[], 4)).await.status, 413);
+}
+
+/// Metadata goes apart, and fields that nobody knows with the first piece, once.
 #[tokio::test]
 async fn what_belongs_to_no_series_of_a_batch_that_is_split_goes_once() {
     let (pipeline, fake) = pipeline();
@@ -38,7 +63,7 @@ async fn what_belongs_to_no_series_of_a_batch_that_is_split_goes_once() {
     assert_eq!(pipeline.raw(&[body(&batch, 3), unknown.to_vec()].concat()).await.status, 204);
     assert_eq!(fake.metadata_stored(), 3);
     let holders: Vec<_> = fake.bodies().iter().map(|body| body.ends_with(&unknown)).collect();
-    assert_eq!(holders, [true, true, false], "the whole, which was too big, and the first half");
+    assert_eq!(holders, [true, true, true, false, false], "what was too big twice, and the first half");
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ struct State {
     next: VecDeque<Answer>,
     gates: VecDeque<Gate>,
     series_max: Option<usize>,
+    entries_max: Option<usize>,
     too_big: Option<String>,
     panics: bool,
 }
@@ -65,6 +66,11 @@ impl Fake {
 
     pub(crate) fn series_max(&self, max: usize) {
         self.0.lock().unwrap().series_max = Some(max);
+    }
+
+    /// A request of more series and metadata entries than that is too big.
+    pub(crate) fn entries_max(&self, max: usize) {
+        self.0.lock().unwrap().entries_max = Some(max);
     }
 
     /// A request with a series of that name is too big.
@@ -173,6 +179,7 @@ impl State {
         let series = &request.timeseries;
         let named = |name: &String| series.iter().any(|ts| ts.labels.iter().any(|l| l.value == *name));
         match self.series_max.is_some_and(|max| series.len() > max)
+            || self.entries_max.is_some_and(|max| series.len() + request.metadata.len() > max)
             || self.too_big.as_ref().is_some_and(named)
         {
             true => Answer::TooBig { text: "too many series".into() },
