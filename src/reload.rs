@@ -84,8 +84,10 @@ impl Collector for Usable {
 }
 
 struct Seen {
-    /// Of the content.
+    /// Of the content that is in force, or of no use.
     digest: u128,
+    /// Of another one, that may be half of what somebody writes: it is read when it is there for a second look.
+    changing: Option<u128>,
     at: Instant,
 }
 
@@ -109,7 +111,7 @@ impl<T> Reloaded<T> {
         make: impl Fn() -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, String> {
         // Looked at first: what changes in between is seen as a change the next time.
-        let seen = Seen { digest: digest(&paths), at: Instant::now() };
+        let seen = Seen { digest: digest(&paths), changing: None, at: Instant::now() };
         let current = ArcSwap::from_pointee(make()?);
         let state = Arc::new(State { what, usable: AtomicBool::new(true) });
         STATES.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&state));
@@ -125,17 +127,27 @@ impl<T> Reloaded<T> {
     pub fn fresh(&self) -> Arc<T> {
         let old = self.seen.lock().unwrap_or_else(PoisonError::into_inner).at.elapsed() >= LOOK_EVERY;
         if old {
-            self.look(false);
+            self.take(true, false);
         }
         self.current()
     }
 
     /// Reads the files again if they have changed, or, `asked`, in any case.
     fn look(&self, asked: bool) {
+        self.take(asked, asked);
+    }
+
+    /// `at_once`: a change is not looked at twice. `anyway`: what has not changed is read again.
+    fn take(&self, at_once: bool, anyway: bool) {
         let digest = digest(&self.paths);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.at = Instant::now();
-        if seen.digest == digest && !asked {
+        let changes = seen.digest != digest;
+        if changes && !at_once && seen.changing.replace(digest) != Some(digest) {
+            return;
+        }
+        seen.changing = None;
+        if !changes && !anyway {
             return;
         }
         seen.digest = digest;
@@ -238,21 +250,41 @@ mod tests {
         let before = number.current();
         number.look(false);
         assert!(Arc::ptr_eq(&before, &number.current()), "nothing changed, so nothing was read again");
+        let twice = || (0..2).for_each(|_| number.look(false));
         fs::write(&path, "2").expect("written");
-        number.look(false);
+        twice();
         assert_eq!(*number.current(), 2);
         fs::write(&path, "two").expect("written");
-        number.look(false);
+        twice();
         assert_eq!(*number.current(), 2);
         fs::remove_file(&path).expect("removed");
-        number.look(false);
+        twice();
         assert_eq!(*number.current(), 2);
         fs::write(&path, "3").expect("written");
-        number.look(false);
+        twice();
         assert_eq!(*number.current(), 3);
         let before = number.current();
         number.look(true);
         assert!(!Arc::ptr_eq(&before, &number.current()), "asked for, it is read in any case");
+    }
+
+    /// Half a list of tokens would turn away whose token is in the other half.
+    #[test]
+    fn what_is_being_written_is_not_taken() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("number");
+        fs::write(&path, "1").expect("written");
+        let number = number(&path);
+        for (content, current) in
+            [("2", 1), ("23", 1), ("23", 23), ("4", 23), ("23", 23), ("4", 23), ("4", 4)]
+        {
+            fs::write(&path, content).expect("written");
+            number.look(false);
+            assert_eq!(*number.current(), current, "{content}");
+        }
+        fs::write(&path, "5").expect("written");
+        number.look(true);
+        assert_eq!(*number.current(), 5, "asked for, it is read at once");
     }
 
     #[test]
@@ -268,7 +300,7 @@ mod tests {
         let next = folder.path().join("..next");
         symlink("new", &next).expect("linked");
         fs::rename(next, &data).expect("swapped");
-        number.look(false);
+        (0..2).for_each(|_| number.look(false));
         assert_eq!(*number.current(), 2);
     }
 }

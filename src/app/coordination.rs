@@ -1,6 +1,7 @@
 //! Several instances: starts what keeps this one in step with the others, and lets it leave when the process ends.
 
 use crate::config::{Config, CoordinationConfig};
+use crate::health::now_ms;
 use crate::peers::{PeersConfig, Secret};
 use crate::placement::{Keeper, Memory, Metrics, Peer, Postgres};
 use crate::receive::{Phase, PhaseControl};
@@ -70,9 +71,9 @@ const STEP: u32 = 1 << 16;
 
 impl Memory for Remembered {
     fn is_needed(&self, group: GroupKey) -> bool {
-        let mut from = 0;
+        let (mut from, now_ms) = (0, now_ms());
         loop {
-            match self.0.is_overdue(group, from, STEP) {
+            match self.0.is_overdue(group, from, STEP, now_ms) {
                 (true, _) => return true,
                 (false, 0) => return false,
                 (false, next) => from = next,

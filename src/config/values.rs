@@ -262,10 +262,11 @@ pub(super) fn shown(name: &str, value: &str) -> String {
         return super::coordination::shown(value);
     }
     const SECRET: &[&str] = &["PASS", "SECRET", "TOKEN", "KEY", "AUTH", "HEADER"];
-    if let Some((scheme, rest)) = value.split_once("://")
-        && let Some((_, host)) = rest.rsplit_once('@')
+    if let Some((before, host)) = value.rsplit_once('@')
+        && (before.contains("://") || name.ends_with("_URL") || name.ends_with("_ISSUER"))
     {
-        return format!("{scheme}://***@{host}");
+        let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+        return format!("{scheme}***@{host}");
     }
     let path = name.ends_with("_FILE");
     let issuer = name.starts_with("PROMDEDUP_AUTH_OIDC_");
@@ -386,6 +387,10 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         assert_eq!(shown("PROMDEDUP_UPSTREAM_URL", "http://u:p@a/"), "http://***@a/");
+        for name in ["PROMDEDUP_UPSTREAM_URL", "PROMDEDUP_ADVERTISE_URL", "PROMDEDUP_AUTH_OIDC_ISSUER"] {
+            assert_eq!(shown(name, "u:p@a:1/"), "***@a:1/", "{name}");
+        }
+        assert_eq!(shown("PROMDEDUP_UPSTREAM_BASIC_FILE", "/etc/a@b"), "/etc/a@b");
         assert_eq!(shown("PROMDEDUP_UPSTREAM_HEADERS", "X-Key: s3cret"), "***");
         assert_eq!(shown("PROMDEDUP_PEER_TOKEN", "s3cret"), "***");
         assert_eq!(shown("PROMDEDUP_PEER_TOKEN_FILE", "/etc/token"), "/etc/token");

@@ -26,7 +26,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tower_service::Service;
 
@@ -106,7 +106,7 @@ impl Connections {
         });
         let connection = server.serve_connection(TokioIo::new(Watched::new(stream, watch.clone())), service);
         let end = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();
-        self.attend(connection, end, &watch, phase, Phase::Closing).await;
+        self.attend(connection, end, &watch, phase, Phase::Closing, &Notify::new()).await;
     }
 
     async fn serve_http2<I>(&self, stream: I, router: Router, phase: Phases)
@@ -119,15 +119,21 @@ impl Connections {
         server.keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_TIMEOUT);
         server.max_header_list_size(HEAD_MAX_BYTES as u32);
         let (watching, hit) = (watch.clone(), self.streams_hit.clone());
+        let elsewhere = Arc::new(Notify::new());
+        let sent_away = Arc::clone(&elsewhere);
         let service = service_fn(move |request: Request<Incoming>| {
             let (serving, streams) = watching.begin();
             if streams == STREAMS_MAX as usize {
                 hit.inc(); // the next one has to wait for an answer to one of these
             }
-            let answer = router.clone().call(request.map(Body::new));
+            let (answer, sent_away) = (router.clone().call(request.map(Body::new)), Arc::clone(&sent_away));
             async move {
-                let response: Response = answer.await?;
+                let mut response: Response = answer.await?;
                 drop(serving);
+                // HTTP/2 has no such header: it is said to the connection.
+                if response.headers_mut().remove(CONNECTION).is_some_and(|said| said == "close") {
+                    sent_away.notify_one();
+                }
                 Ok::<_, Infallible>(response)
             }
         });
@@ -137,10 +143,10 @@ impl Connections {
         // One that was there before is told to go elsewhere at once; what it has under way is finished.
         let closing = if *phase.borrow() < Phase::Leaving { Phase::Leaving } else { Phase::Closing };
         let end = |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
-        self.attend(connection, end, &watch, phase, closing).await;
+        self.attend(connection, end, &watch, phase, closing, &elsewhere).await;
     }
 
-    /// Lets a connection go on until it ends, or is to end, or takes too long.
+    /// Lets a connection go on until it ends, or is to end, or takes too long. `elsewhere`: its sender is to come by way of another one.
     async fn attend<C: Future<Output = hyper::Result<()>>>(
         &self,
         connection: C,
@@ -148,11 +154,16 @@ impl Connections {
         watch: &Watch,
         mut phase: Phases,
         closing: Phase,
+        elsewhere: &Notify,
     ) {
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = reached(&mut phase, closing) => {
+                end(connection.as_mut());
+                connection.await
+            }
+            () = elsewhere.notified() => {
                 end(connection.as_mut());
                 connection.await
             }

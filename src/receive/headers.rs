@@ -113,12 +113,18 @@ pub(super) fn odd_coding(headers: &HeaderMap) -> Option<String> {
 }
 
 /// What is passed on of a sender's headers when its request goes on as it came: all but those of the connection, and those
-/// that are never passed on.
-pub(super) fn passed_on(headers: &HeaderMap) -> HeaderMap {
+/// that are never passed on. The tenant is what `headers` say, whatever the sender says of his connection: it may be that of his token.
+pub(super) fn passed_on(headers: &HeaderMap, tenant_header: &HeaderName) -> HeaderMap {
     let mut passed_on = forward::end_to_end(headers);
     let name = HeaderName::from_static;
-    for never in [AUTHORIZATION, name("thanos-replica"), name(PEER_HEADER)] {
-        passed_on.remove(never);
+    // (Thanos' own name of a tenant counts there where the header that it is set to is not there.)
+    for never in [AUTHORIZATION, name("thanos-replica"), name("thanos-tenant"), name(PEER_HEADER)] {
+        if never != *tenant_header {
+            passed_on.remove(never);
+        }
+    }
+    if let Some(tenant) = headers.get(tenant_header) {
+        passed_on.insert(tenant_header, tenant.clone());
     }
     passed_on
 }
@@ -179,6 +185,27 @@ mod tests {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
             version.map(|version| headers.insert(VERSION, HeaderValue::from_static(version)));
             assert_eq!(speaks_two(Protocol::from(&check(&headers)), &headers), speaks, "{kind} {version:?}");
+        }
+    }
+
+    /// Or a sender could take off the tenant of his token, and write as another one.
+    #[test]
+    fn the_tenant_is_not_the_connections() {
+        for (tenant_header, tenants) in [("thanos-tenant", [Some("a"), None]), ("x-scope", [None, Some("b")])]
+        {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [
+                ("thanos-tenant", "a"),
+                ("x-scope", "b"),
+                ("authorization", "Bearer secret"),
+                ("connection", "thanos-tenant, x-scope"),
+            ] {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            let passed_on = passed_on(&headers, &HeaderName::from_static(tenant_header));
+            let of = |name| passed_on.get(name).map(|value| value.to_str().expect("text"));
+            assert_eq!([of("thanos-tenant"), of("x-scope")], tenants);
+            assert_eq!(of("authorization"), None);
         }
     }
 

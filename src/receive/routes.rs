@@ -193,7 +193,8 @@ impl<S: Serve> Room<S> {
         let mut incoming = self.incoming(&head.headers, protocol, bytes);
         incoming.from_peer = head.extensions.get::<FromPeer>().is_some();
         if self.mode == Mode::Observe {
-            incoming.verbatim = Some(Verbatim { headers: headers::passed_on(&head.headers), unsupported });
+            let headers = headers::passed_on(&head.headers, &self.tenant_header);
+            incoming.verbatim = Some(Verbatim { headers, unsupported });
         }
         let service = Arc::clone(&self.service);
         let life = tokio::spawn(async move {

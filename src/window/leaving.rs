@@ -10,21 +10,33 @@ use crate::series::GroupKey;
 /// A standby has shown so many tenths of an interval above what upstream has: its owner is later than deliveries are, so it is away, and
 /// has not been silent for long enough to be taken over from.
 const OVERDUE_TENTHS: i64 = 15;
+/// Or it is held above that at all, and nothing of its owner has arrived for so many tenths of an interval.
+const SILENT_TENTHS: i64 = 12;
 
 impl Window {
     /// Whether, among `count` entries from number `from` on, an owner of a series of the group is overdue, so that samples which are held
     /// are all that upstream will get of a gap; and the number to go on from, 0 when the table has been walked to its end. Exact while
-    /// no request of the group is served.
+    /// no request of the group is served. `now_ms`: the wall clock.
     #[must_use]
-    pub fn is_overdue(&self, group: GroupKey, from: u32, count: u32) -> (bool, u32) {
+    pub fn is_overdue(&self, group: GroupKey, from: u32, count: u32, now_ms: i64) -> (bool, u32) {
         // Held, so that its number stays its own.
         let Some(group) = self.groups.known(group) else { return (false, 0) };
         let used = self.table.used();
         let end = used.min(from.saturating_add(count));
+        let silent_ms = |owner| {
+            let arrived_ms = group.replica(owner).and_then(|owner| owner.arrived_ms());
+            arrived_ms.map_or(0, |arrived_ms| now_ms.saturating_sub(arrived_ms))
+        };
         let overdue = (from..end).any(|entry| {
-            let (series, interval) = (self.table.entry(entry), self.table.entry(entry).interval());
+            let series = self.table.entry(entry);
+            let (interval, held_above) = (series.interval(), series.held_above());
+            let is_late = || {
+                held_above * 10 > interval * OVERDUE_TENTHS
+                    || silent_ms(series.owner()).saturating_mul(10) > interval * SILENT_TENTHS
+            };
             interval > 0
-                && series.held_above() * 10 > interval * OVERDUE_TENTHS
+                && held_above > 0
+                && is_late()
                 && series.is_free_to_claim()
                 && self.group_of(entry) == group.number()
         });

@@ -136,6 +136,39 @@ async fn a_slow_handshake_is_counted() {
     proxy.comes_to_show(&hit("handshake_timeout", 1)).await;
 }
 
+/// Whoever has to come by way of another instance must not come back on the same connection, whichever version of HTTP it speaks.
+#[tokio::test]
+async fn who_is_sent_elsewhere_is_so_over_either_version_of_http() {
+    let (authority, files) = (Authority::new(), Files::new());
+    let pair = authority.signs("localhost");
+    let (certificate, key) = (files.put("tls.crt", pair.certificate), files.put("tls.key", pair.key));
+    let proxy = Proxy::start(&[("PROMDEDUP_TLS_CERT_FILE", &certificate), ("PROMDEDUP_TLS_KEY_FILE", &key)]);
+    let client = Client::of(&authority);
+    let stream = soon(client.clone().speaks(&["http/1.1"]).connect(proxy.address)).await.expect("TLS");
+    let mut line = Line::over(stream);
+    for (body, closes) in [(&b"busy"[..], false), (b"elsewhere", true)] {
+        line.post("/api/v1/receive", "", body).await;
+        let heard = line.hear().await;
+        assert_eq!((heard.status, heard.has("connection: close")), (503, closes), "{heard:?}");
+    }
+    assert!(line.closes().await);
+    let stream = soon(client.speaks(&["h2"]).connect(proxy.address)).await.expect("TLS");
+    let (mut send, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+    let connection = tokio::spawn(connection);
+    for (body, closes) in [(&b"busy"[..], false), (b"elsewhere", true)] {
+        let request = http::Request::post("https://localhost/api/v1/receive");
+        let request = request.body(Full::new(Bytes::from_static(body))).expect("a request");
+        let answer = soon(send.send_request(request)).await.expect("an answer");
+        assert_eq!(answer.status(), 503);
+        if closes {
+            soon(connection).await.expect("no panic").expect("it ended well");
+            return;
+        }
+        soon(send.ready()).await.expect("it is open");
+    }
+}
+
 /// As many as the shards of an old Prometheus go at one time; the next one waits for its turn, and gets it.
 #[tokio::test]
 async fn requests_at_a_time_on_one_connection_of_http2_are_bounded() {

@@ -36,13 +36,13 @@ impl Serve for Fake {
             self.go.as_ref().expect("a semaphore").acquire().await.expect("open").forget();
             self.ended.notify_one();
         }
-        if body.ends_with(b"busy") {
+        if body.ends_with(b"busy") || body.ends_with(b"elsewhere") {
             return Reply {
                 status: 503,
                 text: "come back".to_owned(),
                 retry_after_s: Some(7),
                 written: Written::default(),
-                elsewhere: false,
+                elsewhere: body.ends_with(b"elsewhere"),
                 echo: None,
             };
         }

@@ -5,9 +5,10 @@
 
 use crate::database::{Database, reach};
 use crate::front::Front;
+use crate::history::EPOCH_MS;
 use crate::story::{Mishap, What};
 use crate::upstream::{Door, TIMEOUT};
-use crate::world::{Rest, World};
+use crate::world::World;
 use axum::body::Body;
 use http_body_util::BodyExt;
 use promdedup::config::PeerSecrets;
@@ -65,12 +66,16 @@ impl Seat {
         registry: &Registry,
         dead: &Arc<AtomicBool>,
     ) -> (Pipeline<Door>, Member) {
+        let ahead_ms = world.story.fleet.as_ref().map_or(0, |fleet| fleet.ahead_ms[self.number]);
         let me = Peer { id: format!("i{}-{life}", self.number).into(), url: url(self.number).into() };
         let store = self.tables.store(me.clone());
         store.set_reach(reach(world, self.number));
         let database = Arc::new(Database { world: Arc::clone(world), store });
-        let memory =
-            Arc::new(Remembered { window: Arc::clone(pipeline.window()), rest: Arc::clone(&world.rest) });
+        let memory = Arc::new(Remembered {
+            window: Arc::clone(pipeline.window()),
+            world: Arc::clone(world),
+            ahead_ms,
+        });
         let seed = world.story.seed ^ (self.number as u64) << 32 ^ life;
         let store = Arc::clone(&database) as Arc<dyn Store>;
         let keeper = Keeper::new(me, store, Metrics::register(registry).unwrap(), seed, memory);
@@ -102,17 +107,19 @@ impl Member {
 /// The window of a process, as `app` shows it to placement.
 struct Remembered {
     window: Arc<Window>,
-    rest: Arc<Rest>,
+    world: Arc<World>,
+    ahead_ms: i64,
 }
 
 impl Memory for Remembered {
     fn is_needed(&self, group: GroupKey) -> bool {
-        self.rest.wait();
-        self.window.is_overdue(group, 0, u32::MAX).0
+        self.world.rest.wait();
+        let now_ms = EPOCH_MS + self.world.now_ms() + self.ahead_ms;
+        self.window.is_overdue(group, 0, u32::MAX, now_ms).0
     }
 
     fn forget(&self, group: GroupKey) {
-        self.rest.wait();
+        self.world.rest.wait();
         assert_eq!(self.window.forget_group(group, 0, u32::MAX), 0);
     }
 }

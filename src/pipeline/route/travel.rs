@@ -68,7 +68,7 @@ impl<U: Upstream> Pipeline<U> {
             astray(peering, &mut buffers.routes.groups, peer, &left);
             rounds -= 1;
             if rounds == 0 {
-                return Ok(Reply::new(503, ASTRAY.to_owned()));
+                return Ok(lost_its_way(peer));
             }
             left = (0..buffers.routes.groups.len() as u32).collect();
         }
@@ -206,7 +206,9 @@ impl<U: Upstream> Pipeline<U> {
                 return answers.reply();
             }
             if rounds == 0 {
-                answers.add(Reply::new(503, ASTRAY.to_owned()));
+                if let Some(peer) = plan.peers.first() {
+                    answers.add(lost_its_way(peer));
+                }
                 return answers.reply();
             }
             ask(peering, buffers, &left).await;
@@ -291,6 +293,14 @@ fn hop(body: Bytes, protocol: Protocol, incoming: &Incoming) -> Hop {
     }
 }
 
+/// Two instances each think that the other one serves a group. `peer`: the last that was asked.
+fn lost_its_way(peer: &Peer) -> Reply {
+    tracing::warn!(peer = %peer.url, "an instance does not serve the groups that the database says it does: is its \
+        PROMDEDUP_ADVERTISE_URL its own?");
+    // Another instance may know better.
+    Reply { elsewhere: true, ..Reply::new(503, ASTRAY.to_owned()) }
+}
+
 /// Makes one hop. `None`: it went to the wrong instance.
 async fn pass(peering: &Peering, peer: &Peer, hop: Hop) -> Option<Reply> {
     let hopped = peering.peers.pass(peer, hop).await;
@@ -306,7 +316,8 @@ async fn pass(peering: &Peering, peer: &Peer, hop: Hop) -> Option<Reply> {
         Hopped::Refused { status, text } => {
             tracing::warn!(peer = %peer.url, status, text, "another instance does not take what is passed on to it: do \
                 PROMDEDUP_PEER_TOKEN_FILE and PROMDEDUP_ADVERTISE_URL fit?");
-            Some(Reply::new(503, format!("the instance that serves the group answered {status}")))
+            let text = format!("the instance that serves the group answered {status}");
+            Some(Reply { elsewhere: true, ..Reply::new(503, text) })
         }
         Hopped::Unreached { error } => {
             tracing::debug!(peer = %peer.url, error, "another instance was not reached");

@@ -19,6 +19,8 @@ const OVERLAP: Duration = Duration::from_secs(20);
 const TIDY_EVERY: Duration = Duration::from_secs(600);
 /// Requests of a group that is to be given away may take so long. Then it stays.
 const LEAVING_MAX: Duration = Duration::from_secs(5);
+/// Groups that nobody is sure of are claimed for so long between two heartbeats, which say that this instance lives.
+const RECONCILED_AT_ONCE_MAX: Duration = Duration::from_secs(1);
 /// A group that somebody else took at the same moment is asked for again, so often.
 const TRIES_MAX: usize = 3;
 
@@ -102,10 +104,12 @@ impl Keeper {
         });
     }
 
-    /// Claims what is served here without the database knowing; what somebody else has is lost.
+    /// Claims what is served here without the database knowing; what somebody else has is lost. The next heartbeat does not wait for all
+    /// of it: what is left is claimed after that.
     async fn reconcile(self: &Arc<Self>) {
+        let until = Instant::now() + RECONCILED_AT_ONCE_MAX;
         let mut before = Vec::new();
-        loop {
+        while Instant::now() < until {
             let unsure = self.cache.unsure(CLAIMED_AT_ONCE_MAX);
             let nothing_new = unsure.is_empty() || unsure == before;
             if nothing_new || self.is_leaving() || !self.claim_these(unsure.clone()).await {

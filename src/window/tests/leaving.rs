@@ -88,7 +88,7 @@ fn all_of_a_group_is_forgotten_and_nothing_of_another() {
 fn an_owner_that_is_overdue_is_seen_until_somebody_has_taken_over() {
     let two = Two::new();
     let story = &two.story;
-    let overdue = |group| story.window.is_overdue(GroupKey(group), 0, u32::MAX).0;
+    let overdue = |group| story.window.is_overdue(GroupKey(group), 0, u32::MAX, 0).0;
     for second in [0, 15, 30] {
         story.deliver(9, A, second);
         assert!(!overdue(1));
@@ -97,12 +97,29 @@ fn an_owner_that_is_overdue_is_seen_until_somebody_has_taken_over() {
     }
     story.deliver(9, B, 30 + 23);
     assert!(overdue(1) && !overdue(2) && !overdue(3), "it is this group's");
-    assert_eq!(story.window.is_overdue(GroupKey(1), 0, 1), (true, 0));
+    assert_eq!(story.window.is_overdue(GroupKey(1), 0, 1, 0), (true, 0));
     story.deliver(10, A, 0);
-    assert_eq!(story.window.is_overdue(GroupKey(1), 0, 1), (true, 1), "by small steps");
-    assert_eq!(story.window.is_overdue(GroupKey(1), 1, 1), (false, 0));
+    assert_eq!(story.window.is_overdue(GroupKey(1), 0, 1, 0), (true, 1), "by small steps");
+    assert_eq!(story.window.is_overdue(GroupKey(1), 1, 1, 0), (false, 0));
     story.deliver(9, B, 30 + 38);
     assert!(!overdue(1), "upstream has all");
+}
+
+/// A standby that comes less than half an interval after its owner has shown two samples before it is that far above.
+#[test]
+fn an_owner_that_does_not_arrive_any_more_is_overdue_before() {
+    let story = Story::new(10);
+    let group = story.window.groups().group(story.group).unwrap();
+    for second in [0, 15, 30] {
+        story.deliver(9, A, second);
+    }
+    group.replica(A).unwrap().see(30_000, 30_000);
+    let overdue = |second: i64| story.window.is_overdue(GroupKey(1), 0, u32::MAX, second * 1_000).0;
+    assert!(!overdue(49), "nothing is held");
+    story.deliver(9, B, 37);
+    assert!(!overdue(48) && overdue(49));
+    group.replica(A).unwrap().see(45_000, 47_000);
+    assert!(!overdue(49), "it is late, and not away");
 }
 
 /// Its samples are gone, too. Or a group would be kept for as long as nobody takes the entry.
@@ -112,7 +129,7 @@ fn a_series_that_is_forgotten_keeps_no_group() {
     for (replica, second) in [(A, 0), (A, 15), (B, 23), (B, 38)] {
         story.deliver(9, replica, second);
     }
-    let overdue = || story.window.is_overdue(GroupKey(1), 0, u32::MAX).0;
+    let overdue = || story.window.is_overdue(GroupKey(1), 0, u32::MAX, 0).0;
     assert!(overdue());
     (0..IDLE_TICKS).for_each(|_| story.window.advance_tick());
     story.window.sweep(0, 100);
