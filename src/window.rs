@@ -192,8 +192,7 @@ impl Window {
     #[must_use]
     pub fn follows(&self, number: u32, replica: ReplicaId) -> bool {
         let entry = self.table.entry(number);
-        let fenced = self.targets.slot(entry.target()).snapshot().target.fenced;
-        entry.owner() == replica && fenced != Some(replica)
+        self.targets.slot(entry.target()).follows(entry, replica)
     }
 
     /// As [`Self::follows`], for a series that is not known, by its target. An unknown target follows whoever comes.

@@ -4,8 +4,8 @@
 //! carries. Refuses to wait: it says whom for.
 
 use super::Settings;
-use super::request::{Fate, Kind, Request, Unit};
-use super::tally::{Tally, takeover_number};
+use super::request::{Fate, Item, Kind, Request, Unit};
+use super::tally::{Tallies, Tally, takeover_number};
 use crate::forward::Answer;
 use crate::policy::{Action, Circumstances, Held, Sample, TimestampMs, Verdict};
 use crate::series::{SeriesKey, TenantHash};
@@ -160,15 +160,19 @@ impl Bench<'_> {
         if !judged.waits.is_empty() {
             return units.start;
         }
-        let Request { units: all, items, keys, found, samples, fates, .. } = request;
+        let Request { units: all, items, keys, found, samples, fates, tallies, .. } = request;
         let late_ms = self.settings.out_of_order_window_ms;
         let mut run = flight.run();
         for u in units.clone() {
             let unit = all[u];
             let i = unit.item as usize;
-            let (item, number) = (&items[i], found[i].number);
-            if unit.count == 0 || item.kind != Kind::Replicated || number == UNKNOWN {
+            let (item, number) = (&mut items[i], found[i].number);
+            if item.kind != Kind::Replicated || number == UNKNOWN {
                 return u;
+            }
+            if unit.count == 0 && item.series.exemplars > 0 {
+                let goes = run.follows(number, item.replica);
+                note_exemplars(item, u, goes, tallies, judged);
             }
             let known = Known { number, key: keys[i], group: item.group, histogram: None };
             for s in unit.first..unit.first + unit.count {
@@ -408,12 +412,18 @@ impl Bench<'_> {
                 .is_none_or(|place| self.window.follows_target(place.target, item.replica)),
             number => self.window.follows(number, item.replica),
         };
-        if goes {
-            judged.exemplars.push(u as u32);
-        } else {
-            request.tallies.of(item.tally).drops_exemplars = true;
-        }
-        request.items[i].dropped = !goes;
+        note_exemplars(&mut request.items[i], u, goes, &mut request.tallies, judged);
+    }
+}
+
+/// Exemplars without a sample go, or do not.
+#[inline(always)]
+fn note_exemplars(item: &mut Item, u: usize, goes: bool, tallies: &mut Tallies, judged: &mut Judged) {
+    item.dropped = !goes;
+    if goes {
+        judged.exemplars.push(u as u32);
+    } else {
+        tallies.of(item.tally).drops_exemplars = true;
     }
 }
 

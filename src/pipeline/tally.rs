@@ -209,10 +209,15 @@ impl Sums {
         if sums.of_fate(Fate::Duplicate) > 0 || drops_exemplars {
             let mut first = 0;
             for item in items {
-                let own = &fates[first..first + item.series.samples as usize];
-                first += own.len();
-                let duplicates = !own.is_empty() && all_are(own, Fate::Duplicate);
-                sums.duplicate_bytes += if item.dropped || duplicates { bytes(item) } else { 0 };
+                let count = item.series.samples as usize;
+                // Nearly all have one or none, in no order that could be foreseen: without a branch.
+                let duplicates = match fates.get(first..first + count.max(1)) {
+                    Some(own) if count <= 1 => (count == 1) & (own[0] == Fate::Duplicate),
+                    Some(own) => all_are(own, Fate::Duplicate),
+                    None => false, // exemplars, behind the last sample
+                };
+                first += count;
+                sums.duplicate_bytes += u64::from(item.dropped | duplicates) * bytes(item);
             }
         }
         sums

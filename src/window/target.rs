@@ -4,6 +4,7 @@
 //! without a lock. What changes seldom (a move, a fence, an `up`) is changed under the target's own lock, and found by
 //! a sharded map (`dashmap`) when a series is born. Refuses to decide anything.
 
+use super::entry::Entry;
 use super::sync::size::TARGETS as CHUNK;
 use super::sync::{AtomicI64, AtomicU32, AtomicU64, DashMap, Mutex, MutexGuard, OnceLock};
 use crate::policy::{ReplicaId, Target, TimestampMs, Ups};
@@ -208,6 +209,12 @@ impl TargetSlot {
     pub(super) fn owner_unfenced(&self) -> Option<ReplicaId> {
         let word = self.word.load(Acquire);
         (word >> 8 & 0xffff == u64::from(NO_REPLICA) * 0x101).then_some(ReplicaId(word as u8))
+    }
+
+    /// Whether what belongs to a series of it, without being a sample, goes with this replica's stream.
+    #[inline]
+    pub(super) fn follows(&self, series: &Entry, replica: ReplicaId) -> bool {
+        series.owner() == replica && self.snapshot().target.fenced != Some(replica)
     }
 
     /// Its owner has shown a sample of that time.

@@ -57,6 +57,13 @@ impl Flight {
 }
 
 impl Run<'_> {
+    /// As [`Window::follows`].
+    #[inline(always)]
+    pub fn follows(&mut self, number: u32, replica: ReplicaId) -> bool {
+        let entry = self.entries.entry(number);
+        self.targets.slot(entry.target()).follows(entry, replica)
+    }
+
     /// Decides a float that is no stale marker. `late_ms`: how late a sample may be that upstream takes.
     #[inline(always)]
     pub fn decide(
