@@ -26,6 +26,8 @@ pub enum Reach {
     /// It is answered.
     #[default]
     Well,
+    /// It is answered so much later.
+    Late(Duration),
     /// There is no connection.
     Refused,
     /// What it asks gets lost.
@@ -122,6 +124,13 @@ impl Tables {
         Some((row.owner.clone()?, row.epoch))
     }
 
+    /// How long ago an instance was last heard of.
+    #[must_use]
+    pub fn silence(&self, id: &str) -> Option<Duration> {
+        let now = (self.0.clock)();
+        self.rows().instances.get(id).map(|row| now.saturating_sub(row.heartbeat))
+    }
+
     /// How many statements were answered so far.
     #[must_use]
     pub fn statements(&self) -> u64 {
@@ -191,6 +200,7 @@ impl MemoryStore {
                     sleep(STATEMENT_MAX).await;
                     return Err(StoreError::Silent);
                 }
+                Reach::Late(by) => sleep(by).await,
                 Reach::Well | Reach::Unanswered => {}
             }
             let (answer, news) = {

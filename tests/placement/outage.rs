@@ -263,6 +263,26 @@ async fn a_database_that_has_forgotten_is_believed_and_heartbeats_go_on() {
     assert!(b.is_mine(1));
 }
 
+/// Or it would lapse over them, be sure of none any more, and begin anew with all of them.
+#[tokio::test(start_paused = true)]
+async fn heartbeats_do_not_wait_for_claims_however_many_there_are() {
+    let tables = tables();
+    let a = One::start(&tables, "a").await;
+    a.store.set_reach(Reach::Refused);
+    beats(1).await;
+    for number in 0..20_000 {
+        drop(a.mine(number).await);
+    }
+    a.store.set_reach(Reach::Late(Duration::from_millis(300)));
+    let mut silence = Duration::ZERO;
+    for _ in 0..60 {
+        beats(1).await;
+        silence = silence.max(tables.silence(&peer("a").id).expect("it is there"));
+    }
+    assert!(silence < HEARTBEAT_EVERY * 3, "{silence:?}");
+    assert_eq!(a.metric("promdedup_placement_unconfirmed_groups"), 0, "all of them are claimed in the end");
+}
+
 /// The database has lost its rows, and then hears the heartbeat of one that does not hear what it says to it.
 #[tokio::test(start_paused = true)]
 async fn a_lapse_is_noticed_although_the_answer_that_told_of_it_got_lost() {
