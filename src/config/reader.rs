@@ -117,7 +117,7 @@ impl Reader {
         let (tls, auth) = (self.server_tls(), self.auth());
         let tenant_header = self.tenant_header();
         let body_max_bytes = self.body_max_bytes();
-        let in_flight_max_bytes = self.read(var::IN_FLIGHT_MAX, values::size_bytes);
+        let in_flight_max_bytes = self.read(var::IN_FLIGHT_MAX, in_flight_max);
         let request_timeout = self.read(var::REQUEST_TIMEOUT, above_zero);
         let connections_max =
             self.read(var::CONNECTIONS_MAX, |text| values::number(text, 1, CONNECTIONS_MOST));
@@ -369,6 +369,13 @@ fn body_max(text: &str) -> Result<usize, values::Wrong> {
     match values::size_bytes(text)? {
         size if size < BODY_MIN_BYTES => Err("below 1KiB".to_owned()),
         size if size > BODY_MAX_BYTES => Err("above 1GiB".to_owned()),
+        size => Ok(size),
+    }
+}
+
+fn in_flight_max(text: &str) -> Result<usize, values::Wrong> {
+    match values::size_bytes(text)? {
+        0 => Err("zero".to_owned()),
         size => Ok(size),
     }
 }

@@ -262,12 +262,6 @@ pub(super) fn shown(name: &str, value: &str) -> String {
         return super::coordination::shown(value);
     }
     const SECRET: &[&str] = &["PASS", "SECRET", "TOKEN", "KEY", "AUTH", "HEADER"];
-    if let Some((before, host)) = value.rsplit_once('@')
-        && (before.contains("://") || name.ends_with("_URL") || name.ends_with("_ISSUER"))
-    {
-        let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
-        return format!("{scheme}***@{host}");
-    }
     let path = name.ends_with("_FILE");
     let issuer = name.starts_with("PROMDEDUP_AUTH_OIDC_");
     if !path
@@ -276,6 +270,12 @@ pub(super) fn shown(name: &str, value: &str) -> String {
         && SECRET.iter().any(|word| name.contains(word))
     {
         return "***".to_owned();
+    }
+    if let Some((before, host)) = value.rsplit_once('@')
+        && (before.contains("://") || name.ends_with("_URL") || name.ends_with("_ISSUER"))
+    {
+        let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+        return format!("{scheme}***@{host}");
     }
     value.to_owned()
 }
@@ -392,6 +392,7 @@ mod tests {
         }
         assert_eq!(shown("PROMDEDUP_UPSTREAM_BASIC_FILE", "/etc/a@b"), "/etc/a@b");
         assert_eq!(shown("PROMDEDUP_UPSTREAM_HEADERS", "X-Key: s3cret"), "***");
+        assert_eq!(shown("PROMDEDUP_UPSTREAM_HEADERS", "X-Key: s3cret, X-Ref: http://u:p@h/"), "***");
         assert_eq!(shown("PROMDEDUP_PEER_TOKEN", "s3cret"), "***");
         assert_eq!(shown("PROMDEDUP_PEER_TOKEN_FILE", "/etc/token"), "/etc/token");
         assert_eq!(shown("PROMDEDUP_TENANT_HEADER", "a b"), "a b");

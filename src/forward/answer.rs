@@ -74,10 +74,11 @@ pub fn names_only_exemplars(text: &str) -> bool {
 /// sample of, one at that time or a newer one. Anything not understood, or cut off, counts as a blame of something else.
 #[must_use]
 pub fn names_only_the_order(text: &str) -> bool {
-    const ORDER: [(&str, &str); 3] = [
+    const ORDER: [(&str, &str); 4] = [
         ("samples", "out of order sample"),
         ("samples", "duplicate sample for timestamp"),
         ("exemplars", "out of order exemplar"),
+        ("exemplars", "duplicate exemplar"),
     ];
     let lower = text.to_ascii_lowercase();
     let mut blamed = causes(&lower).peekable();

@@ -9,7 +9,7 @@ use super::packing::{Packed, Packing};
 use super::part::Part;
 use super::request::{Fate, Request};
 use super::verdict::Outcome;
-use super::{Buffers, Incoming, Pipeline, verdict};
+use super::{Buffers, Incoming, Pipeline, Protocol, verdict};
 use crate::forward::{Answer, Outgoing, Upstream};
 use crate::overhead::Stage;
 use crate::window::{Flight, Metadata, Window};
@@ -64,7 +64,7 @@ impl<U: Upstream> Pipeline<U> {
                 turn.breathe(packing.meter, Stage::Encode).await;
             }
         }
-        let news = self.append_metadata(request, part.metadata.clone(), bench, &mut packing);
+        let (news, told) = self.append_metadata(request, &part.metadata, bench, &mut packing);
         if packing.is_empty() {
             packing.forget();
             buffers.log = flight.commit();
@@ -105,32 +105,49 @@ impl<U: Upstream> Pipeline<U> {
             self.window.note_landed();
             self.window.metadata().remember(&news, bench.now_ms);
         }
-        let landing = self.land(buffers, part, flight, &answer, bench, outcome);
+        let smaller = match &answer {
+            Answer::TooBig { .. } if bench.observed.is_none() => part.smaller(&told),
+            _ => Vec::new(),
+        };
+        let landing = if smaller.is_empty() {
+            self.land(buffers, units, flight, &answer, bench, outcome)
+        } else {
+            buffers.log = flight.roll_back(true);
+            buffers.request.decide_again(units, &buffers.judged);
+            Landing::Split(smaller)
+        };
         buffers.meter.end(Stage::Window);
         landing
     }
 
-    /// Appends the metadata that upstream has not had lately, each once. Returns what it is to be remembered by.
+    /// Appends the metadata that upstream has not had lately, each once. Returns what it is to be remembered by, and from where to where
+    /// there was some.
     fn append_metadata(
         &self,
         request: &mut Request,
-        metadata: Range<usize>,
+        metadata: &Range<usize>,
         bench: &Bench<'_>,
         out: &mut Packing<'_>,
-    ) -> Vec<u128> {
-        let mut news = HashSet::new();
-        if metadata.start == 0 && !metadata.is_empty() {
-            request.metadata_known_bytes = 0;
+    ) -> (Vec<u128>, Range<usize>) {
+        if self.settings.upstream_protocol == Protocol::Two {
+            return (Vec::new(), 0..0); // which has no place for it
         }
-        for field in &request.metadata[metadata] {
+        let (mut news, mut told, mut known_bytes) = (HashSet::new(), 0..0, 0);
+        for m in metadata.clone() {
+            let field = request.metadata[m];
             let key = Metadata::key(field.of(&request.body), bench.tenant);
             if self.window.metadata().is_news(key, bench.now_ms) && news.insert(key) {
-                splice::field(&request.body, *field, out.room(field.len()));
+                splice::field(&request.body, field, out.room(field.len()));
+                told = if told.is_empty() { m } else { told.start }..m + 1;
             } else {
-                request.metadata_known_bytes += field.len();
+                known_bytes += field.len();
             }
         }
-        news.into_iter().collect()
+        // (Where it is taken apart, what is known then has been counted.)
+        if *metadata == (0..request.metadata.len()) {
+            request.metadata_known_bytes = known_bytes;
+        }
+        (news.into_iter().collect(), told)
     }
 
     /// Decides a part until no other flight is in its way. `None`: that took too long.
@@ -190,23 +207,13 @@ impl<U: Upstream> Pipeline<U> {
     fn land(
         &self,
         buffers: &mut Buffers,
-        part: &Part,
+        units: &Range<usize>,
         flight: Flight,
         answer: &Answer,
         bench: &Bench<'_>,
         outcome: &mut Outcome,
     ) -> Landing {
-        let units = &part.units;
         let request = &mut buffers.request;
-        let smaller = match answer {
-            Answer::TooBig { .. } if bench.observed.is_none() => part.smaller(),
-            _ => Vec::new(),
-        };
-        if !smaller.is_empty() {
-            buffers.log = flight.roll_back(true);
-            request.decide_again(units, &buffers.judged);
-            return Landing::Split(smaller);
-        }
         let benign = verdict::benign(answer, &flight, bench.retry)
             .or_else(|| self.explained(answer, request, units, &buffers.judged, bench));
         let fate = match answer {

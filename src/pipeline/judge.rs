@@ -401,6 +401,10 @@ impl Bench<'_> {
         if item.series.exemplars == 0 {
             return;
         }
+        if request.found[i].number == UNKNOWN {
+            // A sample before it may have made it known.
+            request.found[i].number = self.window.find(request.keys[i]);
+        }
         let goes = match request.found[i].number {
             // As its samples do, which find no room.
             UNKNOWN if self.window.is_full() => {

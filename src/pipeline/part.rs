@@ -27,17 +27,21 @@ impl Part {
     }
 
     /// Smaller parts of it, in the order of sending; none where there are none. First metadata goes apart, so that no sample suffers
-    /// from what is no part of it; last what nobody knows is left out.
-    pub(super) fn smaller(&self) -> Vec<Self> {
-        let Self { units, metadata, unknown } = self;
+    /// from what is no part of it; last what nobody knows is left out. `metadata`: what of its own went; upstream knows the rest.
+    pub(super) fn smaller(&self, metadata: &Range<usize>) -> Vec<Self> {
+        let Self { units, unknown, .. } = self;
         let none = 0..0;
         let of = |units: Range<usize>, metadata: Range<usize>, unknown| Self { units, metadata, unknown };
         let middle = |range: &Range<usize>| range.start + range.len() / 2;
         match (units.len(), metadata.len()) {
+            (0, 1) if *unknown => vec![of(none, metadata.clone(), false)],
             (0, 0 | 1) => Vec::new(),
             (0, _) => {
                 let middle = middle(metadata);
-                vec![of(none.clone(), metadata.start..middle, false), of(none, middle..metadata.end, false)]
+                vec![
+                    of(none.clone(), metadata.start..middle, *unknown),
+                    of(none, middle..metadata.end, false),
+                ]
             }
             (_, 1..) => vec![of(units.clone(), none.clone(), *unknown), of(none, metadata.clone(), false)],
             (1, 0) if *unknown => vec![of(units.clone(), none, false)],
@@ -67,12 +71,21 @@ mod tests {
             (part(2..3, 0..1, false), vec![part(2..3, 0..0, false), part(0..0, 0..1, false)]),
             (part(2..3, 0..0, true), vec![part(2..3, 0..0, false)]),
             (part(2..3, 0..0, false), vec![]),
-            (part(0..0, 1..4, false), vec![part(0..0, 1..2, false), part(0..0, 2..4, false)]),
-            (part(0..0, 1..2, true), vec![]),
+            (part(0..0, 1..4, true), vec![part(0..0, 1..2, true), part(0..0, 2..4, false)]),
+            (part(0..0, 1..2, true), vec![part(0..0, 1..2, false)]),
+            (part(0..0, 1..2, false), vec![]),
             (part(none.clone(), none, true), vec![]),
         ] {
-            assert_eq!(whole.smaller(), smaller, "{whole:?}");
+            assert_eq!(whole.smaller(&whole.metadata), smaller, "{whole:?}");
         }
+    }
+
+    /// Or the same would go twice.
+    #[test]
+    fn what_did_not_go_is_not_taken_apart() {
+        let whole = part(2..7, 0..9, false);
+        assert_eq!(whole.smaller(&(0..0)), [part(2..4, 0..0, false), part(4..7, 0..0, false)]);
+        assert_eq!(whole.smaller(&(3..5)), [part(2..7, 0..0, false), part(0..0, 3..5, false)]);
     }
 
     /// Or upstream would be asked for the same again and again.
@@ -81,7 +94,7 @@ mod tests {
         let mut left = vec![part(0..100, 0..100, true)];
         let mut steps = 0;
         while let Some(next) = left.pop() {
-            left.extend(next.smaller());
+            left.extend(next.smaller(&next.metadata));
             steps += 1;
         }
         assert_eq!(steps, 2 * 100 - 1 + 2 * 100 - 1 + 1 + 1);

@@ -3,6 +3,7 @@
 //! Owns what is bounded of a connection as a whole: heads, streams, and its time, which `overdue.rs` measures.
 
 use super::phase::Phase;
+use super::routes::Elsewhere;
 use super::threads::reached;
 use super::tls::Tls;
 
@@ -15,6 +16,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::HeaderValue;
 use http::header::CONNECTION;
+use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -130,9 +132,16 @@ impl Connections {
             async move {
                 let mut response: Response = answer.await?;
                 drop(serving);
-                // HTTP/2 has no such header: it is said to the connection.
-                if response.headers_mut().remove(CONNECTION).is_some_and(|said| said == "close") {
-                    sent_away.notify_one();
+                response.headers_mut().remove(CONNECTION);
+                if response.extensions().get::<Elsewhere>().is_some() {
+                    // Said to the connection, as soon as the answer has been.
+                    let said = NotifyOnDrop(sent_away);
+                    response = response.map(|body| {
+                        Body::new(body.map_frame(move |frame| {
+                            let _kept = &said;
+                            frame
+                        }))
+                    });
                 }
                 Ok::<_, Infallible>(response)
             }
@@ -165,7 +174,14 @@ impl Connections {
             }
             () = elsewhere.notified() => {
                 end(connection.as_mut());
-                connection.await
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    // Or who does not read the answer would be here for ever.
+                    _ = watch.overdue(self.patience) => {
+                        self.idle_timeout_hit.inc();
+                        timeout(END_MAX, connection).await.unwrap_or(Ok(()))
+                    }
+                }
             }
             overdue = watch.overdue(self.patience) => {
                 if overdue == Overdue::Head {
@@ -184,5 +200,14 @@ impl Connections {
             }
             tracing::debug!(%error, "a connection ended");
         }
+    }
+}
+
+/// Notifies when it is dropped.
+struct NotifyOnDrop(Arc<Notify>);
+
+impl Drop for NotifyOnDrop {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }

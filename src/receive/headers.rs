@@ -95,10 +95,11 @@ pub(super) fn speaks_two(protocol: Protocol, headers: &HeaderMap) -> bool {
         || headers.get(VERSION).is_some_and(|version| version.as_bytes().starts_with(b"2."))
 }
 
-/// How often a header is there, if that is more than once: which of its values is meant?
-pub(super) fn repeated(headers: &HeaderMap, name: &HeaderName) -> Option<usize> {
-    let times = headers.get_all(name).iter().count();
-    (times > 1).then_some(times)
+/// How many values a header has, if they are not all the same: which of them is meant?
+pub(super) fn several(headers: &HeaderMap, name: &HeaderName) -> Option<usize> {
+    let first = headers.get(name)?;
+    let values = headers.get_all(name);
+    values.iter().any(|value| value != first).then(|| values.iter().count())
 }
 
 /// The transfer codings of a body, if they are anything but `chunked`: hyper takes off that one, and whoever stands in front may
@@ -217,8 +218,10 @@ mod tests {
         }
         let given = "snappy, ...".to_owned();
         assert_eq!(check(&headers), Err(Unsupported::Encoding { given, of: Protocol::One }));
-        assert_eq!(repeated(&headers, &CONTENT_ENCODING), Some(2));
-        assert_eq!(repeated(&headers, &CONTENT_TYPE), None);
+        assert_eq!(several(&headers, &CONTENT_ENCODING), None, "the same");
+        assert_eq!(several(&headers, &CONTENT_TYPE), None);
+        headers.append(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        assert_eq!(several(&headers, &CONTENT_ENCODING), Some(3));
     }
 
     #[test]

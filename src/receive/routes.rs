@@ -68,8 +68,8 @@ enum Refused {
     Unsupported(#[from] Unsupported),
     #[error("Transfer-Encoding {given:?} is not supported: expected chunked")]
     Coding { given: String },
-    #[error("{name} is there {times} times: expected one tenant")]
-    Tenants { name: HeaderName, times: usize },
+    #[error("{name} names {count} tenants: expected one")]
+    Tenants { name: HeaderName, count: usize },
     #[error("the body has {given} bytes or more, at most {max} are taken")]
     TooBig { given: u64, max: usize },
     #[error("the body took longer than {} to arrive", humantime::format_duration(*.after))]
@@ -225,9 +225,9 @@ impl<S: Serve> Room<S> {
             return Err(Refused::Coding { given });
         }
         if self.mode == Mode::Dedup
-            && let Some(times) = headers::repeated(headers, &self.tenant_header)
+            && let Some(count) = headers::several(headers, &self.tenant_header)
         {
-            return Err(Refused::Tenants { name: self.tenant_header.clone(), times });
+            return Err(Refused::Tenants { name: self.tenant_header.clone(), count });
         }
         let version = match (version, self.mode) {
             // It goes on as it came, and whether it is what it should be is for upstream to say.
@@ -357,6 +357,10 @@ impl<S: Serve> Room<S> {
     }
 }
 
+/// Of an answer whose sender is to come by way of another instance: HTTP/2 has no header for that.
+#[derive(Debug, Clone)]
+pub(super) struct Elsewhere;
+
 /// What a route is given.
 struct Door<S> {
     room: Arc<Room<S>>,
@@ -425,7 +429,8 @@ async fn write<S: Serve>(State(door): State<Door<S>>, request: Request) -> Respo
         Ok(Reply { echo: Some(echo), .. }) => (echoed(*echo), None),
         Ok(reply) => {
             // Of 1.0 they would be believed, too (Prometheus 2.54 and later), and mean something else. Another instance knows.
-            let written = (protocol == Protocol::Two || from_peer).then_some(reply.written);
+            let told = protocol == Protocol::Two || from_peer || two && reply.status >= 400;
+            let written = told.then_some(reply.written);
             (answered(reply), written)
         }
         Err(refused) => {
@@ -494,6 +499,7 @@ fn answered(reply: Reply) -> Response {
     }
     if reply.elsewhere {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response.extensions_mut().insert(Elsewhere);
     }
     response
 }

@@ -34,7 +34,6 @@ pub struct Group {
     born_ms: AtomicI64,
     replicas: RwLock<Vec<Arc<Replica>>>,
     progress: Mutex<Progress>,
-    /// Of flights without an answer.
     /// Of flights that got no answer.
     doubt: Doubt,
     /// Of the first requests, before which there may have been another window.

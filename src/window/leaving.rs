@@ -4,8 +4,9 @@
 //! looked at without a claim, claimed for the table as an idle one is, looked at again, and forgotten or given back.
 //! Refuses to take what a request has claimed.
 
-use super::Window;
+use super::{Replica, Window};
 use crate::series::GroupKey;
+use std::sync::Arc;
 
 /// A standby has shown so many tenths of an interval above what upstream has: its owner is later than deliveries are, so it is away, and
 /// has not been silent for long enough to be taken over from.
@@ -23,16 +24,18 @@ impl Window {
         let Some(group) = self.groups.known(group) else { return (false, 0) };
         let used = self.table.used();
         let end = used.min(from.saturating_add(count));
-        let silent_ms = |owner| {
-            let arrived_ms = group.replica(owner).and_then(|owner| owner.arrived_ms());
-            arrived_ms.map_or(0, |arrived_ms| now_ms.saturating_sub(arrived_ms))
+        let silent_ms = |replica: Arc<Replica>| {
+            replica.arrived_ms().map_or(0, |arrived_ms| now_ms.saturating_sub(arrived_ms))
         };
+        // By number. (That of an entry of another group is of no matter: it is asked last whose an entry is.)
+        let silent_ms: Vec<_> = group.replicas().into_iter().map(silent_ms).collect();
         let overdue = (from..end).any(|entry| {
             let series = self.table.entry(entry);
             let (interval, held_above) = (series.interval(), series.held_above());
             let is_late = || {
                 held_above * 10 > interval * OVERDUE_TENTHS
-                    || silent_ms(series.owner()).saturating_mul(10) > interval * SILENT_TENTHS
+                    || silent_ms.get(usize::from(series.owner().0)).copied().unwrap_or(0).saturating_mul(10)
+                        > interval * SILENT_TENTHS
             };
             interval > 0
                 && held_above > 0

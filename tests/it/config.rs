@@ -127,6 +127,7 @@ fn values_out_of_bounds() {
     one("PROMDEDUP_LABEL_VALUE_MAX", "2GiB", "above 1GiB");
     one("PROMDEDUP_LABEL_VALUE_MAX", "65536", "unit");
     one("PROMDEDUP_IN_FLIGHT_MAX", "33", "unit");
+    one("PROMDEDUP_IN_FLIGHT_MAX", "0B", "zero");
     one("PROMDEDUP_TARGET_LABELS", "a,,b", "such as job,instance; ");
     one("PROMDEDUP_CONNECTIONS_MAX", "0", "below 1");
     one("PROMDEDUP_CONNECTIONS_PER_ADDRESS_MAX", "-1", "not a whole number");

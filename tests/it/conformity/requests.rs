@@ -79,6 +79,9 @@ async fn a_body_of_two_under_the_type_of_one_is_refused() {
     let heard = stage.post(&headers(Speaks::One), &body(Speaks::Two, &[up()])).await;
     assert_eq!((heard.status, written(&heard)), (400, NONE), "{heard:?}");
     assert!(heard.text.contains("remote write 2.0"), "{heard:?}");
+    let head = headers(Speaks::One).replace("0.1.0", "2.0.0");
+    let heard = stage.post(&head, &body(Speaks::Two, &[up()])).await;
+    assert_eq!((heard.status, written(&heard)), (400, ZEROS), "{heard:?}");
     assert_eq!(stage.thanos.totals().requests, 0);
 }
 

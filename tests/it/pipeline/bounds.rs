@@ -43,6 +43,27 @@ async fn a_batch_that_is_too_big_for_its_metadata_loses_no_sample() {
     assert_eq!(fake.requests(), requests);
 }
 
+/// Bytes of metadata that upstream knows are counted once, however often it is taken apart: else what duplicates cost would be many times
+/// what arrived.
+#[tokio::test]
+async fn what_upstream_knows_is_counted_once_and_does_not_go_apart() {
+    let (pipeline, fake) = pipeline();
+    assert_eq!(pipeline.raw(&body(&[ts("m0", "a", 0)], 14)).await.status, 204);
+    fake.entries_max(1);
+    let requests = fake.requests();
+    assert_eq!(pipeline.raw(&body(&[ts("m0", "b", 1)], 16)).await.status, 204);
+    assert_eq!((fake.requests() - requests, fake.metadata_stored()), (4, 16), "two of them, twice, and each");
+    assert_eq!(pipeline.outcome("duplicate"), 1);
+    let sum = |name: &str, labels: &[(&str, &str)]| pipeline.metric(name, labels);
+    let duplicates = sum("promdedup_duplicate_bytes_total", &[("replica", "b")]);
+    let arrived = sum("promdedup_body_bytes_total", &[("stage", "compressed_in")]);
+    assert!(0 < duplicates && duplicates < arrived, "{duplicates} of {arrived}");
+    // A batch with nothing but known metadata is halved at once.
+    let requests = fake.requests();
+    assert_eq!(pipeline.raw(&body(&[ts("m1", "a", 0), ts("m2", "a", 0)], 16)).await.status, 204);
+    assert_eq!(fake.requests() - requests, 3, "both, and each");
+}
+
 #[tokio::test]
 async fn metadata_that_is_too_big_goes_in_halves_and_what_is_too_big_by_itself_is_told() {
     let (pipeline, fake) = pipeline();
