@@ -238,8 +238,8 @@ impl Bench<'_> {
         }
     }
 
-    /// Whether what upstream took without saying so, or from a process before this one, explains a conflict with one of
-    /// these units, or with what fills their gaps.
+    /// Why upstream may have taken, without saying so or from a process before this one, what explains a conflict with one of these units,
+    /// or with what fills their gaps; `None` where it may not.
     pub(super) fn doubted(
         &self,
         request: &mut Request,
