@@ -105,16 +105,11 @@ impl<U: Upstream> Pipeline<U> {
             self.window.note_landed();
             self.window.metadata().remember(&news, bench.now_ms);
         }
-        let smaller = match &answer {
-            Answer::TooBig { .. } if bench.observed.is_none() => part.smaller(&told),
-            _ => Vec::new(),
-        };
-        let landing = if smaller.is_empty() {
-            self.land(buffers, units, flight, &answer, bench, outcome)
-        } else {
-            buffers.log = flight.roll_back(true);
-            buffers.request.decide_again(units, &buffers.judged);
-            Landing::Split(smaller)
+        let too_big = matches!(&answer, Answer::TooBig { .. }) && bench.observed.is_none();
+        let smaller = if too_big { part.smaller(&told) } else { Vec::new() };
+        let landing = match smaller.is_empty() {
+            true => self.land(buffers, units, flight, &answer, bench, outcome),
+            false => take_apart(buffers, units, flight, smaller),
         };
         buffers.meter.end(Stage::Window);
         landing
@@ -283,6 +278,13 @@ impl<U: Upstream> Pipeline<U> {
             }
         }
     }
+}
+
+/// Nothing of these units has gone: they are decided anew, in smaller parts.
+fn take_apart(buffers: &mut Buffers, units: &Range<usize>, flight: Flight, smaller: Vec<Part>) -> Landing {
+    buffers.log = flight.roll_back(true);
+    buffers.request.decide_again(units, &buffers.judged);
+    Landing::Split(smaller)
 }
 
 /// A duplicate leans on a flight which carries its series. If that has let the series go since, and this one has claimed it for a
