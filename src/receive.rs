@@ -14,6 +14,7 @@ mod headers;
 mod metrics;
 mod phase;
 mod places;
+mod refused;
 mod routes;
 mod threads;
 mod tls;

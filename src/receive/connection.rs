@@ -166,32 +166,25 @@ impl Connections {
         elsewhere: &Notify,
     ) {
         let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = reached(&mut phase, closing) => {
-                end(connection.as_mut());
-                connection.await
-            }
-            () = elsewhere.notified() => {
-                end(connection.as_mut());
-                tokio::select! {
-                    ended = connection.as_mut() => ended,
-                    // Or who does not read the answer would be here for ever.
-                    _ = watch.overdue(self.patience) => {
-                        self.idle_timeout_hit.inc();
-                        timeout(END_MAX, connection).await.unwrap_or(Ok(()))
+        let ended = loop {
+            tokio::select! {
+                ended = connection.as_mut() => break ended,
+                () = reached(&mut phase, closing) => {
+                    end(connection.as_mut());
+                    break connection.await;
+                }
+                // And goes on within its bounds: it may not read the answer.
+                () = elsewhere.notified() => end(connection.as_mut()),
+                overdue = watch.overdue(self.patience) => {
+                    if overdue == Overdue::Head {
+                        self.head_timeout_hit.inc();
+                        return tracing::debug!("a connection was cut: no head of a request in time");
                     }
+                    self.idle_timeout_hit.inc();
+                    end(connection.as_mut());
+                    // It may have a request just now, which is served; an idle one ends at once.
+                    break timeout(END_MAX, connection).await.unwrap_or(Ok(()));
                 }
-            }
-            overdue = watch.overdue(self.patience) => {
-                if overdue == Overdue::Head {
-                    self.head_timeout_hit.inc();
-                    return tracing::debug!("a connection was cut: no head of a request in time");
-                }
-                self.idle_timeout_hit.inc();
-                end(connection.as_mut());
-                // It may have a request just now, which is served; an idle one ends at once.
-                timeout(END_MAX, connection).await.unwrap_or(Ok(()))
             }
         };
         if let Err(error) = ended {

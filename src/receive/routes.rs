@@ -1,11 +1,12 @@
 //! Routes: from a request's headers to its answer.
 
 use super::Serve;
-use super::admission::{Admission, Admitted, Full};
-use super::auth::{Auth, Denied, FromPeer, PeerDoor};
+use super::admission::{Admission, Admitted};
+use super::auth::{Auth, FromPeer, PeerDoor};
 use super::headers::{self, Protocol, Unsupported};
 use super::metrics::Metrics;
 use super::phase::Phase;
+use super::refused::{Refused, sentence};
 use crate::config::{Mode, ReceiveConfig, compressed_max_bytes};
 use crate::forward::{Echo, WRITTEN};
 use crate::pipeline::{self, Incoming, Reply, Verbatim, Written};
@@ -17,7 +18,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::{Bytes, BytesMut};
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use prometheus::IntCounter;
@@ -27,10 +28,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 /// The ways in. All the same: the first is Thanos Receive's, the second Prometheus', the third Cortex' and Mimir's.
-const PATHS: [&str; 3] = ["/api/v1/receive", "/api/v1/write", "/api/v1/push"];
+pub(super) const PATHS: [&str; 3] = ["/api/v1/receive", "/api/v1/write", "/api/v1/push"];
 /// A first allocation is not larger, whatever the sender claims; memory follows what really arrives.
 const FIRST_ALLOCATION_MAX_BYTES: usize = 1 << 20;
-const RETRY_AFTER_S: u32 = 1;
 /// Of a longer body that says it becomes too large only what says so is kept.
 const KEPT_MAX_BYTES: usize = 64 << 10;
 /// Where a block says how long it becomes: a varint.
@@ -53,80 +53,6 @@ pub(super) struct Room<S> {
     peers: Option<PeerDoor>,
     body_hit: IntCounter,
     slow_hit: IntCounter,
-}
-
-/// Why a request gets no further than this room.
-#[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error("no such path: remote write goes to {}", PATHS[0])]
-    Path,
-    #[error("only POST is allowed here")]
-    Method,
-    #[error(transparent)]
-    Stranger(#[from] Denied),
-    #[error(transparent)]
-    Unsupported(#[from] Unsupported),
-    #[error("Transfer-Encoding {given:?} is not supported: expected chunked")]
-    Coding { given: String },
-    #[error("{name} names {count} tenants: expected one")]
-    Tenants { name: HeaderName, count: usize },
-    #[error("the body has {given} bytes or more, at most {max} are taken")]
-    TooBig { given: u64, max: usize },
-    #[error("the body took longer than {} to arrive", humantime::format_duration(*.after))]
-    TooSlow { after: Duration },
-    #[error("the body broke off after {after} bytes: {error}")]
-    BrokeOff { after: usize, error: String },
-    #[error(transparent)]
-    Full(#[from] Full),
-    #[error("shutting down")]
-    Draining,
-    #[error("internal error, see the log of promdedup")]
-    Panicked,
-}
-
-impl Refused {
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Path => StatusCode::NOT_FOUND,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Stranger(denied) => denied.status(),
-            Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooBig { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::Coding { .. } | Self::Tenants { .. } | Self::BrokeOff { .. } => StatusCode::BAD_REQUEST,
-            Self::Full(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    /// Whether what is left of the body is not read, so that the connection cannot go on.
-    fn closes(&self) -> bool {
-        matches!(
-            self,
-            Self::Stranger(_)
-                | Self::Coding { .. }
-                | Self::TooBig { .. }
-                | Self::TooSlow { .. }
-                | Self::BrokeOff { .. }
-                | Self::Draining
-        )
-    }
-
-    fn response(&self) -> Response {
-        let mut response = sentence(self.status(), self.to_string());
-        let headers = response.headers_mut();
-        match self {
-            Self::Method => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
-            Self::Full(_) | Self::Draining | Self::Stranger(Denied::Busy | Denied::Unavailable) => {
-                drop(headers.insert(RETRY_AFTER, RETRY_AFTER_S.into()))
-            }
-            _ => {}
-        }
-        if self.closes() {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
-    }
 }
 
 impl<S: Serve> Room<S> {
@@ -502,11 +428,4 @@ fn answered(reply: Reply) -> Response {
         response.extensions_mut().insert(Elsewhere);
     }
     response
-}
-
-fn sentence(status: StatusCode, mut text: String) -> Response {
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    (status, [(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))], text).into_response()
 }

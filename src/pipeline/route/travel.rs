@@ -68,7 +68,7 @@ impl<U: Upstream> Pipeline<U> {
             astray(peering, &mut buffers.routes.groups, peer, &left);
             rounds -= 1;
             if rounds == 0 {
-                return Ok(lost_its_way(peer));
+                return Ok(lost_their_way(std::slice::from_ref(peer)));
             }
             left = (0..buffers.routes.groups.len() as u32).collect();
         }
@@ -206,9 +206,7 @@ impl<U: Upstream> Pipeline<U> {
                 return answers.reply();
             }
             if rounds == 0 {
-                if let Some(peer) = plan.peers.first() {
-                    answers.add(lost_its_way(peer));
-                }
+                answers.add(lost_their_way(&plan.peers));
                 return answers.reply();
             }
             ask(peering, buffers, &left).await;
@@ -293,10 +291,14 @@ fn hop(body: Bytes, protocol: Protocol, incoming: &Incoming) -> Hop {
     }
 }
 
-/// Two instances each think that the other one serves a group. `peer`: the last that was asked.
-fn lost_its_way(peer: &Peer) -> Reply {
-    tracing::warn!(peer = %peer.url, "an instance does not serve the groups that the database says it does: is its \
-        PROMDEDUP_ADVERTISE_URL its own?");
+/// Instances each think that another one serves a group. `peers`: the last that were asked.
+fn lost_their_way(peers: &[Peer]) -> Reply {
+    let peers: Vec<_> = peers.iter().map(|peer| &*peer.url).collect();
+    tracing::warn!(
+        ?peers,
+        "an instance does not serve the groups that the database says it does: is its \
+        PROMDEDUP_ADVERTISE_URL its own?"
+    );
     // Another instance may know better.
     Reply { elsewhere: true, ..Reply::new(503, ASTRAY.to_owned()) }
 }
