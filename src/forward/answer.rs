@@ -166,6 +166,7 @@ mod tests {
         order("store locally for endpoint 127.0.0.1:12907: add 1 samples: out of order sample");
         order("2 errors: add 3 samples: out of order sample; add 2 samples: duplicate sample for timestamp");
         order("2 errors: add 3 samples: out of order sample; add 1 exemplars: out of order exemplar");
+        order("2 errors: add 3 samples: out of order sample; add 1 exemplars: duplicate exemplar");
         order(
             "forwarding request to endpoint a:10901: rpc error: code = AlreadyExists desc = store locally for \
              endpoint a:10901: add 9 samples: out of order sample",

@@ -55,6 +55,7 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.window.body_max_bytes, 32 << 20);
     assert_eq!(config.receive.body_max_bytes, 32 << 20);
     assert_eq!(config.receive.in_flight_max_bytes, 256 << 20);
+    assert_eq!(config.receive.alone_above(), None);
     let labels = LabelBounds {
         labels_max: config.series.labels_max,
         name_bytes_max: config.series.label_name_max_bytes,
@@ -293,6 +294,17 @@ fn an_unknown_name_that_is_no_text_is_unknown_as_well() {
     let all: Vec<_> = error.mistakes.iter().map(|each| (each.variable.as_str(), &*each.problem)).collect();
     let none = "no such variable";
     assert_eq!(all, [("PROMDEDUP_LIST\u{fffd}EN", none), ("PROMDEDUP_\u{fffd}_PORT", none)], "{error}");
+}
+
+/// It is told at the start, and no mistake: a larger request is served when it is alone.
+#[test]
+fn requests_larger_than_all_may_be_are_known() {
+    // Thrice the body, a sixth of it, and a few bytes.
+    let least = 3 * 1024 + 1024 / 6 + 32;
+    for (in_flight, alone) in [(format!("{least}B"), None), (format!("{}B", least - 1), Some(least))] {
+        let pairs = [("PROMDEDUP_BODY_MAX", "1KiB"), ("PROMDEDUP_IN_FLIGHT_MAX", &in_flight)];
+        assert_eq!(with(&pairs).expect("valid").receive.alone_above(), alone);
+    }
 }
 
 #[test]

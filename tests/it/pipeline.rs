@@ -315,6 +315,38 @@ async fn a_full_window_lets_newcomers_pass_with_their_label() {
     assert_eq!(pipeline.metric("promdedup_limit_hit_total", &[("limit", "series")]), 1);
 }
 
+/// Or upstream would be told of a series that it does not have.
+#[tokio::test]
+async fn exemplars_leave_with_the_labels_of_their_series_whether_it_finds_room_or_not() {
+    let (pipeline, fake) = Ask::with(|settings| settings.series_max = 1);
+    let alone = |name, replica| ts(name, replica, 0).no_sample().exemplar();
+    // The last place is taken in the request that has the exemplar, too.
+    pipeline.ask(&[ts("m", "a", 0), alone("m", "a")]).await;
+    assert_eq!(sent(&fake), ["m{} 0", "m{} e"]);
+    for replica in ["a", "b"] {
+        let before = sent(&fake).len();
+        pipeline.ask(&[ts("n", replica, 15), alone("n", replica), alone("m", replica)]).await;
+        let full = format!("n{{prometheus_replica={replica}}}");
+        let mut expected = vec![format!("{full} 15"), format!("{full} e")];
+        expected.extend((replica == "a").then(|| "m{} e".to_owned()));
+        assert_eq!(sent(&fake)[before..], expected);
+    }
+}
+
+/// Whatever of it was in conflict.
+#[tokio::test]
+async fn a_benign_conflict_counts_for_its_group() {
+    let (pipeline, fake) = pipeline();
+    pipeline.ask(&[ts("m", "a", 0)]).await;
+    let other = || Ts::raw(&[("__name__", "x"), ("cluster", "other")]);
+    for (nth, series) in [other().at(15), other().exemplar()].into_iter().enumerate() {
+        fake.next([Answer::Conflict { text: "add 1 samples: out of order sample".into() }]);
+        assert_eq!(pipeline.retry(&[series], 1).await.status, 204);
+        let labels = [("reason", "retry"), ("group", "other")];
+        assert_eq!(pipeline.metric("promdedup_benign_conflicts_total", &labels), 1 + nth as u64);
+    }
+}
+
 #[tokio::test]
 async fn times_that_fall_inside_a_request_leave_in_order() {
     let (pipeline, fake) = pipeline();

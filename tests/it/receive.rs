@@ -9,6 +9,8 @@ use promdedup::telemetry::LimitHits;
 use prometheus::{Registry, TextEncoder};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
@@ -349,6 +351,20 @@ async fn a_sender_that_hangs_up_cancels_nothing() {
     proxy.let_go(1);
     soon(proxy.fake.ended.notified()).await;
     proxy.drain().await.expect("drained");
+}
+
+#[tokio::test]
+async fn who_has_said_all_still_hears_the_answer() {
+    let proxy = Proxy::start(&[]);
+    let mut stream = TcpStream::connect(proxy.address).await.expect("connected");
+    let request = format!("POST /api/v1/receive HTTP/1.1\r\nhost: x\r\n{TYPE}content-length: 4\r\n\r\nwait");
+    stream.write_all(request.as_bytes()).await.expect("said");
+    stream.shutdown().await.expect("half closed");
+    soon(proxy.fake.waiting.notified()).await;
+    proxy.let_go(1);
+    let mut line = Line::over(stream);
+    assert_eq!(line.hear().await.status, 204);
+    assert!(line.closes().await);
 }
 
 #[tokio::test]

@@ -373,6 +373,9 @@ fn issuer_and_audience_belong_together() {
     };
     let issuer = ("PROMDEDUP_AUTH_OIDC_ISSUER", "https://sso.example.com/realms/x");
     refused(&[issuer], "PROMDEDUP_AUTH_OIDC_ISSUER");
+    let pairs = [("PROMDEDUP_UPSTREAM_URL", "http://thanos:19291/"), ("PROMDEDUP_AUTH_OIDC_ISSUER", "nope")];
+    let error = Config::from_pairs(pairs).expect_err("it is no address, and alone");
+    assert_eq!(error.mistakes.len(), 2, "{error}");
     refused(&[("PROMDEDUP_AUTH_OIDC_AUDIENCE", "promdedup")], "PROMDEDUP_AUTH_OIDC_AUDIENCE");
     refused(&[("PROMDEDUP_AUTH_OIDC_TENANT_CLAIM", "org")], "PROMDEDUP_AUTH_OIDC_TENANT_CLAIM");
     let audience = ("PROMDEDUP_AUTH_OIDC_AUDIENCE", "promdedup");

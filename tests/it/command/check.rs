@@ -58,6 +58,22 @@ async fn a_sample_body_says_whose_series_it_has() {
     }
 }
 
+/// A Prometheus sends such ones, too.
+#[tokio::test]
+async fn a_sample_body_of_metadata_alone_is_one() {
+    let files = Files::new();
+    let path = files.put("metadata", pack(&body(&[], 3)));
+    let (code, lines) = check(&["--sample-body", &path], &[]).await;
+    assert_eq!(code, Some(0), "{lines:#?}");
+    says(
+        &lines,
+        &[
+            "ok, remote write 1.0, 0 series, 0 samples, 3 entries of metadata",
+            "warning, there is no series in it",
+        ],
+    );
+}
+
 #[tokio::test]
 async fn a_sample_body_without_replica_or_group_label_is_a_warning() {
     let files = Files::new();

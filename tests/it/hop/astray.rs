@@ -79,6 +79,7 @@ async fn nothing_goes_round_in_circles() {
         let heard = at.ask(&[sample("c", "m", "a", 0)]).await;
         assert_eq!((heard.status, heard.has("retry-after: 1")), (503, true), "{heard:?}");
         assert!(heard.text.contains("do not agree"), "{heard:?}");
+        assert!(heard.has("connection: close"), "another one may know better: {heard:?}");
         let after = other.count("promdedup_requests_total", &["code=\"421\""]).await;
         assert_eq!(after - before, 2, "once, and once more");
         // Also where it was believed without asking.
@@ -88,7 +89,7 @@ async fn nothing_goes_round_in_circles() {
         // With a part of its own beside it.
         at.seat.believes("mine", if std::ptr::eq(at, &one) { "one" } else { "two" });
         let heard = at.ask(&[sample("mine", "n", "a", 0), sample("c", "m", "a", 0)]).await;
-        assert_eq!(heard.status, 503, "{heard:?}");
+        assert_eq!((heard.status, heard.has("connection: close")), (503, true), "{heard:?}");
         assert_eq!(at.got(), names(&[("n", 1)]));
     }
     assert_eq!((one.window.series(), two.window.series()), (1, 1));

@@ -33,6 +33,7 @@ async fn instances_with_other_secrets_serve_nothing_for_each_other() {
     let heard = wrong.ask(&[sample("c", "m", "a", 0)]).await;
     assert_eq!((heard.status, heard.has("retry-after: 1")), (503, true), "{heard:?}");
     assert!(heard.text.contains("answered 401"), "{heard:?}");
+    assert!(heard.has("connection: close"), "another one may be let in: {heard:?}");
     assert_eq!((failures(&one).await, one.got()), (1, vec![]));
     assert_eq!(wrong.count("promdedup_hops_total", &["result=\"refused\""]).await, 1);
     let heard = none.ask(&[sample("c", "m", "a", 0)]).await;
