@@ -136,13 +136,18 @@ async fn a_slow_handshake_is_counted() {
     proxy.comes_to_show(&hit("handshake_timeout", 1)).await;
 }
 
+/// A proxy that speaks TLS. Its files are read at its start, and gone after it.
+fn over_tls(authority: &Authority) -> Proxy {
+    let (files, pair) = (Files::new(), authority.signs("localhost"));
+    let (certificate, key) = (files.put("tls.crt", pair.certificate), files.put("tls.key", pair.key));
+    Proxy::start(&[("PROMDEDUP_TLS_CERT_FILE", &certificate), ("PROMDEDUP_TLS_KEY_FILE", &key)])
+}
+
 /// Whoever has to come by way of another instance must not come back on the same connection, whichever version of HTTP it speaks.
 #[tokio::test]
 async fn who_is_sent_elsewhere_is_so_over_either_version_of_http() {
-    let (authority, files) = (Authority::new(), Files::new());
-    let pair = authority.signs("localhost");
-    let (certificate, key) = (files.put("tls.crt", pair.certificate), files.put("tls.key", pair.key));
-    let proxy = Proxy::start(&[("PROMDEDUP_TLS_CERT_FILE", &certificate), ("PROMDEDUP_TLS_KEY_FILE", &key)]);
+    let authority = Authority::new();
+    let proxy = over_tls(&authority);
     let client = Client::of(&authority);
     let stream = soon(client.clone().speaks(&["http/1.1"]).connect(proxy.address)).await.expect("TLS");
     let mut line = Line::over(stream);
@@ -172,10 +177,8 @@ async fn who_is_sent_elsewhere_is_so_over_either_version_of_http() {
 /// As many as the shards of an old Prometheus go at one time; the next one waits for its turn, and gets it.
 #[tokio::test]
 async fn requests_at_a_time_on_one_connection_of_http2_are_bounded() {
-    let (authority, files) = (Authority::new(), Files::new());
-    let pair = authority.signs("localhost");
-    let (certificate, key) = (files.put("tls.crt", pair.certificate), files.put("tls.key", pair.key));
-    let proxy = Proxy::start(&[("PROMDEDUP_TLS_CERT_FILE", &certificate), ("PROMDEDUP_TLS_KEY_FILE", &key)]);
+    let authority = Authority::new();
+    let proxy = over_tls(&authority);
     let stream = soon(Client::of(&authority).speaks(&["h2"]).connect(proxy.address)).await.expect("TLS");
     let (send, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");

@@ -411,7 +411,7 @@ async fn draining_finishes_what_is_in_flight_and_turns_the_rest_away() {
     soon(proxy.fake.waiting.notified()).await;
     drop(proxy.stop.take());
     // Nothing new is accepted once draining has begun.
-    soon(async { while tokio::net::TcpStream::connect(proxy.address).await.is_ok() {} }).await;
+    soon(async { while TcpStream::connect(proxy.address).await.is_ok() {} }).await;
     idle.post("/api/v1/receive", TYPE, b"body").await;
     let heard = idle.hear().await;
     assert_eq!(heard.status, 503);
