@@ -131,7 +131,7 @@ impl<U: Upstream> Pipeline<U> {
             None => None,
         };
         let mut turn = Turn::of(snappy::claimed(&incoming.body), self.settings.body_bytes_max);
-        turn.take().await;
+        turn.begin().await;
         let mut buffers = self.pool.take();
         buffers.meter = self.metrics.cpu.meter();
         (buffers.turn, buffers.sent_bytes, buffers.passed_on) = (turn, 0, false);

@@ -17,6 +17,7 @@ mod sink;
 mod stencil;
 mod store;
 mod tally;
+mod turns;
 mod usage;
 
 pub(super) use arguments::{LoadArguments, print};
@@ -39,6 +40,7 @@ use store::Store;
 use tally::Tally;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, timeout};
+use turns::Turns;
 use usage::{Usage, Watched};
 
 /// How the senders' thread is called.
@@ -276,6 +278,7 @@ fn run_of(options: &LoadOptions, fleet: Fleet, deal: Deal, sink: Option<&Sink>) 
         live_from_ms: if behind.is_some() { live_from_ms } else { i64::MIN },
         settled: (0..options.groups * places).map(|_| AtomicU64::new(0)).collect(),
         taken: sink.map(Sink::taken),
+        printing: Turns::default(),
         begun: OnceLock::new(),
         answered: AtomicBool::new(false),
         tally: Mutex::default(),

@@ -1,9 +1,14 @@
-//! Turns: large requests work one at a time on a thread, in pieces, and everybody else in between.
+//! Turns: who works on a thread, and when everybody else goes on.
 //!
 //! A data-plane thread serves all its connections in turn, so what a request does between two await points holds up all of them.
-//! A usual request takes a millisecond. A large one takes many, and many of them at a time would each take theirs between
-//! any two steps of a small one. So a large one has its turn while it works, gives it up where it waits for others (a flight, the
-//! upstream), and lets small ones go between its pieces. Who has the turn waits for nobody, so turns always end.
+//!
+//! A usual request takes a good half of a millisecond for its body, and two strokes for the rest: its bytes to upstream, and upstream's answer to its
+//! sender. Shards of a sender are full at the same moment, and if all bodies went first, the strokes of the first request would wait for the body of
+//! the last one, once on each way. So one body is begun at a time, and before it all strokes go that can.
+//!
+//! A large request takes many milliseconds, and many of them at a time would each take theirs between any two steps of a usual one.
+//! So a large one has its turn while it works, gives it up where it waits for others (a flight, the upstream), and lets others go
+//! between its pieces. Who has the turn waits for nobody, so turns always end.
 //! Refuses to bound how many there are: memory does.
 
 use crate::overhead::{Meter, Stage};
@@ -12,18 +17,31 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// A body that says it becomes no longer than that is a small one: it is done before it could be in anybody's way.
+const SMALL_BYTES: usize = 32 << 10;
 /// A body that says it becomes longer than that is a large one.
 const LARGE_BYTES: usize = 1 << 20;
 /// Series of a large request that are worked on in one go.
 const PIECE: usize = 2_048;
 
+/// One at a time of a thread.
+type One = OnceCell<Arc<Semaphore>>;
+
 thread_local! {
-    static TURN: OnceCell<Arc<Semaphore>> = const { OnceCell::new() };
+    static TURN: One = const { OnceCell::new() };
+    static BEGINNING: One = const { OnceCell::new() };
+}
+
+async fn acquire(one: &'static std::thread::LocalKey<One>) -> Option<OwnedSemaphorePermit> {
+    let one = one.with(|one| Arc::clone(one.get_or_init(|| Arc::new(Semaphore::new(1)))));
+    // Nobody closes it.
+    one.acquire_owned().await.ok()
 }
 
 /// The turn of one request.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
+    small: bool,
     large: bool,
     has: Option<OwnedSemaphorePermit>,
 }
@@ -31,7 +49,25 @@ pub(super) struct Turn {
 impl Turn {
     /// Of a request whose body says that it becomes so long. What is beyond the bound is refused at once.
     pub(super) fn of(raw_bytes: usize, max_bytes: usize) -> Self {
-        Self { large: LARGE_BYTES < raw_bytes && raw_bytes <= max_bytes, has: None }
+        let refused = raw_bytes > max_bytes;
+        Self {
+            small: raw_bytes <= SMALL_BYTES || refused,
+            large: raw_bytes > LARGE_BYTES && !refused,
+            has: None,
+        }
+    }
+
+    /// Waits until the request may begin.
+    pub(super) async fn begin(&mut self) {
+        if self.large {
+            self.take().await;
+        } else if !self.small {
+            let next = acquire(&BEGINNING).await;
+            // Behind everybody who can go on, those included whom the sockets are about to wake.
+            tokio::task::yield_now().await;
+            // Whoever begins next does so in the next round: this one works from here to its first wait.
+            drop(next);
+        }
     }
 
     /// What is to be worked on, in pieces of which each is done in one go. `one`: it cannot be taken apart.
@@ -53,9 +89,7 @@ impl Turn {
     /// Waits for it, if the request is large and does not have it.
     pub(super) async fn take(&mut self) {
         if self.large && self.has.is_none() {
-            let turn = TURN.with(|turn| Arc::clone(turn.get_or_init(|| Arc::new(Semaphore::new(1)))));
-            // Nobody closes it.
-            self.has = turn.acquire_owned().await.ok();
+            self.has = acquire(&TURN).await;
         }
     }
 
@@ -94,5 +128,44 @@ mod tests {
         other.take().await;
         drop(other);
         one.take().await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_one_began_goes_on_before_the_next_one_begins() {
+        let order = |raw_bytes: [usize; 3]| async move {
+            let (notes, mut noted) = tokio::sync::mpsc::unbounded_channel();
+            let tasks = raw_bytes.map(|bytes| {
+                let notes = notes.clone();
+                tokio::spawn(async move {
+                    let mut turn = Turn::of(bytes, usize::MAX);
+                    turn.begin().await;
+                    notes.send("body").unwrap();
+                    // As to upstream's connection, which is a task of its own.
+                    let stroke = tokio::spawn(async move { notes.send("stroke").unwrap() });
+                    stroke.await.unwrap();
+                })
+            });
+            for task in tasks {
+                task.await.unwrap();
+            }
+            drop(notes);
+            let mut all = Vec::new();
+            while let Some(note) = noted.recv().await {
+                all.push(note);
+            }
+            all
+        };
+        let usual = order([SMALL_BYTES + 1, 500_000, LARGE_BYTES]).await;
+        assert_eq!(usual, ["body", "stroke", "body", "stroke", "body", "stroke"]);
+        // Small ones are not worth a look at the sockets.
+        assert_eq!(order([SMALL_BYTES; 3]).await[..3], ["body"; 3]);
+    }
+
+    #[tokio::test]
+    async fn whoever_has_begun_is_waited_for_by_nobody() {
+        let [mut one, mut other] = [500_000; 2].map(|bytes| Turn::of(bytes, usize::MAX));
+        one.begin().await;
+        other.begin().await;
+        drop((one, other));
     }
 }

@@ -168,6 +168,7 @@ mod tests {
     use crate::command::load::body::{Deal, Press};
     use crate::command::load::fleet::Fleet;
     use crate::command::load::schedule::Schedule;
+    use crate::command::load::turns::Turns;
     use crate::wire::Protocol;
     use std::sync::atomic::{AtomicBool, AtomicU64};
     use std::sync::{Mutex, OnceLock};
@@ -219,6 +220,7 @@ mod tests {
             live_from_ms: i64::MIN,
             settled: (0..2 * SHARDS * options.groups).map(|_| AtomicU64::new(scrapes)).collect(),
             taken: None,
+            printing: Turns::default(),
             begun: OnceLock::default(),
             answered: AtomicBool::new(true),
             tally: Mutex::default(),

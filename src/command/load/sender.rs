@@ -8,6 +8,7 @@ use super::fleet::Fleet;
 use super::schedule::{Horizon, Pace, Schedule, lock};
 use super::sink::TimesTaken;
 use super::tally::Tally;
+use super::turns::Turns;
 use crate::stand_in::connection::{Connection, Reply};
 use crate::stand_in::now_ms;
 use crate::wire::Protocol;
@@ -54,6 +55,8 @@ pub(super) struct Run {
     pub(super) settled: Vec<AtomicU64>,
     /// How long the sink took for what came of each request, if there is one.
     pub(super) taken: Option<Arc<TimesTaken>>,
+    /// Bodies are printed one by one, so that answers are read when they come.
+    pub(super) printing: Turns,
     /// When the first request went out.
     pub(super) begun: OnceLock<Instant>,
     /// Whether one was answered, whatever the answer.
@@ -270,7 +273,10 @@ impl Shard {
 
     /// The chunks until they are settled.
     async fn deliver(&mut self, samples: usize, to: u64) {
-        let (body, raw_len) = self.press.print(&self.run.fleet, self.seat.group, &self.chunks);
+        let (body, raw_len) = {
+            let _turn = self.run.printing.next().await;
+            self.press.print(&self.run.fleet, self.seat.group, &self.chunks)
+        };
         let body = Bytes::from(body);
         let mut backoff = BACKOFF[0];
         for attempt in 0u32.. {

@@ -5,6 +5,7 @@
 
 use super::schedule::lock;
 use super::store::Store;
+use super::turns::Turns;
 use super::usage;
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -68,6 +69,8 @@ pub(super) struct Sink {
 #[derive(Debug)]
 struct Shared {
     store: Mutex<(Store, Vec<u8>)>,
+    /// Bodies are checked one by one, so that the next one's time begins when it comes.
+    checking: Turns,
     body_bytes: AtomicU64,
     taken: Arc<TimesTaken>,
     thread: OnceLock<Option<PathBuf>>,
@@ -81,7 +84,7 @@ impl Sink {
         let address = listener.local_addr()?;
         let store = Mutex::new((store, Vec::new()));
         let (body_bytes, taken, thread) = (AtomicU64::new(0), Arc::default(), OnceLock::new());
-        let shared = Arc::new(Shared { store, body_bytes, taken, thread });
+        let shared = Arc::new(Shared { store, checking: Turns::default(), body_bytes, taken, thread });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = Arc::clone(&shared);
@@ -147,7 +150,11 @@ async fn respond(
     let begun = Instant::now();
     let (head, body) = request.into_parts();
     let (status, text, written) = match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(body) => shared.take(&head.headers, &body.to_bytes()),
+        Ok(body) => {
+            let body = body.to_bytes();
+            let _turn = shared.checking.next().await;
+            shared.take(&head.headers, &body)
+        }
         Err(error) => (500, format!("read body: {error}"), 0),
     };
     let id = head.headers.get("x-request-id").and_then(|id| id.to_str().ok()?.parse().ok());

@@ -1,4 +1,4 @@
-//! What the sink keeps: of each series when its first and last sample was, how many, and the widest distance between two. 41 to 82
+//! What the sink keeps: of each series when its first and last sample was, how many, and the widest distance between two. Some 60
 //! bytes a series, so that a million of them are checked beside the proxy that is being measured.
 //!
 //! It has an encoding of its own, like the other stand-ins, and one rule of the TSDB: a sample that is older than the newest of its
@@ -24,6 +24,7 @@ pub(super) struct Row {
     /// From its second distance on.
     pub(super) widest_ms: u32,
     pub(super) samples: u32,
+    series: u64,
 }
 
 /// Two neighbours that are far apart.
@@ -50,7 +51,12 @@ pub(super) struct Totals {
 /// All series by a hash of their encoded labels.
 #[derive(Debug)]
 pub(super) struct Store {
-    rows: HashMap<u64, Row, BuildHasherDefault<AsItIs>>,
+    /// In the order in which they came first: senders keep to it, and so the next row is mostly that behind the last one.
+    rows: Vec<Row>,
+    /// Where each is.
+    places: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
+    /// Behind the row of the last sample.
+    next: usize,
     gaps: Vec<Gap>,
     totals: Totals,
     /// Wider distances are holes.
@@ -60,14 +66,18 @@ pub(super) struct Store {
     /// Of a body of 2.0, its symbols and the labels of one series as in 1.0.
     symbols: Vec<(usize, usize)>,
     labels: Vec<u8>,
+    /// The samples of a body, each with its series.
+    noted: Vec<(u64, i64)>,
 }
 
 impl Store {
     pub(super) fn new(series: usize, hole_ms: i64, gap_ms: i64) -> Self {
         // In advance: to grow would stop the answers for as long as it takes.
-        let rows = HashMap::with_capacity_and_hasher(series, BuildHasherDefault::default());
-        let (totals, symbols) = (Totals::default(), Vec::new());
-        Self { rows, gaps: Vec::new(), totals, hole_ms, gap_ms, symbols, labels: Vec::new() }
+        let rows = Vec::with_capacity(series);
+        let places = HashMap::with_capacity_and_hasher(series, BuildHasherDefault::default());
+        let (totals, gaps) = (Totals::default(), Vec::new());
+        let (symbols, labels, noted) = (Vec::new(), Vec::new(), Vec::new());
+        Self { rows, places, next: 0, gaps, totals, hole_ms, gap_ms, symbols, labels, noted }
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -79,94 +89,63 @@ impl Store {
     }
 
     pub(super) fn row(&self, series: u64) -> Option<Row> {
-        self.rows.get(&series).copied()
+        self.places.get(&series).map(|&place| self.rows[place])
     }
 
     pub(super) fn widest_ms(&self) -> u32 {
-        self.rows.values().map(|row| row.widest_ms).max().unwrap_or(0)
+        self.rows.iter().map(|row| row.widest_ms).max().unwrap_or(0)
     }
 
     pub(super) fn gaps(&self) -> &[Gap] {
         &self.gaps
     }
 
-    /// Stores a decompressed body. Says how many samples it had, and how many of them were out of order.
+    /// Stores a decompressed body, or nothing of it. Says how many samples it had, and how many of them were out of order.
     pub(super) fn append(&mut self, raw: &[u8], two: bool) -> Result<(u64, u64), Unreadable> {
         let before = self.totals;
-        let mut count = 0;
-        let mut symbols = std::mem::take(&mut self.symbols);
-        symbols.clear();
+        let mut noted = std::mem::take(&mut self.noted);
+        noted.clear();
+        let read = if two { self.read_two(raw, &mut noted) } else { read_one(raw, &mut noted) };
+        if read.is_ok() {
+            noted.iter().for_each(|&(series, at_ms)| self.note(series, at_ms));
+        }
+        let count = noted.len() as u64;
+        self.noted = noted;
+        read.map(|()| (count, self.totals.out_of_order - before.out_of_order))
+    }
+
+    fn read_two(&mut self, raw: &[u8], noted: &mut Vec<(u64, i64)>) -> Result<(), Unreadable> {
+        self.symbols.clear();
         let mut at = 0;
         while let Some(field) = field(raw, &mut at)? {
-            match (two, field.number, field.bytes) {
-                (true, 4, Some(bytes)) => symbols.push(bytes),
-                (true, 5, Some((from, to))) => {
-                    let mut labels = std::mem::take(&mut self.labels);
-                    let outcome = self.series_of_two(raw, (from, to), &symbols, &mut labels);
-                    self.labels = labels;
-                    count += outcome?;
-                }
-                (false, 1, Some((from, to))) => count += self.series_of_one(&raw[..to], from)?,
-                _ => {}
-            }
-        }
-        self.symbols = symbols;
-        Ok((count, self.totals.out_of_order - before.out_of_order))
-    }
-
-    fn series_of_one(&mut self, raw: &[u8], labels: usize) -> Result<u64, Unreadable> {
-        let (mut at, mut labels_end, mut count) = (labels, labels, 0);
-        let mut series = None;
-        while let Some(field) = field(raw, &mut at)? {
             match (field.number, field.bytes) {
-                (1, Some(_)) if series.is_none() => labels_end = at,
-                (1, _) => return Err(Unreadable("labels behind samples")),
-                (2, Some((from, to))) => {
-                    let series = *series.get_or_insert_with(|| xxh3_64(&raw[labels..labels_end]));
-                    self.note(series, time_of(&raw[..to], from)?);
-                    count += 1;
-                }
+                (4, Some(bytes)) => self.symbols.push(bytes),
+                (5, Some(bytes)) => series_of_two(raw, bytes, &self.symbols, &mut self.labels, noted)?,
                 _ => {}
             }
         }
-        Ok(count)
+        Ok(())
     }
 
-    fn series_of_two(
-        &mut self,
-        raw: &[u8],
-        (from, to): (usize, usize),
-        symbols: &[(usize, usize)],
-        labels: &mut Vec<u8>,
-    ) -> Result<u64, Unreadable> {
-        let raw_of = |reference: u64| {
-            let symbol = usize::try_from(reference).ok().and_then(|at| symbols.get(at));
-            symbol.map(|&(from, to)| &raw[from..to]).ok_or(Unreadable("a reference beyond the symbols"))
+    /// The place of a series' row, which is made if it is not there.
+    fn row_of(&mut self, series: u64, at_ms: i64) -> usize {
+        let place = if self.rows.get(self.next).is_some_and(|row| row.series == series) {
+            self.next
+        } else {
+            let end = self.rows.len();
+            let place = *self.places.entry(series).or_insert(end);
+            if place == end {
+                self.rows.push(Row { first_ms: at_ms, last_ms: at_ms, widest_ms: 0, samples: 0, series });
+            }
+            place
         };
-        labels.clear();
-        let (mut at, mut count, mut series) = (from, 0, None);
-        while let Some(field) = field(&raw[..to], &mut at)? {
-            match (field.number, field.bytes) {
-                (1, Some((mut from, to))) => {
-                    while from < to {
-                        let name = raw_of(varint(&raw[..to], &mut from)?)?;
-                        put_label(labels, name, raw_of(varint(&raw[..to], &mut from)?)?);
-                    }
-                }
-                (2, Some((from, to))) => {
-                    let series = *series.get_or_insert_with(|| xxh3_64(labels));
-                    self.note(series, time_of(&raw[..to], from)?);
-                    count += 1;
-                }
-                _ => {}
-            }
-        }
-        Ok(count)
+        self.next = place + 1;
+        place
     }
 
     fn note(&mut self, series: u64, at_ms: i64) {
-        let fresh = Row { first_ms: at_ms, last_ms: at_ms, widest_ms: 0, samples: 0 };
-        let row = self.rows.entry(series).or_insert(fresh);
+        let row = self.row_of(series, at_ms);
+        let row = &mut self.rows[row];
         if row.samples > 0 {
             let apart_ms = at_ms - row.last_ms;
             match apart_ms {
@@ -198,6 +177,64 @@ impl Store {
     }
 }
 
+fn read_one(raw: &[u8], noted: &mut Vec<(u64, i64)>) -> Result<(), Unreadable> {
+    let mut at = 0;
+    while let Some(field) = field(raw, &mut at)? {
+        if let (1, Some((from, to))) = (field.number, field.bytes) {
+            series_of_one(&raw[..to], from, noted)?;
+        }
+    }
+    Ok(())
+}
+
+fn series_of_one(raw: &[u8], labels: usize, noted: &mut Vec<(u64, i64)>) -> Result<(), Unreadable> {
+    let (mut at, mut labels_end) = (labels, labels);
+    let mut series = None;
+    while let Some(field) = field(raw, &mut at)? {
+        match (field.number, field.bytes) {
+            (1, Some(_)) if series.is_none() => labels_end = at,
+            (1, _) => return Err(Unreadable("labels behind samples")),
+            (2, Some((from, to))) => {
+                let series = *series.get_or_insert_with(|| xxh3_64(&raw[labels..labels_end]));
+                noted.push((series, time_of(&raw[..to], from)?));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn series_of_two(
+    raw: &[u8],
+    (from, to): (usize, usize),
+    symbols: &[(usize, usize)],
+    labels: &mut Vec<u8>,
+    noted: &mut Vec<(u64, i64)>,
+) -> Result<(), Unreadable> {
+    let raw_of = |reference: u64| {
+        let symbol = usize::try_from(reference).ok().and_then(|at| symbols.get(at));
+        symbol.map(|&(from, to)| &raw[from..to]).ok_or(Unreadable("a reference beyond the symbols"))
+    };
+    labels.clear();
+    let (mut at, mut series) = (from, None);
+    while let Some(field) = field(&raw[..to], &mut at)? {
+        match (field.number, field.bytes) {
+            (1, Some((mut from, to))) => {
+                while from < to {
+                    let name = raw_of(varint(&raw[..to], &mut from)?)?;
+                    put_label(labels, name, raw_of(varint(&raw[..to], &mut from)?)?);
+                }
+            }
+            (2, Some((from, to))) => {
+                let series = *series.get_or_insert_with(|| xxh3_64(labels));
+                noted.push((series, time_of(&raw[..to], from)?));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Hashes are spread already.
 #[derive(Debug, Default)]
 struct AsItIs(u64);
@@ -225,6 +262,7 @@ struct Field {
 }
 
 /// The field at `at`, which is moved behind it.
+#[inline(always)]
 fn field(raw: &[u8], at: &mut usize) -> Result<Option<Field>, Unreadable> {
     if *at >= raw.len() {
         return Ok(None);
@@ -252,7 +290,18 @@ fn field(raw: &[u8], at: &mut usize) -> Result<Option<Field>, Unreadable> {
     Ok(Some(field))
 }
 
+#[inline(always)]
 fn varint(raw: &[u8], at: &mut usize) -> Result<u64, Unreadable> {
+    match raw.get(*at) {
+        Some(&byte) if byte < 0x80 => {
+            *at += 1;
+            Ok(byte.into())
+        }
+        _ => long_varint(raw, at),
+    }
+}
+
+fn long_varint(raw: &[u8], at: &mut usize) -> Result<u64, Unreadable> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let byte = *raw.get(*at).ok_or(Unreadable("a varint without an end"))?;
@@ -358,6 +407,12 @@ mod tests {
         for raw in [&[0x0a][..], &[0x0a, 5, 1], &[0x0f], &[0x0a, 4, 0x12, 9, 1, 1]] {
             assert!(stored(&[]).append(raw, false).is_err(), "{raw:?}");
         }
+        // Also not what could be read before.
+        let mut store = stored(&[]);
+        let mut raw = Body::new().series(&[("__name__", "up")], &[(1_000, 1.0)]).encoded();
+        raw.push(0x0f);
+        assert!(store.append(&raw, false).is_err());
+        assert_eq!((store.totals(), store.series()), (Totals::default(), 0));
         // A reference beyond the symbols.
         assert!(stored(&[]).append(&[0x2a, 4, 0x0a, 2, 1, 1], true).is_err());
     }
