@@ -19,12 +19,12 @@ mod store;
 mod tally;
 mod turns;
 mod usage;
+mod warm;
 
 pub(super) use arguments::{LoadArguments, print};
 pub use options::{LoadOptions, check};
 
 use crate::stand_in::now_ms;
-use anyhow::bail;
 use body::{Deal, Press};
 use fleet::Fleet;
 use report::Evidence;
@@ -32,36 +32,27 @@ use schedule::{Pace, Schedule, lock};
 use sender::{Run, Seat, Shard};
 use sink::Sink;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use store::Store;
 use tally::Tally;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Interval, MissedTickBehavior, timeout};
+use tokio::time::{Instant, timeout};
 use turns::Turns;
 use usage::{Usage, Watched};
+use warm::{catch_up, warm_up};
 
 /// How the senders' thread is called.
 const THREAD: &str = "promdedup-load";
-/// A target that has answered nothing for so long since the first request went out is not there. A proxy like this one, whose upstream
-/// hangs, says so after 10 s.
-const ANSWER_MAX: Duration = Duration::from_secs(12);
-/// A warm-up in which nothing is settled for so much longer than two intervals has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the senders may take to settle the rest: a timeout and the longest pause.
 const SETTLE: Duration = Duration::from_secs(40);
-/// How often is looked whether the warm-up is over.
-const LOOK: Duration = Duration::from_millis(20);
 /// Samples that the codec floor is measured on, of each replica.
 const FLOOR_SAMPLES: usize = 20_000;
 /// Groups may run apart in sample time, when no clock holds them together, by this factor.
 const APART_MAX: usize = 10;
 /// No target takes more than so many samples a second from here: how far sample time may run in a saturated run.
 const RATE_MAX: f64 = 20e6;
-/// So many intervals the others are live before a replica begins with a backlog.
-const ROUNDS_BEFORE_BACKLOG: u64 = 3;
 /// Most replicas of a group: each of every group has phases of its own.
 const REPLICAS_MAX: usize = 16;
 /// Distances above it are holes: 1.5 intervals, and the jitter of timestamps at both ends (1 % each).
@@ -283,6 +274,7 @@ fn run_of(options: &LoadOptions, fleet: Fleet, deal: Deal, sink: Option<&Sink>) 
         answered: AtomicBool::new(false),
         tally: Mutex::default(),
         refused: Mutex::default(),
+        waiting: (0..options.groups * places).map(|_| AtomicBool::new(false)).collect(),
         schedules,
         fleet,
     }
@@ -315,77 +307,6 @@ fn floor_bodies(
         }
     }
     Ok(bodies)
-}
-
-/// Until every series of every replica that has begun was settled once: births and first contacts are not what is measured. Those that
-/// are live when another one begins with a backlog have had some rounds: a receiver that has not yet seen how far samples are apart may
-/// let the older ones pass first.
-async fn warm_up(options: &LoadOptions, run: &Run) -> anyhow::Result<()> {
-    tokio::select! {
-        warm = all_once(options, run) => warm,
-        _ = tokio::signal::ctrl_c() => bail!(
-            "{}: interrupted before every series was taken once, so nothing was measured; {}; let it run on, or correct --target",
-            options.target,
-            run.trouble()
-        ),
-    }
-}
-
-async fn all_once(options: &LoadOptions, run: &Run) -> anyhow::Result<()> {
-    let patience = PATIENCE + if options.saturate { Duration::ZERO } else { options.interval * 2 };
-    let (mut settled, mut since) = (0, Instant::now());
-    let mut looks = looks();
-    let begun = |replica: &usize| Some(*replica) != run.behind;
-    let mut places = Vec::new();
-    for (group, replica) in
-        (0..options.groups).flat_map(|g| (0..options.replicas).filter(begun).map(move |r| (g, r)))
-    {
-        let rounds = if run.behind.is_some() { ROUNDS_BEFORE_BACKLOG } else { 1 };
-        let once = run.schedule(group, replica).first() + rounds * run.schedule(group, replica).round();
-        places.extend((0..run.deal.shards).map(|shard| (run.place(Seat { group, replica, shard }), once)));
-    }
-    let settled_of = |place: usize| run.settled[place].load(Relaxed);
-    while places.iter().any(|(place, once)| settled_of(*place) < *once) {
-        looks.tick().await;
-        let sum = places.iter().map(|(place, _)| settled_of(*place)).sum::<u64>();
-        if sum > settled {
-            (settled, since) = (sum, Instant::now());
-        }
-        let target = &options.target;
-        if run.silent_for().is_some_and(|silent| silent > ANSWER_MAX) {
-            bail!(
-                "{target}: no request was answered within {ANSWER_MAX:?}; {}; start the target, or correct --target",
-                run.trouble()
-            );
-        }
-        if since.elapsed() > patience {
-            bail!("{target} took nothing for {patience:?}; {}", run.trouble());
-        }
-    }
-    Ok(())
-}
-
-/// Notes when those that are behind no longer are, after so many seconds. Never ends.
-async fn catch_up(run: &Run, begun: Instant, caught_up_s: &mut Option<f64>) {
-    let mut looks = looks();
-    let is_live = |group, replica, shard| {
-        let settled = run.settled[run.place(Seat { group, replica, shard })].load(Relaxed);
-        run.is_live(run.schedule(group, replica).time_ms(settled))
-    };
-    if let Some(replica) = run.behind {
-        let all = || (0..run.fleet.groups()).flat_map(|g| (0..run.deal.shards).map(move |s| (g, s)));
-        while !all().all(|(group, shard)| is_live(group, replica, shard)) {
-            looks.tick().await;
-        }
-        *caught_up_s = Some(begun.elapsed().as_secs_f64());
-    }
-    std::future::pending().await
-}
-
-fn looks() -> Interval {
-    let mut looks = tokio::time::interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    looks
 }
 
 async fn moment(run: &Run, watched: &mut Watched, sink: Option<&Sink>) -> anyhow::Result<Moment> {

@@ -101,6 +101,7 @@ impl Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
 
     #[test]
     fn large_requests_go_in_pieces() {
@@ -133,27 +134,22 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn what_one_began_goes_on_before_the_next_one_begins() {
         let order = |raw_bytes: [usize; 3]| async move {
-            let (notes, mut noted) = tokio::sync::mpsc::unbounded_channel();
+            let notes = Arc::new(Mutex::new(Vec::new()));
             let tasks = raw_bytes.map(|bytes| {
-                let notes = notes.clone();
+                let notes = Arc::clone(&notes);
                 tokio::spawn(async move {
                     let mut turn = Turn::of(bytes, usize::MAX);
                     turn.begin().await;
-                    notes.send("body").unwrap();
+                    notes.lock().unwrap().push("body");
                     // As to upstream's connection, which is a task of its own.
-                    let stroke = tokio::spawn(async move { notes.send("stroke").unwrap() });
+                    let stroke = tokio::spawn(async move { notes.lock().unwrap().push("stroke") });
                     stroke.await.unwrap();
                 })
             });
             for task in tasks {
                 task.await.unwrap();
             }
-            drop(notes);
-            let mut all = Vec::new();
-            while let Some(note) = noted.recv().await {
-                all.push(note);
-            }
-            all
+            Arc::into_inner(notes).unwrap().into_inner().unwrap()
         };
         let usual = order([SMALL_BYTES + 1, 500_000, LARGE_BYTES]).await;
         assert_eq!(usual, ["body", "stroke", "body", "stroke", "body", "stroke"]);

@@ -53,6 +53,8 @@ pub(super) struct Run {
     pub(super) live_from_ms: i64,
     /// By group, replica and shard: pieces of scrapes that are settled.
     pub(super) settled: Vec<AtomicU64>,
+    /// Likewise: whether it has nothing to send that is due.
+    pub(super) waiting: Vec<AtomicBool>,
     /// How long the sink took for what came of each request, if there is one.
     pub(super) taken: Option<Arc<TimesTaken>>,
     /// Bodies are printed one by one, so that answers are read when they come.
@@ -185,7 +187,12 @@ impl Shard {
                     self.deliver(samples, to).await;
                     self.settle(to);
                 }
-                Due::Later(at_ms) => self.wait(at_ms).await,
+                Due::Later(at_ms) => {
+                    let waiting = &Arc::clone(&self.run).waiting[self.place];
+                    waiting.store(true, Relaxed);
+                    self.wait(at_ms).await;
+                    waiting.store(false, Relaxed);
+                }
                 Due::Never => return,
             }
         }
