@@ -302,6 +302,27 @@ async fn retries_bring_the_same_bytes_in_order() {
     assert_eq!(object["lost"], Value::Null, "nobody could have seen it");
 }
 
+/// What has piled up before all series were taken once is sent before anything is measured.
+#[tokio::test]
+async fn by_the_clock_nothing_is_measured_before_the_senders_have_caught_up_with_it() {
+    let thanos = Thanos::start().await.expect("bound");
+    thanos.inject_next(1, Fault::Answer { status: 503, text: "wait".into(), retry_after_s: Some(2) });
+    let options = LoadOptions {
+        series: 1_000,
+        shards: 1,
+        replicas: 1,
+        batch: 10,
+        interval: Duration::from_millis(400),
+        duration: Duration::from_millis(800),
+        sink: None,
+        ..small(&thanos.url())
+    };
+    let (outcome, object) = alone(options).await;
+    assert_eq!(outcome.broken, Vec::<String>::new());
+    // 1,000 each 400 ms, and not the two seconds before as well.
+    within(&object, "samples_per_second", 2_000.0..=3_000.0);
+}
+
 #[tokio::test]
 async fn what_is_refused_ends_with_1_and_is_not_lost() {
     let peer = Peer::start(204, "").await;
