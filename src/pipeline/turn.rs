@@ -2,13 +2,13 @@
 //!
 //! A data-plane thread serves all its connections in turn, so what a request does between two await points holds up all of them.
 //!
-//! A usual request takes a good half of a millisecond for its body, and two strokes for the rest: its bytes to upstream, and upstream's answer to its
-//! sender. Shards of a sender are full at the same moment, and if all bodies went first, the strokes of the first request would wait for the body of
-//! the last one, once on each way. So one body is begun at a time, and before it all strokes go that can.
+//! A usual request takes half a millisecond for its body, and two strokes for the rest: its bytes to upstream, and upstream's answer
+//! to its sender. Shards of a sender are full at the same moment, and if all bodies went first, the strokes of the first request would
+//! wait for the body of the last one, once on each way. So one body is begun a round, and before it all strokes go that can.
 //!
 //! A large request takes many milliseconds, and many of them at a time would each take theirs between any two steps of a usual one.
 //! So a large one has its turn while it works, gives it up where it waits for others (a flight, the upstream), and lets others go
-//! between its pieces. Who has the turn waits for nobody, so turns always end.
+//! between its pieces, those included that have come meanwhile. Who has the turn waits for nobody, so turns always end.
 //! Refuses to bound how many there are: memory does.
 
 use crate::overhead::{Meter, Stage};
@@ -29,13 +29,21 @@ type One = OnceCell<Arc<Semaphore>>;
 
 thread_local! {
     static TURN: One = const { OnceCell::new() };
-    static BEGINNING: One = const { OnceCell::new() };
+    static ROUND: One = const { OnceCell::new() };
 }
 
 async fn acquire(one: &'static std::thread::LocalKey<One>) -> Option<OwnedSemaphorePermit> {
     let one = one.with(|one| Arc::clone(one.get_or_init(|| Arc::new(Semaphore::new(1)))));
     // Nobody closes it.
     one.acquire_owned().await.ok()
+}
+
+/// In the order of asking, one a round: behind everybody who can go on, those included whom the sockets are about to wake.
+async fn next_round() {
+    let next = acquire(&ROUND).await;
+    tokio::task::yield_now().await;
+    // Who asked next goes on in the next round: this one works from here to its first wait.
+    drop(next);
 }
 
 /// The turn of one request.
@@ -59,14 +67,9 @@ impl Turn {
 
     /// Waits until the request may begin.
     pub(super) async fn begin(&mut self) {
-        if self.large {
+        if !self.small {
             self.take().await;
-        } else if !self.small {
-            let next = acquire(&BEGINNING).await;
-            // Behind everybody who can go on, those included whom the sockets are about to wake.
-            tokio::task::yield_now().await;
-            // Whoever begins next does so in the next round: this one works from here to its first wait.
-            drop(next);
+            next_round().await;
         }
     }
 
@@ -81,7 +84,7 @@ impl Turn {
         if self.large {
             meter.end(stage);
             meter.pause();
-            tokio::task::yield_now().await;
+            next_round().await;
             meter.resume();
         }
     }
@@ -101,6 +104,7 @@ impl Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::overhead::CpuTime;
     use std::sync::Mutex;
 
     #[test]
@@ -155,6 +159,30 @@ mod tests {
         assert_eq!(usual, ["body", "stroke", "body", "stroke", "body", "stroke"]);
         // Small ones are not worth a look at the sockets.
         assert_eq!(order([SMALL_BYTES; 3]).await[..3], ["body"; 3]);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn all_who_have_come_go_before_the_next_piece_of_a_large_one() {
+        let notes = Arc::new(Mutex::new(Vec::new()));
+        let note = |what: &'static str| notes.lock().unwrap().push(what);
+        let mut large = Turn::of(LARGE_BYTES + 1, usize::MAX);
+        large.begin().await;
+        note("piece");
+        let others = [0; 3].map(|_| {
+            let notes = Arc::clone(&notes);
+            tokio::spawn(async move {
+                Turn::of(500_000, usize::MAX).begin().await;
+                notes.lock().unwrap().push("body");
+            })
+        });
+        // They come.
+        tokio::task::yield_now().await;
+        large.breathe(&mut CpuTime::off().meter(), Stage::Decode).await;
+        note("piece");
+        for other in others {
+            other.await.unwrap();
+        }
+        assert_eq!(*notes.lock().unwrap(), ["piece", "body", "body", "body", "piece"]);
     }
 
     #[tokio::test]
