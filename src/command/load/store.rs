@@ -1,4 +1,4 @@
-//! What the sink keeps: of each series when its first and last sample was, how many, and the widest distance between two. Some 60
+//! What the sink keeps: of each series when its first and last sample was, how many, and the widest distance between two. 51 to 71
 //! bytes a series, so that a million of them are checked beside the proxy that is being measured.
 //!
 //! It has an encoding of its own, like the other stand-ins, and one rule of the TSDB: a sample that is older than the newest of its
