@@ -164,7 +164,7 @@ async fn play(options: &LoadOptions, sink: Option<&Sink>) -> anyhow::Result<Outc
     for replica in (0..options.replicas).filter(|replica| Some(*replica) != run.behind) {
         start(options, &run, replica, &presses, &mut shards)?;
     }
-    warm_up(options, &run).await?;
+    let kept_up = warm_up(options, &run).await?;
     if let Some(replica) = run.behind {
         start(options, &run, replica, &presses, &mut shards)?;
     }
@@ -204,6 +204,7 @@ async fn play(options: &LoadOptions, sink: Option<&Sink>) -> anyhow::Result<Outc
         caught_up_s: caught_up,
         findings,
         settled,
+        kept_up,
     };
     Ok(Outcome { table: evidence.table(), json: evidence.json(), broken: evidence.broken() })
 }

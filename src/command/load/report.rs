@@ -35,6 +35,8 @@ pub(super) struct Evidence<'a> {
     pub(super) findings: Option<Findings>,
     /// Whether every sender got an answer for all it had.
     pub(super) settled: bool,
+    /// Whether no sender was behind the clock when the measured time began.
+    pub(super) kept_up: bool,
 }
 
 /// How a value is shown.
@@ -290,6 +292,12 @@ impl Evidence<'_> {
                     .to_owned(),
             );
         }
+        if !self.kept_up {
+            notes.push(
+                "senders were still behind the clock when the measured time began: more is sent than the target takes"
+                    .to_owned(),
+            );
+        }
         if self.options.backlog.is_some() && self.caught_up_s.is_none() {
             notes.push("the backlog was not caught up in the measured time".to_owned());
         }
@@ -398,6 +406,7 @@ mod tests {
             caught_up_s: None,
             findings: Some(Findings { series: 200_000, samples: 500_000, ..Findings::default() }),
             settled: true,
+            kept_up: true,
         }
     }
 
@@ -459,6 +468,8 @@ mod tests {
         assert_eq!(value(&evidence, "added_p99_ms"), "null");
         assert_eq!(value(&evidence, "added_mean_by_metrics_ms"), "null");
         assert_eq!(evidence.notes().len(), 2, "{:?}", evidence.notes());
+        evidence.kept_up = false;
+        assert_eq!(evidence.notes().len(), 3, "{:?}", evidence.notes());
         // Half of it is a backlog, so that one replica has a quarter.
         evidence.whole.replayed = 500_000;
         assert_eq!(value(&evidence, "density"), "2.000");

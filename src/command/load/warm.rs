@@ -21,23 +21,27 @@ const LOOK: Duration = Duration::from_millis(20);
 const ROUNDS_BEFORE_BACKLOG: u64 = 3;
 
 /// Until every series of every replica that has begun was settled once, and what has piled up meanwhile is sent: births and first
-/// contacts are not what is measured. Those that are live when another one begins with a backlog have had some rounds: a receiver that has not yet seen how far samples are apart may
-/// let the older ones pass first.
-pub(super) async fn warm_up(options: &LoadOptions, run: &Run) -> anyhow::Result<()> {
-    let warm = async {
-        let places = all_once(options, run).await?;
-        if run.real_time {
-            // A target that never gets so far is measured as it is.
-            drop(timeout(CATCH_UP, all_have_waited(run, places)).await);
-        }
-        Ok(())
-    };
-    tokio::select! {
-        warm = warm => warm,
+/// contacts are not what is measured. Those that are live when another one begins with a backlog have had some rounds: a receiver
+/// that has not yet seen how far samples are apart may let the older ones pass first.
+///
+/// Says whether all senders have caught up with the clock, if there is one. A target that never gets so far is measured as it is.
+pub(super) async fn warm_up(options: &LoadOptions, run: &Run) -> anyhow::Result<bool> {
+    let target = &options.target;
+    let places = tokio::select! {
+        places = all_once(options, run) => places?,
         _ = tokio::signal::ctrl_c() => bail!(
-            "{}: interrupted before every series was taken once, so nothing was measured; {}; let it run on, or correct --target",
-            options.target,
+            "{target}: interrupted before every series was taken once, so nothing was measured; {}; let it run on, or correct --target",
             run.trouble()
+        ),
+    };
+    if !run.real_time {
+        return Ok(true);
+    }
+    tokio::select! {
+        caught_up = timeout(CATCH_UP, all_have_waited(run, places)) => Ok(caught_up.is_ok()),
+        _ = tokio::signal::ctrl_c() => bail!(
+            "{target}: interrupted before the senders had caught up with the clock, so nothing was measured; let it run on: a target \
+             that takes less than is sent is measured after {CATCH_UP:?} as it is"
         ),
     }
 }
