@@ -130,7 +130,8 @@ impl<U: Upstream> Pipeline<U> {
             Some(verbatim) => Some(self.relay(&incoming, verbatim).await),
             None => None,
         };
-        let mut turn = Turn::of(snappy::claimed(&incoming.body), self.settings.body_bytes_max);
+        let mut turn =
+            Turn::of(incoming.protocol, snappy::claimed(&incoming.body), self.settings.body_bytes_max);
         turn.begin().await;
         let mut buffers = self.pool.take();
         buffers.meter = self.metrics.cpu.meter();

@@ -275,7 +275,7 @@ fn run_of(options: &LoadOptions, fleet: Fleet, deal: Deal, sink: Option<&Sink>) 
         answered: AtomicBool::new(false),
         tally: Mutex::default(),
         refused: Mutex::default(),
-        waiting: (0..options.groups * places).map(|_| AtomicBool::new(false)).collect(),
+        waits: (0..options.groups * places).map(|_| AtomicU64::new(0)).collect(),
         schedules,
         fleet,
     }

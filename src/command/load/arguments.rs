@@ -42,7 +42,7 @@ pub(in crate::command) struct LoadArguments {
     /// Scrape interval; of sample time, if saturated.
     #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
     interval: Duration,
-    /// Measured time, after every series was taken once. Ctrl-c ends it early.
+    /// Measured time, after every series was taken once and senders have caught up with the clock. Ctrl-c ends it early.
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     duration: Duration,
     /// As fast as the target takes it, instead of by the clock. Sample times begin in the past.

@@ -225,7 +225,7 @@ mod tests {
             answered: AtomicBool::new(true),
             tally: Mutex::default(),
             refused: Mutex::default(),
-            waiting: Vec::new(),
+            waits: Vec::new(),
             fleet,
         };
         (run, store)

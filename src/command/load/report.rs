@@ -165,12 +165,13 @@ impl Evidence<'_> {
 
     /// Of a replica that is behind only in the last two rows.
     ///
-    /// *Added* is, of each request by itself, the time to its acknowledgement less the time that the sink had what came of it, from its
-    /// head to its answer. It is an upper bound of what the target adds: in it are both ways over loopback, the body that the sink's
-    /// thread was just checking when it came, the one that the senders' thread was just printing when the answer came, and, of duplicates
-    /// that lean on another request, what upstream takes for that one. A target that does not pass `X-Request-ID` on has none. Where the target's metrics have both times, the mean
-    /// of the one less the mean of the other is what it knows itself of the same, without the ways; quantiles of two distributions have
-    /// no such difference.
+    /// *Added* is, of each request by itself, the time to its acknowledgement less the time that the sink had what came of it, from the
+    /// end of the body to its answer. It is an upper bound of what the target adds: in it are both ways over loopback, the body that the
+    /// sink's thread was just checking when one came, the one that the senders' thread was just printing when the answer came, and, of
+    /// duplicates that lean on another request, what upstream takes for that one. Where several instances pass parts of a request to each
+    /// other, the sink may have two of them at a time, and both are taken off. A target that does not pass `X-Request-ID` on has none.
+    /// Where the target's metrics have both times, the mean of the one less the mean of the other is what it knows itself of the same,
+    /// without the ways; quantiles of two distributions have no such difference.
     fn rows_of_latency(&self) -> Vec<Row> {
         let tally = &self.tally;
         let ms = |latency: &Latency, share| number(latency.quantile_ms(share), 2);

@@ -53,8 +53,8 @@ pub(super) struct Run {
     pub(super) live_from_ms: i64,
     /// By group, replica and shard: pieces of scrapes that are settled.
     pub(super) settled: Vec<AtomicU64>,
-    /// Likewise: whether it has nothing to send that is due.
-    pub(super) waiting: Vec<AtomicBool>,
+    /// Likewise: how often it began or ceased to have nothing to send that is due. Odd: it has nothing now.
+    pub(super) waits: Vec<AtomicU64>,
     /// How long the sink took for what came of each request, if there is one.
     pub(super) taken: Option<Arc<TimesTaken>>,
     /// Bodies are printed one by one, so that answers are read when they come.
@@ -188,10 +188,10 @@ impl Shard {
                     self.settle(to);
                 }
                 Due::Later(at_ms) => {
-                    let waiting = &Arc::clone(&self.run).waiting[self.place];
-                    waiting.store(true, Relaxed);
+                    let waits = &Arc::clone(&self.run).waits[self.place];
+                    waits.fetch_add(1, Relaxed);
                     self.wait(at_ms).await;
-                    waiting.store(false, Relaxed);
+                    waits.fetch_add(1, Relaxed);
                 }
                 Due::Never => return,
             }

@@ -37,12 +37,13 @@ const CONNECTIONS_MAX: usize = 8_192;
 /// Most requests whose time is kept for their senders.
 const TIMES_MAX: usize = 1 << 16;
 
-/// How long the sink took for each request that names itself (`X-Request-ID`), from its head to its answer, until its sender asks.
+/// How long the sink took for each request that names itself (`X-Request-ID`), from the end of its body to its answer, until its sender
+/// asks.
 #[derive(Debug, Default)]
 pub(super) struct TimesTaken(Mutex<HashMap<u64, Duration>>);
 
 impl TimesTaken {
-    /// A request may come in parts, whose times add up.
+    /// A request may come in parts, one after the other, whose times add up.
     fn add(&self, request: u64, took: Duration) {
         let mut times = lock(&self.0);
         // Of those whose senders have given up nobody asks.
@@ -147,9 +148,10 @@ async fn respond(
     request: Request<Incoming>,
     shared: Arc<Shared>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let begun = Instant::now();
     let (head, body) = request.into_parts();
-    let (status, text, written) = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+    let begun = Instant::now();
+    let (status, text, written) = match body {
         Ok(body) => {
             let body = body.to_bytes();
             let _turn = shared.checking.next().await;

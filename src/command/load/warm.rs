@@ -81,12 +81,14 @@ async fn all_once(options: &LoadOptions, run: &Run) -> anyhow::Result<Vec<usize>
     Ok(places.into_iter().map(|(place, _)| place).collect())
 }
 
-/// Until each of these was seen without anything to send that is due.
-async fn all_have_waited(run: &Run, mut places: Vec<usize>) {
+/// Until each of these has had nothing to send that is due.
+async fn all_have_waited(run: &Run, places: Vec<usize>) {
+    let waits = |place: usize| run.waits[place].load(Relaxed);
+    let mut left: Vec<_> = places.into_iter().map(|place| (place, waits(place))).collect();
     let mut looks = looks();
-    while !places.is_empty() {
+    while !left.is_empty() {
         looks.tick().await;
-        places.retain(|place| !run.waiting[*place].load(Relaxed));
+        left.retain(|&(place, before)| before % 2 == 0 && waits(place) == before);
     }
 }
 
