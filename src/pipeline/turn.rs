@@ -9,7 +9,8 @@
 //!
 //! A large request takes many milliseconds, and many of them at a time would each take theirs between any two steps of a usual one.
 //! So a large one has its turn while it works, gives it up where it waits for others (a flight, the upstream), and lets others go
-//! between its pieces, those included that have come meanwhile. Who has the turn waits for nobody, so turns always end.
+//! between its pieces, those included that have come meanwhile. Who has the turn waits for nobody but the
+//! queue, which always moves on, so turns always end.
 //! Refuses to bound how many there are: memory does.
 
 use crate::overhead::{Meter, Stage};
