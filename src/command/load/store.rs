@@ -128,7 +128,7 @@ impl Store {
     }
 
     /// The place of a series' row, which is made if it is not there.
-    fn row_of(&mut self, series: u64, at_ms: i64) -> usize {
+    fn place_of(&mut self, series: u64, at_ms: i64) -> usize {
         let place = if self.rows.get(self.next).is_some_and(|row| row.series == series) {
             self.next
         } else {
@@ -144,8 +144,8 @@ impl Store {
     }
 
     fn note(&mut self, series: u64, at_ms: i64) {
-        let row = self.row_of(series, at_ms);
-        let row = &mut self.rows[row];
+        let place = self.place_of(series, at_ms);
+        let row = &mut self.rows[place];
         if row.samples > 0 {
             let apart_ms = at_ms - row.last_ms;
             match apart_ms {
