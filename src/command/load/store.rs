@@ -403,6 +403,18 @@ mod tests {
     }
 
     #[test]
+    fn series_are_told_apart_in_whatever_order_they_come() {
+        let mut store = Store::new(3, 15_300, 60_000);
+        for (round, names) in (1..).zip([["a", "b", "c"], ["c", "a", "b"], ["b", "a", "c"]]) {
+            let series = |body: Body, name| body.series(&[("__name__", name)], &[(round * 15_000, 1.0)]);
+            let body = names.into_iter().fold(Body::new(), series);
+            assert_eq!(store.append(&body.encoded(), false), Ok((3, 0)));
+        }
+        assert_eq!((store.series(), store.totals()), (3, Totals { samples: 9, ..Totals::default() }));
+        assert!(store.rows.iter().all(|row| row.samples == 3 && row.last_ms == 45_000));
+    }
+
+    #[test]
     fn what_is_no_body_is_refused() {
         for raw in [&[0x0a][..], &[0x0a, 5, 1], &[0x0f], &[0x0a, 4, 0x12, 9, 1, 1]] {
             assert!(stored(&[]).append(raw, false).is_err(), "{raw:?}");
